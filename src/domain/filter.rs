@@ -1,0 +1,378 @@
+//! Which jobs: the one filter that the list, the live stream, the URL and the API share.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Problem;
+use super::job::{Job, JobId};
+use super::status::Status;
+use super::time::Timestamp;
+
+/// What a list is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Sort {
+    #[default]
+    CreatedAt,
+    StartedAt,
+    CompletedAt,
+    Progress,
+    JobType,
+    Status,
+}
+
+impl Sort {
+    pub const ALL: [Self; 6] = [
+        Self::CreatedAt,
+        Self::StartedAt,
+        Self::CompletedAt,
+        Self::Progress,
+        Self::JobType,
+        Self::Status,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreatedAt => "created_at",
+            Self::StartedAt => "started_at",
+            Self::CompletedAt => "completed_at",
+            Self::Progress => "progress",
+            Self::JobType => "job_type",
+            Self::Status => "status",
+        }
+    }
+
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::CreatedAt => "Created",
+            Self::StartedAt => "Started",
+            Self::CompletedAt => "Completed",
+            Self::Progress => "Progress",
+            Self::JobType => "Type",
+            Self::Status => "Status",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    Asc,
+    #[default]
+    Desc,
+}
+
+impl Order {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asc => "asc",
+            Self::Desc => "desc",
+        }
+    }
+}
+
+/// Longest search text, in characters.
+pub const QUERY_MAX: usize = 200;
+
+/// Which jobs, in which order. An empty filter means all, newest first. [`JobFilter::pairs`] and
+/// [`JobFilter::from_pairs`] are its form in a query string, the same in the browser's address and in the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JobFilter {
+    /// Text to find in type, message, id, owner or error.
+    #[serde(default)]
+    pub q: Option<String>,
+    /// Any of these; empty means every status.
+    #[serde(default)]
+    pub status: Vec<Status>,
+    /// The kind's name; `type` in query strings.
+    #[serde(default)]
+    pub kind: Option<String>,
+    #[serde(default)]
+    pub queue: Option<String>,
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Children of this job.
+    #[serde(default)]
+    pub parent: Option<JobId>,
+    #[serde(default)]
+    pub created_after: Option<Timestamp>,
+    #[serde(default)]
+    pub created_before: Option<Timestamp>,
+    #[serde(default)]
+    pub sort: Sort,
+    #[serde(default)]
+    pub order: Order,
+}
+
+impl JobFilter {
+    /// Reads query parameters. Those that are not the filter's are left to the caller (`limit`, `cursor`, …) and
+    /// returned; a value that can't be taken is a [`Problem`] that names the parameter, the value and what is allowed.
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(Self, Vec<(&'a str, &'a str)>), Problem> {
+        let mut filter = Self::default();
+        let mut rest = Vec::new();
+        for (name, value) in pairs {
+            let text = || Some(value.trim().to_string()).filter(|v| !v.is_empty());
+            match name {
+                "q" => {
+                    if value.chars().count() > QUERY_MAX {
+                        return Err(Problem::invalid(
+                            "q",
+                            format!("q is longer than {QUERY_MAX} characters"),
+                        ));
+                    }
+                    filter.q = text();
+                }
+                "status" => {
+                    for part in value.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+                        if part.eq_ignore_ascii_case("all") {
+                            continue;
+                        }
+                        let status = Status::parse(part).ok_or_else(|| {
+                            Problem::invalid("status", choices("status", part, Status::ALL.map(Status::as_str)))
+                        })?;
+                        if !filter.status.contains(&status) {
+                            filter.status.push(status);
+                        }
+                    }
+                    filter.status.sort_unstable();
+                }
+                "type" => filter.kind = text().filter(|t| !t.eq_ignore_ascii_case("all")),
+                "queue" => filter.queue = text(),
+                "owner" => filter.owner = text(),
+                "parent" => {
+                    filter.parent = match text() {
+                        None => None,
+                        Some(id) => Some(id.parse().map_err(|_| {
+                            Problem::invalid("parent", format!("parent \"{id}\" is not a job's id (a UUID)"))
+                        })?),
+                    };
+                }
+                "created_after" => filter.created_after = time(name, value)?,
+                "created_before" => filter.created_before = time(name, value)?,
+                "sort" => {
+                    filter.sort = match text() {
+                        None => Sort::default(),
+                        Some(s) => Sort::parse(&s).ok_or_else(|| {
+                            Problem::invalid("sort", choices("sort", &s, Sort::ALL.map(Sort::as_str)))
+                        })?,
+                    };
+                }
+                "order" => {
+                    filter.order = match value.trim() {
+                        "asc" => Order::Asc,
+                        "desc" | "" => Order::Desc,
+                        other => return Err(Problem::invalid("order", choices("order", other, ["asc", "desc"]))),
+                    };
+                }
+                _ => rest.push((name, value)),
+            }
+        }
+        if let (Some(after), Some(before)) = (filter.created_after, filter.created_before)
+            && after > before
+        {
+            return Err(Problem::invalid(
+                "created_after",
+                "created_after is later than created_before: nothing can match",
+            ));
+        }
+        Ok((filter, rest))
+    }
+
+    /// The filter as query parameters, defaults left out.
+    pub fn pairs(&self) -> Vec<(&'static str, String)> {
+        let Self {
+            q,
+            status,
+            kind,
+            queue,
+            owner,
+            parent,
+            created_after,
+            created_before,
+            sort,
+            order,
+        } = self;
+        let mut pairs = Vec::new();
+        let mut text = |name, value: &Option<String>| {
+            if let Some(v) = value {
+                pairs.push((name, v.clone()));
+            }
+        };
+        text("q", q);
+        if !status.is_empty() {
+            let names: Vec<_> = status.iter().map(|s| s.as_str()).collect();
+            text("status", &Some(names.join(",")));
+        }
+        text("type", kind);
+        text("queue", queue);
+        text("owner", owner);
+        text("parent", &parent.map(|p| p.to_string()));
+        text("created_after", &created_after.map(|t| rfc3339(&t)));
+        text("created_before", &created_before.map(|t| rfc3339(&t)));
+        if *sort != Sort::default() {
+            text("sort", &Some(sort.as_str().into()));
+        }
+        if *order != Order::default() {
+            text("order", &Some(order.as_str().into()));
+        }
+        pairs
+    }
+
+    /// `?`-less query string of [`JobFilter::pairs`].
+    pub fn to_query(&self) -> String {
+        serde_urlencoded::to_string(self.pairs()).unwrap_or_default()
+    }
+
+    /// Whether anything narrows the list (the order does not).
+    pub fn is_active(&self) -> bool {
+        *self
+            != Self {
+                sort: self.sort,
+                order: self.order,
+                ..Self::default()
+            }
+    }
+
+    /// Whether the counts per status, kind and queue suffice to count the matches.
+    pub fn counted(&self) -> bool {
+        let Self {
+            q,
+            status: _,
+            kind: _,
+            queue: _,
+            owner,
+            parent,
+            created_after,
+            created_before,
+            sort: _,
+            order: _,
+        } = self;
+        q.is_none() && owner.is_none() && parent.is_none() && created_after.is_none() && created_before.is_none()
+    }
+
+    /// Whether a job belongs to the list: the same answer as the database's, worked out in the browser for the jobs
+    /// that the live stream brings. (A parent is not known there; such lists are refetched.)
+    pub fn matches(&self, job: &Job) -> bool {
+        let Self {
+            q,
+            status,
+            kind,
+            queue,
+            owner,
+            parent,
+            created_after,
+            created_before,
+            sort: _,
+            order: _,
+        } = self;
+        let is = |want: &Option<String>, have: &str| want.as_deref().is_none_or(|w| w == have);
+        parent.is_none()
+            && (status.is_empty() || status.contains(&job.status))
+            && is(kind, &job.kind)
+            && is(queue, &job.queue)
+            && is(owner, &job.owner)
+            && created_after.is_none_or(|t| job.created_at >= t)
+            && created_before.is_none_or(|t| job.created_at < t)
+            && q.as_deref().is_none_or(|q| search_text(job).contains(&q.to_lowercase()))
+    }
+}
+
+/// The text that a search looks through, in lower case.
+pub fn search_text(job: &Job) -> String {
+    let mut text = format!("{} {} {} {}", job.kind, job.id, job.owner, job.message);
+    if let Some(code) = job.error_code {
+        text.push(' ');
+        text.push_str(code.as_str());
+    }
+    if let Some(error) = &job.error {
+        text.push(' ');
+        text.push_str(error);
+    }
+    text.to_lowercase()
+}
+
+/// RFC 3339 in UTC with milliseconds when there are any.
+pub fn rfc3339(t: &Timestamp) -> String {
+    t.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
+fn time(name: &str, value: &str) -> Result<Option<Timestamp>, Problem> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Ok(None);
+    }
+    // A "+" of an offset arrives as a space when a client forgot to encode it.
+    chrono::DateTime::parse_from_rfc3339(&value.replace(' ', "+"))
+        .map(|t| Some(t.to_utc()))
+        .map_err(|_| {
+            Problem::invalid(
+                name,
+                format!("{name} \"{value}\" is not a time; write RFC 3339, like 2026-03-01T14:05:00Z"),
+            )
+        })
+}
+
+/// "status "x" is not known; allowed: a, b, c".
+pub fn choices<const N: usize>(name: &str, value: &str, allowed: [&str; N]) -> String {
+    let mut value = value.to_string();
+    super::error::truncate(&mut value, 80);
+    format!("{name} \"{value}\" is not known; allowed: {}", allowed.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_survives_its_query_string() {
+        let filter = JobFilter {
+            q: Some("a&b=ü".into()),
+            status: vec![Status::Running, Status::Dead],
+            kind: Some("export".into()),
+            queue: Some("default".into()),
+            owner: Some("admin".into()),
+            parent: Some(uuid::Uuid::nil()),
+            created_after: Some(super::super::time::from_millis(1_700_000_000_123)),
+            created_before: Some(super::super::time::from_millis(1_800_000_000_000)),
+            sort: Sort::Progress,
+            order: Order::Asc,
+        };
+        let query = filter.to_query();
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&query).expect("query");
+        let (back, rest) =
+            JobFilter::from_pairs(pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()))).expect("filter");
+        assert_eq!(back, filter);
+        assert!(rest.is_empty());
+        assert!(filter.is_active() && !filter.counted());
+    }
+
+    #[test]
+    fn words_of_other_systems_are_understood() {
+        let (f, rest) =
+            JobFilter::from_pairs([("status", "queued,Processing,dead_letter,canceled"), ("limit", "5")]).expect("ok");
+        assert_eq!(
+            f.status,
+            [Status::Pending, Status::Running, Status::Dead, Status::Cancelled]
+        );
+        assert_eq!(rest, [("limit", "5")]);
+        assert!(!JobFilter::from_pairs([("status", "all"), ("type", "All")]).expect("ok").0.is_active());
+    }
+
+    #[test]
+    fn a_bad_value_names_the_field_the_value_and_what_is_allowed() {
+        let p = JobFilter::from_pairs([("status", "runing")]).expect_err("refused");
+        assert_eq!(p.field.as_deref(), Some("status"));
+        assert!(p.detail.contains("\"runing\"") && p.detail.contains("retrying"), "{p}");
+        for (name, value) in [("sort", "size"), ("order", "up"), ("created_after", "yesterday"), ("parent", "7")] {
+            let p = JobFilter::from_pairs([(name, value)]).expect_err("refused");
+            assert_eq!(p.field.as_deref(), Some(name));
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What Windlass talks about: pure types and rules, compiled for the server and for the browser alike.
+
+pub mod error;
+pub mod event;
+pub mod filter;
+pub mod job;
+pub mod kind;
+pub mod live;
+pub mod log;
+pub mod page;
+pub mod stats;
+pub mod status;
+pub mod time;
+pub mod user;

@@ -1,0 +1,26 @@
+//! Windlass: a job queue, its workers, an HTTP API, a command line and a dashboard in one binary. The crate is compiled
+//! twice: for the server (feature `ssr`) and for the browser (feature `hydrate`). `docs/ARCHITECTURE.md` has the map.
+#![recursion_limit = "256"]
+
+pub mod domain;
+pub mod rpc;
+pub mod ui;
+
+#[cfg(feature = "ssr")]
+pub mod server;
+
+/// What only a browser can do; on the server its twin does nothing.
+#[cfg(feature = "hydrate")]
+#[path = "browser/real.rs"]
+pub mod browser;
+#[cfg(not(feature = "hydrate"))]
+#[path = "browser/server.rs"]
+pub mod browser;
+
+/// Brings the server-rendered page to life. Called by the page's script.
+#[cfg(feature = "hydrate")]
+#[wasm_bindgen::prelude::wasm_bindgen]
+pub fn hydrate() {
+    console_error_panic_hook::set_once();
+    leptos::mount::hydrate_body(ui::app::App);
+}

@@ -1,0 +1,95 @@
+//! The command line.
+
+mod demo;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+use super::config::{Config, ConfigError};
+use super::store::StoreError;
+use super::telemetry;
+
+/// Runs background jobs and shows, live, what each one is doing.
+#[derive(Parser)]
+#[command(name = "windlass", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the dashboard and the API, and run jobs.
+    Serve(serve::ServeArgs),
+    /// Fill the sample domain with realistic camera events, the same ones for the same seed.
+    Demo(demo::DemoArgs),
+    /// Bring the database up to date and end.
+    Migrate,
+    /// Print the API's OpenAPI document.
+    Openapi,
+}
+
+/// Why a command ended without success. The exit code is 2 for what the caller has to change, 1 for everything else.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was asked for can't be done; the text says what can.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{what}: {source}")]
+    Io {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl CliError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Store(_) | Self::Io { .. } => 1,
+        }
+    }
+}
+
+/// Parses the command line, does what it says, and answers with the process's exit code.
+pub fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    match start(cli.command) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("windlass: {error}");
+            error.code().into()
+        }
+    }
+}
+
+fn start(command: Command) -> Result<(), CliError> {
+    if let Command::Openapi = command {
+        let text = super::http::openapi().to_pretty_json().map_err(|e| CliError::Usage(e.to_string()))?;
+        println!("{text}");
+        return Ok(());
+    }
+    let config = Config::load()?;
+    telemetry::log(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Io { what: "the runtime can't be started".into(), source })?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(args, &config).await,
+            Command::Demo(args) => demo::run(args, &config).await,
+            Command::Migrate => {
+                super::store::Store::open(&config).await?;
+                println!("{} is up to date", config.database_path().display());
+                Ok(())
+            }
+            Command::Openapi => Ok(()),
+        }
+    })
+}

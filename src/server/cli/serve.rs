@@ -1,0 +1,74 @@
+//! `windlass serve`.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::CliError;
+use crate::server::config::Config;
+use crate::server::http::{self, AppState};
+use crate::server::{state, telemetry};
+
+#[derive(clap::Args)]
+pub struct ServeArgs {
+    /// Serve only; run no jobs.
+    #[arg(long)]
+    no_worker: bool,
+}
+
+/// Serves until SIGTERM or Ctrl-C: then takes no new work, lets running jobs finish within the grace period, and ends.
+pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
+    if let Some(reason) = http::refuse_listen(config.listen) {
+        return Err(CliError::Usage(reason));
+    }
+    telemetry::metrics();
+    let system = state::start(config, state::registry(config), !args.no_worker).await?;
+    let closing = CancellationToken::new();
+    let listener = TcpListener::bind(config.listen).await.map_err(|source| CliError::Io {
+        what: format!("LISTEN is \"{}\", and that address can't be taken", config.listen),
+        source,
+    })?;
+    let address = listener.local_addr().map_err(|source| CliError::Io {
+        what: "the address can't be read".into(),
+        source,
+    })?;
+    let app = http::router(AppState {
+        service: system.service,
+        leptos: http::leptos_options(address),
+        closing: closing.clone(),
+    });
+    announce(address, config);
+    let stop = closing.clone();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+        asked_to_stop().await;
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    let served = server.await.map_err(|source| CliError::Io {
+        what: "the server ended".into(),
+        source,
+    });
+    if let Some(engine) = system.engine {
+        engine.shut_down().await;
+    }
+    tracing::info!("stopped");
+    served
+}
+
+fn announce(address: SocketAddr, config: &Config) {
+    println!("Windlass {} is ready: http://{address}/jobs", env!("CARGO_PKG_VERSION"));
+    tracing::info!(%address, database = %config.database_path().display(), slots = config.worker_concurrency, "serving");
+}
+
+async fn asked_to_stop() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals can't be listened to; only SIGKILL will end this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}

@@ -1,0 +1,179 @@
+//! What a kind is given while it runs: the way to say how far it is, to log, to see a wish to stop, to read and
+//! write the sample domain, and to leave files behind.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::kind::Halt;
+use super::report::Report;
+use crate::domain::error::{ErrorCode, JobError};
+use crate::domain::job::{Artifact, JobId};
+use crate::domain::log::Level;
+use crate::server::store::Store;
+use crate::server::store::events::EventStore;
+use crate::server::store::files::{ArtifactFile, Upload};
+use crate::server::store::ops::Lease;
+
+/// One attempt, as its kind sees it. Cheap to clone; clones may be used from blocking threads.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    lease: Lease,
+    attempt: u32,
+    owner: String,
+    store: Store,
+    events: EventStore,
+    report: Arc<Report>,
+    stop: Arc<Stop>,
+    scratch: PathBuf,
+}
+
+/// The wish to stop, as seen by the attempt.
+#[derive(Default)]
+pub struct Stop {
+    cancel: AtomicBool,
+    notify: tokio::sync::Notify,
+}
+
+impl Stop {
+    /// Asks the attempt to stop.
+    pub fn cancel(&self) {
+        self.cancel.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Acquire)
+    }
+}
+
+impl Context {
+    pub(super) fn new(
+        lease: Lease,
+        attempt: u32,
+        owner: String,
+        store: Store,
+        report: Arc<Report>,
+        stop: Arc<Stop>,
+    ) -> Self {
+        let scratch = store.files().scratch_dir(lease.id, lease.epoch);
+        Self {
+            inner: Arc::new(Inner {
+                events: EventStore::fenced(store.clone(), lease),
+                lease,
+                attempt,
+                owner,
+                store,
+                report,
+                stop,
+                scratch,
+            }),
+        }
+    }
+
+    pub fn job_id(&self) -> JobId {
+        self.inner.lease.id
+    }
+
+    /// Number of this attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.inner.attempt
+    }
+
+    /// The lease's epoch: hand it on to whatever must refuse a worker that lost its lease.
+    pub fn epoch(&self) -> u64 {
+        self.inner.lease.epoch
+    }
+
+    /// Who started the job.
+    pub fn owner(&self) -> &str {
+        &self.inner.owner
+    }
+
+    /// `done` of `total` items. Call it as often as is handy: it is a store to memory; the database and the dashboard see
+    /// the latest value a few times a second.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.inner.report.progress(done, total);
+    }
+
+    /// The current step, in words: the job's message until the next step.
+    pub fn step(&self, text: impl Into<String>) {
+        self.inner.report.step(text.into());
+    }
+
+    /// Adds a line to the job's log.
+    pub fn log(&self, level: Level, message: impl Into<String>) {
+        self.inner.report.log(level, message.into());
+    }
+
+    pub fn debug(&self, message: impl Into<String>) {
+        self.log(Level::Debug, message);
+    }
+
+    pub fn info(&self, message: impl Into<String>) {
+        self.log(Level::Info, message);
+    }
+
+    pub fn warn(&self, message: impl Into<String>) {
+        self.log(Level::Warning, message);
+    }
+
+    pub fn error(&self, message: impl Into<String>) {
+        self.log(Level::Error, message);
+    }
+
+    /// Whether a person asked the job to stop. For blocking code; async code says `ctx.check()?`.
+    pub fn cancelled(&self) -> bool {
+        self.inner.stop.is_cancelled()
+    }
+
+    /// Stops the run here when a person asked for it: put it between the steps.
+    pub fn check(&self) -> Result<(), Halt> {
+        if self.cancelled() { Err(Halt::Cancelled) } else { Ok(()) }
+    }
+
+    /// Resolves when a person asks the job to stop; for `select!` around long waits.
+    pub async fn until_cancelled(&self) {
+        loop {
+            let notified = self.inner.stop.notify.notified();
+            if self.cancelled() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// The events of the sample domain. Writes are refused once the lease is lost.
+    pub fn events(&self) -> &EventStore {
+        &self.inner.events
+    }
+
+    /// The file that was uploaded under this id.
+    pub async fn upload(&self, id: &str) -> Result<Upload, JobError> {
+        self.inner
+            .store
+            .upload(id)
+            .await?
+            .ok_or_else(|| JobError::new(ErrorCode::NotFound, format!("the upload \"{id}\" does not exist (any more)")))
+    }
+
+    /// A folder of this attempt's own; removed when the attempt ends.
+    pub async fn scratch(&self) -> Result<&Path, JobError> {
+        tokio::fs::create_dir_all(&self.inner.scratch)
+            .await
+            .map_err(|e| JobError::caused(ErrorCode::IoError, "the attempt's folder can't be made", &e))?;
+        Ok(&self.inner.scratch)
+    }
+
+    /// Makes a finished file (in [`Context::scratch`]) one of the job's artifacts: synced to disk, moved to its place,
+    /// recorded with size and checksum. Replaces an artifact of the same name. The job's artifacts are all downloadable
+    /// from then on.
+    pub async fn publish_artifact(&self, name: &str, content_type: &str, file: &Path) -> Result<Artifact, JobError> {
+        let stored: ArtifactFile = self.inner.store.files().keep(self.inner.lease, name, content_type, file).await?;
+        self.inner.store.record_artifact(self.inner.lease, stored).await.map_err(JobError::from)
+    }
+}

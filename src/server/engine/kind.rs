@@ -1,0 +1,168 @@
+//! What a kind of job is to the engine, and the registry of those that this process can run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::context::Context;
+use crate::domain::error::{ErrorCode, JobError, Problem};
+use crate::domain::kind::{KindInfo, Policy, label};
+use crate::server::service::Catalog;
+use crate::server::store::StoreError;
+
+/// Why a run ended without a result.
+#[derive(Debug)]
+pub enum Halt {
+    /// It failed; the policy and the error decide what comes next.
+    Failed(JobError),
+    /// It saw the wish to cancel ([`Context::check`]) and stopped.
+    Cancelled,
+}
+
+impl From<JobError> for Halt {
+    fn from(error: JobError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// One kind of job: one file under `kinds/` and a line in its registry.
+#[async_trait]
+pub trait Kind: Send + Sync + 'static {
+    /// What it is given. Its JSON Schema makes the form and checks every enqueue; `deny_unknown_fields` belongs on it.
+    type Args: DeserializeOwned + Serialize + JsonSchema + Send + Sync;
+
+    /// The name on the wire: `a-z 0-9 _`.
+    fn name(&self) -> &'static str;
+
+    /// What it does, in a sentence or two, and what it does about running twice after a crash.
+    fn description(&self) -> &'static str;
+
+    /// How often and when it is tried again; `default` carries the configured values.
+    fn policy(&self, default: Policy) -> Policy {
+        default
+    }
+
+    /// Whether it can stop at a checkpoint and go on from there.
+    fn checkpoints(&self) -> bool {
+        false
+    }
+
+    /// What the schema can't say about the args. The problem's field is named as in the args.
+    fn check(&self, args: &Self::Args) -> Result<(), Problem> {
+        let _ = args;
+        Ok(())
+    }
+
+    /// Does the work. May run more than once for one job; returns the result that the job keeps.
+    async fn run(&self, ctx: &Context, args: Self::Args) -> Result<Value, Halt>;
+}
+
+#[async_trait]
+trait ErasedKind: Send + Sync {
+    fn check(&self, args: &Value) -> Result<Value, Problem>;
+    async fn run(&self, ctx: &Context, args: Value) -> Result<Value, Halt>;
+}
+
+fn parse<K: Kind>(args: &Value) -> Result<K::Args, Problem> {
+    serde_path_to_error::deserialize(args).map_err(|e| {
+        let path = e.path().to_string();
+        let field = if path == "." { "args".into() } else { format!("args.{path}") };
+        Problem::invalid(field, e.into_inner().to_string())
+    })
+}
+
+#[async_trait]
+impl<K: Kind> ErasedKind for K {
+    fn check(&self, args: &Value) -> Result<Value, Problem> {
+        let parsed = parse::<K>(args)?;
+        Kind::check(self, &parsed).map_err(|mut p| {
+            p.field = p.field.map(|f| format!("args.{f}"));
+            p
+        })?;
+        serde_json::to_value(&parsed).map_err(|e| Problem::invalid("args", e.to_string()))
+    }
+
+    async fn run(&self, ctx: &Context, args: Value) -> Result<Value, Halt> {
+        let args = parse::<K>(&args).map_err(|p| JobError::new(ErrorCode::InvalidArgs, p.detail))?;
+        Kind::run(self, ctx, args).await
+    }
+}
+
+/// The kinds that this process knows. Made once at the start.
+#[derive(Clone)]
+pub struct Registry {
+    default: Policy,
+    kinds: BTreeMap<&'static str, (KindInfo, Arc<dyn ErasedKind>)>,
+}
+
+impl Registry {
+    /// `default` is the policy of kinds that have none of their own.
+    pub fn new(default: Policy) -> Self {
+        Self {
+            default,
+            kinds: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a kind; a second one of the same name replaces the first.
+    pub fn with<K: Kind>(mut self, kind: K) -> Self {
+        let name = kind.name();
+        let info = KindInfo {
+            name: name.into(),
+            label: label(name),
+            description: kind.description().into(),
+            args_schema: schemars::schema_for!(K::Args).to_value(),
+            policy: kind.policy(self.default),
+            checkpoints: kind.checkpoints(),
+        };
+        self.kinds.insert(name, (info, Arc::new(kind)));
+        self
+    }
+
+    /// The kind's policy, or the default for an unknown one.
+    pub fn policy(&self, kind: &str) -> Policy {
+        self.kinds.get(kind).map_or(self.default, |(info, _)| info.policy)
+    }
+
+    /// Runs the kind; an unknown one fails for good.
+    pub async fn run(&self, ctx: &Context, kind: &str, args: Value) -> Result<Value, Halt> {
+        match self.kinds.get(kind) {
+            Some((_, k)) => k.run(ctx, args).await,
+            None => Err(JobError::new(ErrorCode::UnknownKind, format!("no worker here knows the kind \"{kind}\"")).into()),
+        }
+    }
+}
+
+impl Catalog for Registry {
+    fn infos(&self) -> Vec<KindInfo> {
+        self.kinds.values().map(|(info, _)| info.clone()).collect()
+    }
+
+    fn info(&self, kind: &str) -> Option<KindInfo> {
+        self.kinds.get(kind).map(|(info, _)| info.clone())
+    }
+
+    fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem> {
+        match self.kinds.get(kind) {
+            Some((_, k)) => k.check(args),
+            None => Err(Problem::invalid(
+                "type",
+                format!(
+                    "type \"{kind}\" is not a kind known here; allowed: {}",
+                    self.kinds.keys().copied().collect::<Vec<_>>().join(", ")
+                ),
+            )),
+        }
+    }
+}

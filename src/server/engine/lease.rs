@@ -1,0 +1,104 @@
+//! Keeps the leases of this process, and hears what people want of its attempts.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Backoff, LEASE, RENEW_EVERY, Shared};
+use crate::server::queue::Signal;
+use crate::server::store::{StoreError, WorkerRow};
+
+/// Renews all leases every ten seconds in one statement. Its answer says which are lost and which shall be cancelled.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut backoff = Backoff::default();
+    let mut wait = RENEW_EVERY;
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = match renew(&shared).await {
+            Ok(()) => {
+                backoff.reset();
+                RENEW_EVERY
+            }
+            Err(error) => {
+                let (pause, log) = backoff.fail();
+                if log {
+                    tracing::warn!(%error, "leases could not be renewed");
+                }
+                pause.min(RENEW_EVERY)
+            }
+        };
+        give_up_expired(&shared);
+    }
+}
+
+async fn renew(shared: &Shared) -> Result<(), StoreError> {
+    beat(shared).await?;
+    let leases = shared.running.leases();
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let held = shared.service.store.heartbeat(leases.clone(), LEASE.as_millis() as i64).await?;
+    for beat in &held {
+        shared.running.confirm(beat.lease);
+        if beat.cancel_requested {
+            shared.running.cancel(beat.lease.id);
+        }
+    }
+    let still = shared.running.leases();
+    for lease in leases {
+        // An attempt that ended between the two looks has lost nothing.
+        if still.contains(&lease) && !held.iter().any(|b| b.lease == lease) {
+            tracing::warn!(job = %lease.id, epoch = lease.epoch, "a lease was lost; its attempt ends");
+            shared.running.abort(lease.id);
+        }
+    }
+    Ok(())
+}
+
+/// Ends attempts whose lease the database has not confirmed for its whole length: by now it may be another's.
+fn give_up_expired(shared: &Shared) {
+    for attempt in shared.running.all() {
+        if attempt.confirmed.elapsed() > LEASE {
+            tracing::warn!(job = %attempt.lease.id, "a lease could not be kept; its attempt ends");
+            shared.running.abort(attempt.lease.id);
+        }
+    }
+}
+
+/// Says that this worker lives.
+pub(super) async fn beat(shared: &Shared) -> Result<(), StoreError> {
+    let started = Instant::now();
+    let row = WorkerRow {
+        id: shared.worker.clone(),
+        host: super::host(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        slots: shared.settings.slots,
+        in_use: u32::try_from(shared.running.len()).unwrap_or(u32::MAX),
+    };
+    shared.service.store.worker_beat(row).await?;
+    metrics::gauge!("windlass_slots_in_use").set(shared.running.len() as f64);
+    metrics::histogram!("windlass_heartbeat_seconds").record(started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Hands signals on to the attempts. A signal that gets lost is made up for by the next heartbeat.
+pub(super) async fn listen(shared: Arc<Shared>) {
+    let mut signals = shared.service.bus.signals();
+    loop {
+        let signal = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            signal = signals.recv() => signal,
+        };
+        match signal {
+            Ok(Signal::Cancel(id)) => shared.running.cancel(id),
+            Ok(Signal::Abort(id)) => shared.running.abort(id),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

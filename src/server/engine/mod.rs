@@ -1,0 +1,164 @@
+//! Runs jobs: takes ids from the queue, claims them in the database, executes them, keeps their leases, and sees to it that
+//! nothing is forgotten. `docs/ARCHITECTURE.md` has the picture.
+
+pub mod context;
+mod executor;
+pub mod kind;
+mod lease;
+mod maintenance;
+mod panics;
+mod report;
+mod running;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::service::Service;
+use super::store::StoreError;
+use crate::domain::status::Event;
+use kind::Registry;
+use running::Running;
+
+/// How long a lease holds, and how often it is renewed.
+pub const LEASE: Duration = Duration::from_secs(30);
+pub const RENEW_EVERY: Duration = Duration::from_secs(10);
+
+/// What the engine is told by the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Jobs that run at the same time.
+    pub slots: u32,
+    /// How often due jobs are looked for when nobody tells of any.
+    pub poll: Duration,
+    /// How long running jobs may go on after a shutdown was asked for.
+    pub grace: Duration,
+}
+
+/// The engine of this process.
+pub struct Engine {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+/// What the engine's tasks share.
+struct Shared {
+    /// This worker's name; drawn anew at each start, so that nobody can mistake it for an earlier one.
+    worker: String,
+    service: Service,
+    registry: Registry,
+    settings: Settings,
+    slots: Arc<Semaphore>,
+    running: Running,
+    /// No new job is taken any more.
+    draining: CancellationToken,
+    /// All tasks end.
+    stop: CancellationToken,
+    executions: TaskTracker,
+}
+
+impl Engine {
+    /// Brings order to what an earlier process left, then starts to take jobs. `alone`: no other process uses this database,
+    /// so every lease found in it is a dead one's.
+    pub async fn start(service: Service, registry: Registry, settings: Settings, alone: bool) -> Result<Self, StoreError> {
+        panics::install();
+        let draw = Uuid::new_v4().simple().to_string();
+        let worker = format!("{}:{}:{}", host(), std::process::id(), &draw[..6]);
+        let shared = Arc::new(Shared {
+            worker,
+            registry,
+            settings,
+            slots: Arc::new(Semaphore::new(settings.slots as usize)),
+            running: Running::default(),
+            draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            executions: TaskTracker::new(),
+            service,
+        });
+        if alone {
+            shared.service.store.files().clear_tmp().await;
+            let rescued = maintenance::rescue(&shared, true).await?;
+            if rescued > 0 {
+                tracing::warn!(jobs = rescued, "jobs that an earlier process left running go on");
+            }
+        }
+        maintenance::rebuild(&shared).await?;
+        lease::beat(&shared).await?;
+        let tasks = TaskTracker::new();
+        tasks.spawn(worker::run(shared.clone()));
+        tasks.spawn(lease::run(shared.clone()));
+        tasks.spawn(lease::listen(shared.clone()));
+        tasks.spawn(report::run(shared.clone()));
+        maintenance::spawn(&shared, &tasks);
+        tasks.close();
+        Ok(Self { shared, tasks })
+    }
+
+    /// Takes no new job, lets the running ones finish within the grace period, hands the others back, and ends.
+    pub async fn shut_down(self) {
+        let shared = &self.shared;
+        shared.draining.cancel();
+        shared.executions.close();
+        let left = shared.running.len();
+        if left > 0 {
+            tracing::info!(jobs = left, grace = ?shared.settings.grace, "waiting for running jobs");
+        }
+        if tokio::time::timeout(shared.settings.grace, shared.executions.wait()).await.is_err() {
+            for lease in shared.running.leases() {
+                let event = Event::HandBack { epoch: lease.epoch };
+                let reason = "the worker shut down".to_string();
+                match shared.service.store.change(lease.id, event, shared.worker.clone(), reason, None).await {
+                    Ok(changed) => shared.service.settle(&changed).await,
+                    Err(error) => tracing::warn!(%error, job = %lease.id, "a job could not be handed back"),
+                }
+                shared.running.abort(lease.id);
+            }
+            shared.executions.wait().await;
+        }
+        shared.stop.cancel();
+        self.tasks.wait().await;
+        if let Err(error) = shared.service.store.worker_gone(shared.worker.clone()).await {
+            tracing::warn!(%error, "the worker could not sign off");
+        }
+    }
+}
+
+/// This machine's name, for people to find it by.
+fn host() -> String {
+    std::fs::read_to_string("/etc/hostname")
+        .ok()
+        .map(|h| h.trim().to_string())
+        .filter(|h| !h.is_empty())
+        .unwrap_or_else(|| "localhost".into())
+}
+
+/// A wait that doubles with every failure in a row, up to half a minute, with a random part so that processes that failed
+/// together don't return together.
+#[derive(Default)]
+struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The next wait. Says `true` when the failure is worth a line in the log: the first, and then one a wait of full length.
+    fn fail(&mut self) -> (Duration, bool) {
+        let base = Duration::from_millis(100) * 2u32.pow(self.failures.min(8));
+        let log = self.failures == 0 || self.failures >= 8;
+        self.failures += 1;
+        (base.min(Duration::from_secs(30)).mul_f64(0.75 + 0.5 * random()), log)
+    }
+}
+
+/// 0 to 1, for jitter.
+fn random() -> f64 {
+    f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}

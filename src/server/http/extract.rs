@@ -1,0 +1,149 @@
+//! Reading requests and writing answers: whatever can't be taken is a [`Problem`] that names the field.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+
+use crate::domain::error::{Problem, ProblemCode, truncate};
+use crate::domain::job::JobId;
+
+/// A refused call as an answer.
+#[derive(Debug)]
+pub struct ApiError(pub Problem);
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut answer = (status, axum::Json(&self.0)).into_response();
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if matches!(self.0.code, ProblemCode::QueueFull | ProblemCode::Unavailable) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        answer
+    }
+}
+
+/// The answer of most handlers.
+pub type Answer<T> = Result<T, ApiError>;
+
+/// Query parameters as they came, in order.
+pub struct Params(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Answer<Self> {
+        let query = parts.uri.query().unwrap_or_default();
+        serde_urlencoded::from_str(query)
+            .map(Self)
+            .map_err(|e| Problem::invalid("query", format!("the query can't be read: {e}")).into())
+    }
+}
+
+impl Params {
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Refuses parameters that are not among `allowed`: a mistyped filter must not widen what a call does.
+    pub fn only(&self, allowed: &[&str]) -> Result<(), Problem> {
+        known(self.pairs(), allowed)
+    }
+
+    /// The last value of a parameter that is not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let last = self.pairs().filter(|(n, _)| *n == name).last();
+        last.map(|(_, value)| value.trim()).filter(|v| !v.is_empty())
+    }
+
+    /// A parameter that is a number or what `what` says.
+    pub fn parse<T: std::str::FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, Problem> {
+        self.get(name).map(|value| parse(name, value, what)).transpose()
+    }
+}
+
+/// Refuses names that are not among `allowed`.
+pub fn known<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>, allowed: &[&str]) -> Result<(), Problem> {
+    for (name, _) in pairs {
+        if !allowed.contains(&name) {
+            let mut shown = name.to_string();
+            truncate(&mut shown, 80);
+            let allowed = allowed.join(", ");
+            return Err(Problem::invalid(shown.clone(), format!("\"{shown}\" is not a parameter here; allowed: {allowed}")));
+        }
+    }
+    Ok(())
+}
+
+/// `value` as a `T`, or a problem that says that it is not `what`.
+pub fn parse<T: std::str::FromStr>(name: &str, value: &str, what: &str) -> Result<T, Problem> {
+    value.parse().map_err(|_| {
+        let mut shown = value.to_string();
+        truncate(&mut shown, 80);
+        Problem::invalid(name, format!("{name} \"{shown}\" is not {what}"))
+    })
+}
+
+/// The job that an address names. One that can't be an id names a job that does not exist.
+pub struct Id(pub JobId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let params = axum::extract::RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|e| ApiError(Problem::invalid("id", e.to_string())))?;
+        let id = params.iter().find(|(name, _)| *name == "id").map(|(_, v)| v).unwrap_or_default();
+        id.parse().map(Self).map_err(|_| {
+            let mut id = id.to_string();
+            truncate(&mut id, 80);
+            Problem::not_found(format_args!("job {id}")).into()
+        })
+    }
+}
+
+/// A JSON body. An empty one stands for `{}`.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let media = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let bytes = Bytes::from_request(request, state).await.map_err(|e: BytesRejection| {
+            let code = match e.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::TooLarge,
+                _ => ProblemCode::InvalidInput,
+            };
+            ApiError(Problem::new(code, e.body_text()))
+        })?;
+        // Anything but JSON is refused: a form of another site can send the other types without asking.
+        if !bytes.is_empty() && media != "application/json" && !media.ends_with("+json") {
+            let detail = format!("the body has the type \"{media}\"; allowed is application/json");
+            return Err(Problem::invalid("Content-Type", detail).into());
+        }
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+            let path = e.path().to_string();
+            let field = if path == "." { "body".into() } else { path };
+            ApiError(Problem::invalid(field, e.into_inner().to_string()))
+        })?;
+        json.end().map_err(|e| ApiError(Problem::invalid("body", e.to_string())))?;
+        Ok(Self(value))
+    }
+}

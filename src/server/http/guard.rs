@@ -1,0 +1,95 @@
+//! Keeps other sites out. The server has no sign-in yet, but a browser on this machine reaches it: a page from elsewhere
+//! must not be able to act through that browser, nor to read by pointing a name of its own at 127.0.0.1.
+
+use axum::extract::Request;
+use axum::http::header::{HOST, ORIGIN, UPGRADE};
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::extract::ApiError;
+use crate::domain::error::{Problem, ProblemCode};
+
+/// Refuses requests to foreign host names, and changes and WebSockets that come from other sites.
+pub async fn guard(request: Request, next: Next) -> Response {
+    match check(request.method(), request.headers(), request.uri().host()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => ApiError(problem).into_response(),
+    }
+}
+
+fn check(method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result<(), Problem> {
+    let text = |name| headers.get(name).and_then(|v: &axum::http::HeaderValue| v.to_str().ok());
+    let host = text(HOST).or(uri_host).unwrap_or_default();
+    if !is_loopback(host) {
+        return Err(refuse(format!("Host \"{host}\" is not a name of this machine; use 127.0.0.1 or localhost")));
+    }
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads && !headers.contains_key(UPGRADE) {
+        return Ok(());
+    }
+    if let Some(site) = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok())
+        && !matches!(site, "same-origin" | "none")
+    {
+        return Err(refuse("this request was sent by a page of another site".into()));
+    }
+    if let Some(origin) = text(ORIGIN) {
+        let own = origin.split_once("://").map(|(_, rest)| rest);
+        if own != Some(host) {
+            return Err(refuse(format!("Origin \"{origin}\" is not this server, {host}")));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(detail: String) -> Problem {
+    Problem::new(ProblemCode::CrossSite, detail)
+}
+
+/// Whether a host, with or without a port, means this machine.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: Method, pairs: &[(&'static str, &'static str)]) -> Result<(), ProblemCode> {
+        let headers = pairs.iter().map(|(k, v)| {
+            let name: axum::http::HeaderName = k.parse().expect("name");
+            (name, axum::http::HeaderValue::from_static(v))
+        });
+        check(&method, &headers.collect(), None).map_err(|p| p.code)
+    }
+
+    #[test]
+    fn programs_and_own_pages_pass() {
+        let own = [
+            ("host", "127.0.0.1:3000"),
+            ("origin", "http://127.0.0.1:3000"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        assert_eq!(ask(Method::POST, &own), Ok(()));
+        assert_eq!(ask(Method::POST, &[("host", "localhost:1")]), Ok(()));
+        assert_eq!(ask(Method::DELETE, &[("host", "[::1]:3000")]), Ok(()));
+        assert_eq!(ask(Method::GET, &[("host", "127.0.0.1"), ("sec-fetch-site", "cross-site")]), Ok(()));
+    }
+
+    #[test]
+    fn other_sites_do_not() {
+        let no = Err(ProblemCode::CrossSite);
+        assert_eq!(ask(Method::GET, &[("host", "evil.example")]), no);
+        assert_eq!(ask(Method::GET, &[]), no);
+        assert_eq!(ask(Method::POST, &[("host", "localhost"), ("sec-fetch-site", "cross-site")]), no);
+        assert_eq!(ask(Method::POST, &[("host", "localhost"), ("sec-fetch-site", "same-site")]), no);
+        assert_eq!(ask(Method::POST, &[("host", "localhost:3000"), ("origin", "http://localhost:4000")]), no);
+        assert_eq!(ask(Method::POST, &[("host", "localhost:3000"), ("origin", "null")]), no);
+        let socket = [("host", "localhost"), ("upgrade", "websocket"), ("origin", "https://evil.example")];
+        assert_eq!(ask(Method::GET, &socket), no);
+    }
+}

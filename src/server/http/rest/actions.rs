@@ -1,0 +1,76 @@
+//! Acting on one job.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::domain::error::Problem;
+use crate::domain::job::Job;
+use crate::domain::status::Action;
+use crate::server::http::AppState;
+use crate::server::http::auth::Caller;
+use crate::server::http::extract::{Answer, Body, Id, Params};
+use crate::server::service::ActOptions;
+
+/// What Retry may be told.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryBody {
+    /// Seconds to wait before the next attempt.
+    #[serde(default)]
+    delay: Option<u64>,
+}
+
+async fn act(state: AppState, caller: Caller, id: Id, action: Action, options: ActOptions) -> Answer<Json<Job>> {
+    Ok(Json(state.service.act(&caller.0, id.0, action, options).await?))
+}
+
+macro_rules! action {
+    ($name:ident, $path:literal, $action:expr, $doc:literal) => {
+        #[doc = $doc]
+        #[utoipa::path(post, path = $path, tag = "actions", params(("id" = String, Path, description = "The job")),
+            responses((status = 200, body = Job), (status = 404, body = Problem), (status = 409, body = Problem)))]
+        pub async fn $name(State(state): State<AppState>, caller: Caller, id: Id) -> Answer<Json<Job>> {
+            act(state, caller, id, $action, ActOptions::default()).await
+        }
+    };
+}
+
+action!(cancel, "/api/jobs/{id}/cancel", Action::Cancel,
+    "Cancels a waiting job at once; asks a running one to stop after its current step.");
+action!(abort, "/api/jobs/{id}/abort", Action::Abort,
+    "Ends a running attempt at once. What it was doing may be left half done.");
+action!(pause, "/api/jobs/{id}/pause", Action::Pause, "Takes a pending job aside.");
+action!(resume, "/api/jobs/{id}/resume", Action::Resume, "Puts a paused job back into its queue.");
+action!(run_now, "/api/jobs/{id}/run-now", Action::RunNow, "Lets a waiting job go first.");
+action!(run_again, "/api/jobs/{id}/run-again", Action::RunAgain,
+    "Enqueues a copy of a completed job and answers with the copy.");
+
+/// Puts a failed or dead job back into its queue with fresh attempts, at once or after `delay` seconds.
+#[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "actions", params(("id" = String, Path, description = "The job")),
+    request_body(content = Option<RetryBody>),
+    responses((status = 200, body = Job), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub async fn retry(
+    State(state): State<AppState>,
+    caller: Caller,
+    id: Id,
+    Body(body): Body<RetryBody>,
+) -> Answer<Json<Job>> {
+    act(state, caller, id, Action::Retry, ActOptions { delay: body.delay }).await
+}
+
+/// Waiting: cancels. Running: aborts. Finished: removes for good, with logs and artifacts. `purge=true` removes in every status.
+#[utoipa::path(delete, path = "/api/jobs/{id}", tag = "actions",
+    params(("id" = String, Path, description = "The job"), ("purge" = Option<bool>, Query, description = "Remove in every status")),
+    responses((status = 200, body = Job), (status = 404, body = Problem)))]
+pub async fn delete(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Id(id): Id,
+    params: Params,
+) -> Answer<Json<Job>> {
+    params.only(&["purge"])?;
+    let purge = params.parse("purge", "true or false")?.unwrap_or(false);
+    Ok(Json(state.service.delete(&actor, id, purge).await?))
+}

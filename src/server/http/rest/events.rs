@@ -1,0 +1,174 @@
+//! Starting exports and imports of events.
+
+use axum::Json;
+use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
+use axum::extract::State;
+use axum::http::header::{CONTENT_LENGTH, LOCATION};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::io::AsyncWriteExt;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::job::{Job, NewJob};
+use crate::domain::page::bytes;
+use crate::domain::user::Actor;
+use crate::server::http::AppState;
+use crate::server::http::auth::Caller;
+use crate::server::http::extract::{Answer, Body};
+
+/// A job that was started.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Started {
+    job_id: Uuid,
+    /// Where to follow it.
+    status_url: String,
+    job: Job,
+}
+
+fn started(job: Job) -> impl IntoResponse {
+    let status_url = format!("/api/jobs/{}", job.id);
+    let location = [(LOCATION, status_url.clone())];
+    let started = Started {
+        job_id: job.id,
+        status_url,
+        job,
+    };
+    (StatusCode::ACCEPTED, location, Json(started))
+}
+
+/// Starts an export. The body has the fields of the filter (`camera_id`, `risk_level`, `from`, `until`, `reviewed`), all
+/// optional, and `format` (csv, json, ndjson, xlsx, zip; default csv).
+#[utoipa::path(post, path = "/api/events/export", tag = "events", request_body(content = Value, description =
+        "camera_id, risk_level (low, medium, high, critical), from, until (RFC 3339), reviewed (true, false), format"),
+    responses((status = 202, body = Started), (status = 400, body = Problem)))]
+pub async fn export(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Body(mut filter): Body<Map<String, Value>>,
+) -> Answer<impl IntoResponse> {
+    let mut args = Map::new();
+    if let Some(format) = filter.remove("format") {
+        args.insert("format".into(), format);
+    }
+    // Nothing set and null mean the same.
+    filter.retain(|_, value| !value.is_null());
+    args.insert("filter".into(), filter.into());
+    let enqueued = state.service.enqueue(&actor, NewJob::of("export", args.into())).await;
+    let job = enqueued.map_err(|p| flat(p, &["args.filter.", "args.", "args"]))?.job;
+    Ok(started(job))
+}
+
+/// Names a field as this call's body has it.
+fn flat(mut problem: Problem, prefixes: &[&str]) -> Problem {
+    problem.field = problem.field.map(|field| {
+        let short = prefixes.iter().find_map(|p| field.strip_prefix(p).filter(|rest| !rest.is_empty()));
+        short.map(str::to_string).unwrap_or(field)
+    });
+    problem
+}
+
+/// Starts an import of an uploaded file: multipart with the part `file` (CSV, JSON, NDJSON, or a ZIP of these) and
+/// optionally `format` (auto, csv, json, ndjson, zip).
+#[utoipa::path(post, path = "/api/events/import", tag = "events",
+    request_body(content = Vec<u8>, content_type = "multipart/form-data"),
+    responses((status = 202, body = Started), (status = 400, body = Problem), (status = 413, body = Problem)))]
+pub async fn import(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    headers: HeaderMap,
+    form: Result<Multipart, MultipartRejection>,
+) -> Answer<impl IntoResponse> {
+    let max = state.service.limits().upload_max;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    // The parts' headers take a little beside the file.
+    if announced.is_some_and(|n| n > max.saturating_add(10_000)) {
+        return Err(too_large(max).into());
+    }
+    let form = form.map_err(|e| Problem::invalid("Content-Type", format!("{}; send multipart/form-data", e.body_text())))?;
+    let (id, incoming) = state.service.begin_upload(&actor)?;
+    let received = receive(form, &incoming, max).await;
+    let kept = match received {
+        Ok((name, format)) => keep(&state, &actor, id, &name, format, &incoming).await,
+        Err(problem) => Err(problem),
+    };
+    match kept {
+        Ok(job) => Ok(started(job)),
+        Err(problem) => {
+            // There may be nothing to remove.
+            let _ = tokio::fs::remove_file(&incoming).await;
+            Err(problem.into())
+        }
+    }
+}
+
+async fn keep(
+    state: &AppState,
+    actor: &Actor,
+    id: String,
+    name: &str,
+    format: Option<String>,
+    incoming: &std::path::Path,
+) -> Result<Job, Problem> {
+    let upload = state.service.keep_upload(actor, id, name, incoming).await?;
+    let mut args = json!({ "upload": upload.id });
+    if let Some(format) = format {
+        args["format"] = format.into();
+    }
+    match state.service.enqueue(actor, NewJob::of("import", args)).await {
+        Ok(enqueued) => Ok(enqueued.job),
+        Err(problem) => {
+            state.service.drop_upload(actor, &upload.id).await?;
+            Err(flat(problem, &["args."]))
+        }
+    }
+}
+
+/// Writes the part `file` to `path` as it comes in, and answers with its name and the part `format`.
+async fn receive(mut form: Multipart, path: &std::path::Path, max: u64) -> Result<(String, Option<String>), Problem> {
+    let (mut name, mut format) = (None, None);
+    while let Some(mut part) = form.next_field().await.map_err(broken)? {
+        match part.name().unwrap_or_default() {
+            "file" if name.is_none() => {
+                let given = part.file_name().unwrap_or_default().to_string();
+                let file = tokio::fs::File::create(path).await.map_err(|e| storage(&e))?;
+                let mut file = tokio::io::BufWriter::with_capacity(1 << 18, file);
+                let mut size = 0u64;
+                while let Some(chunk) = part.chunk().await.map_err(broken)? {
+                    size += chunk.len() as u64;
+                    if size > max {
+                        return Err(too_large(max));
+                    }
+                    file.write_all(&chunk).await.map_err(|e| storage(&e))?;
+                }
+                file.flush().await.map_err(|e| storage(&e))?;
+                name = Some(given);
+            }
+            "file" => return Err(Problem::invalid("file", "more than one file was sent; send one, or a ZIP of several")),
+            "format" => format = Some(part.text().await.map_err(broken)?.trim().to_string()).filter(|f| !f.is_empty()),
+            other => {
+                return Err(Problem::invalid(other, format!("\"{other}\" is not a part here; allowed: file, format")));
+            }
+        }
+    }
+    let name = name.ok_or_else(|| Problem::invalid("file", "the part \"file\" is missing"))?;
+    Ok((name, format))
+}
+
+fn too_large(max: u64) -> Problem {
+    let mut problem = Problem::new(ProblemCode::TooLarge, format!("the file is larger than {}", bytes(max)));
+    problem.field = Some("file".into());
+    problem
+}
+
+fn broken(e: MultipartError) -> Problem {
+    Problem::invalid("body", format!("the form can't be read: {}", e.body_text()))
+}
+
+fn storage(e: &std::io::Error) -> Problem {
+    tracing::error!(error = %e, "an upload could not be written");
+    Problem::new(ProblemCode::Unavailable, "The file can't be stored at the moment.")
+}

@@ -1,0 +1,111 @@
+//! Jobs: list, enqueue, read.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+
+use crate::domain::error::Problem;
+use crate::domain::filter::JobFilter;
+use crate::domain::job::{Job, JobDetail, JobHistory, NewJob};
+use crate::domain::kind::KindInfo;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::stats::Counts;
+use crate::server::http::AppState;
+use crate::server::http::auth::Caller;
+use crate::server::http::extract::{Answer, Body, Id, Params, known, parse};
+
+/// The parameters of the list, as an unknown one's problem names them.
+const LIST_PARAMS: [&str; 13] = [
+    "q", "status", "type", "queue", "owner", "parent", "created_after", "created_before", "sort", "order", "limit",
+    "offset", "cursor",
+];
+
+/// Jobs that match, newest first unless told otherwise.
+#[utoipa::path(get, path = "/api/jobs", tag = "jobs",
+    params(
+        ("q" = Option<String>, Query, description = "Text in type, message, id, owner or error"),
+        ("status" = Option<String>, Query, description = "One or more statuses, comma-separated"),
+        ("type" = Option<String>, Query, description = "The kind's name"),
+        ("queue" = Option<String>, Query), ("owner" = Option<String>, Query),
+        ("parent" = Option<String>, Query, description = "Children of this job"),
+        ("created_after" = Option<String>, Query, description = "RFC 3339, inclusive"),
+        ("created_before" = Option<String>, Query, description = "RFC 3339, exclusive"),
+        ("sort" = Option<String>, Query, description = "created_at (default), started_at, completed_at, progress, job_type, status"),
+        ("order" = Option<String>, Query, description = "desc (default) or asc"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, default 50"),
+        ("offset" = Option<u32>, Query, description = "Items to pass over; excludes cursor"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of the answer before"),
+    ),
+    responses((status = 200, body = Page<Job>), (status = 400, body = Problem)))]
+pub async fn list(State(state): State<AppState>, Caller(actor): Caller, params: Params) -> Answer<Json<Page<Job>>> {
+    known(params.pairs(), &LIST_PARAMS)?;
+    let (filter, rest) = JobFilter::from_pairs(params.pairs())?;
+    let mut page = PageRequest::default();
+    for (name, value) in rest.into_iter().filter(|(_, v)| !v.trim().is_empty()) {
+        match name {
+            "limit" => page.limit = Some(parse(name, value, "a whole number from 1 to 1000")?),
+            "offset" => page.offset = Some(parse(name, value, "a whole number from 0")?),
+            _ => page.cursor = Some(value.to_string()),
+        }
+    }
+    Ok(Json(state.service.list_jobs(&actor, &filter, &page).await?))
+}
+
+/// Enqueues one job. A `unique_key`, or the header `Idempotency-Key`, that an unfinished job has already makes this answer
+/// `200` with that job instead.
+#[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = NewJob,
+    responses((status = 202, body = Job), (status = 200, body = Job), (status = 400, body = Problem), (status = 429, body = Problem)))]
+pub async fn enqueue(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    headers: HeaderMap,
+    Body(mut new): Body<NewJob>,
+) -> Answer<impl IntoResponse> {
+    if let Some(key) = headers.get("idempotency-key") {
+        let key = key.to_str().map_err(|_| Problem::invalid("Idempotency-Key", "Idempotency-Key must be ASCII text"))?;
+        if new.unique_key.as_deref().is_some_and(|k| k != key) {
+            let detail = "Idempotency-Key and unique_key differ; give one of them";
+            return Err(Problem::invalid("Idempotency-Key", detail).into());
+        }
+        new.unique_key = Some(key.to_string());
+    }
+    let enqueued = state.service.enqueue(&actor, new).await?;
+    let status = if enqueued.existing { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let location = format!("/api/jobs/{}", enqueued.job.id);
+    Ok((status, [(LOCATION, location)], Json(enqueued.job)))
+}
+
+/// The kinds that can be enqueued.
+#[utoipa::path(get, path = "/api/jobs/types", tag = "jobs", responses((status = 200, body = Vec<KindInfo>)))]
+pub async fn types(State(state): State<AppState>, Caller(actor): Caller) -> Answer<Json<Vec<KindInfo>>> {
+    Ok(Json(state.service.kinds(&actor)?))
+}
+
+/// Counts by status, type and queue.
+#[utoipa::path(get, path = "/api/jobs/stats", tag = "jobs", responses((status = 200, body = Counts)))]
+pub async fn stats(State(state): State<AppState>, Caller(actor): Caller) -> Answer<Json<Counts>> {
+    Ok(Json(state.service.counts(&actor).await?))
+}
+
+/// One job.
+#[utoipa::path(get, path = "/api/jobs/{id}", tag = "jobs", params(("id" = String, Path, description = "The job")),
+    responses((status = 200, body = Job), (status = 404, body = Problem)))]
+pub async fn one(State(state): State<AppState>, Caller(actor): Caller, Id(id): Id) -> Answer<Json<Job>> {
+    Ok(Json(state.service.job(&actor, id).await?))
+}
+
+/// All of one job.
+#[utoipa::path(get, path = "/api/jobs/{id}/detail", tag = "jobs", params(("id" = String, Path, description = "The job")),
+    responses((status = 200, body = JobDetail), (status = 404, body = Problem)))]
+pub async fn detail(State(state): State<AppState>, Caller(actor): Caller, Id(id): Id) -> Answer<Json<JobDetail>> {
+    Ok(Json(state.service.job_detail(&actor, id).await?))
+}
+
+/// Transitions and attempts of one job.
+#[utoipa::path(get, path = "/api/jobs/{id}/history", tag = "jobs", params(("id" = String, Path, description = "The job")),
+    responses((status = 200, body = JobHistory), (status = 404, body = Problem)))]
+pub async fn history(State(state): State<AppState>, Caller(actor): Caller, Id(id): Id) -> Answer<Json<JobHistory>> {
+    Ok(Json(state.service.history(&actor, id).await?))
+}

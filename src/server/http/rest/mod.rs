@@ -1,0 +1,7 @@
+//! The REST API, a file a subject. Each handler reads the request, asks the service, writes the answer.
+
+pub mod actions;
+pub mod artifacts;
+pub mod events;
+pub mod jobs;
+pub mod logs;

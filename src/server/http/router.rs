@@ -1,0 +1,122 @@
+//! All routes in one table, with the document that describes them.
+
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::{
+    CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{Extensions, HeaderMap, StatusCode, Version};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use leptos_axum::{LeptosRoutes, generate_route_list};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
+
+use super::extract::ApiError;
+use super::rest::{actions, artifacts, events, jobs, logs};
+use super::{AppState, docs, guard, health, page, sse, ws};
+use crate::domain::error::{Problem, ProblemCode};
+use crate::ui::app::App;
+use crate::ui::shell::shell;
+
+/// Bytes of a body that is not a file.
+const BODY_MAX: usize = 1_000_000;
+/// No answer but a stream, a file or an upload takes longer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Windlass", description = "Background jobs: enqueue, follow, act. Errors are RFC 9457 problems with a stable `code`; times are RFC 3339 in UTC."),
+    tags((name = "jobs"), (name = "actions"), (name = "events"), (name = "health"))
+)]
+struct Api;
+
+fn api() -> OpenApiRouter<AppState> {
+    let quick = OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(jobs::list, jobs::enqueue))
+        .routes(routes!(jobs::types))
+        .routes(routes!(jobs::stats))
+        .routes(routes!(jobs::one, actions::delete))
+        .routes(routes!(jobs::detail))
+        .routes(routes!(jobs::history))
+        .routes(routes!(actions::cancel))
+        .routes(routes!(actions::abort))
+        .routes(routes!(actions::retry))
+        .routes(routes!(actions::pause))
+        .routes(routes!(actions::resume))
+        .routes(routes!(actions::run_now))
+        .routes(routes!(actions::run_again))
+        .routes(routes!(events::export))
+        .routes(routes!(health::health))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
+        .layer(DefaultBodyLimit::max(BODY_MAX));
+    let long = OpenApiRouter::new()
+        .routes(routes!(logs::logs))
+        .routes(routes!(ws::logs))
+        .routes(routes!(sse::events))
+        .routes(routes!(artifacts::download))
+        .routes(routes!(events::import).layer(DefaultBodyLimit::disable()));
+    quick.merge(long)
+}
+
+/// The OpenAPI document of [`api`].
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    api().into_openapi()
+}
+
+/// The whole of what is served.
+pub fn router(state: AppState) -> Router {
+    let (api, document) = api().split_for_parts();
+    let docs = docs::page(&document);
+    let routes = generate_route_list(App);
+    let (context, options) = (state.clone(), state.leptos.clone());
+    let pages = Router::new().leptos_routes_with_context(
+        &state,
+        routes,
+        move || page::provide(&context),
+        move || shell(options.clone()),
+    );
+    let header = |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    let layers = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(guard::guard))
+        .layer(CompressionLayer::new().compress_when(is_text))
+        .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(X_FRAME_OPTIONS, "DENY"))
+        .layer(header(REFERRER_POLICY, "same-origin"))
+        .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"));
+    Router::new()
+        .merge(api)
+        .route("/api/openapi.json", get(async move || Json(document)))
+        .route("/api/docs", get(async move |_: Request| docs))
+        .merge(pages)
+        .fallback(page::fallback)
+        .method_not_allowed_fallback(page::wrong_method)
+        .layer(layers)
+        .with_state(state)
+}
+
+/// What is worth compressing on the way out: text that is neither a download nor a stream (the site's files are compressed
+/// when they are built).
+fn is_text(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let text = media.starts_with("text/html") || media.contains("json");
+    text && !headers.contains_key(CONTENT_DISPOSITION)
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    // The panic hook has logged it.
+    ApiError(Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")).into_response()
+}

@@ -1,0 +1,79 @@
+//! A job's log over a WebSocket.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::AppState;
+use super::auth::Caller;
+use super::extract::{Answer, Id, Params};
+use crate::domain::error::Problem;
+use crate::domain::log::LogMessage;
+
+/// How often a quiet connection is tried.
+const PING: Duration = Duration::from_secs(20);
+
+/// The log from line `after + 1` on, then live: JSON messages `{"type":"lines","lines":[…]}`, and `{"type":"end"}` when the
+/// job has ended and every line was sent.
+#[utoipa::path(get, path = "/api/jobs/{id}/logs/ws", tag = "jobs",
+    params(("id" = String, Path, description = "The job"), ("after" = Option<u64>, Query, description = "The last line's number that was seen")),
+    responses((status = 101, description = "The WebSocket"), (status = 404, body = Problem)))]
+pub async fn logs(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Id(id): Id,
+    params: Params,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Answer<Response> {
+    params.only(&["after"])?;
+    let after = params.parse("after", "a line's number")?.unwrap_or(0);
+    let upgrade = upgrade.map_err(|e| Problem::invalid("Upgrade", e.body_text()))?;
+    let log = state.service.follow_log(&actor, id, after).await?;
+    let closing = state.closing.clone();
+    // Viewers send nothing but control frames.
+    Ok(upgrade.max_message_size(4_096).on_upgrade(move |socket| send(socket, log, closing)))
+}
+
+async fn send(mut socket: WebSocket, mut log: mpsc::Receiver<LogMessage>, closing: CancellationToken) {
+    let mut ping = tokio::time::interval(PING);
+    loop {
+        let message = tokio::select! {
+            () = closing.cancelled() => {
+                let away = CloseFrame { code: 1001, reason: "the server restarts".into() };
+                // The viewer may have gone already.
+                let _ = socket.send(Message::Close(Some(away))).await;
+                return;
+            }
+            message = log.recv() => message,
+            _ = ping.tick() => {
+                if socket.send(Message::Ping(Vec::new().into())).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            incoming = socket.recv() => match incoming {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => continue,
+            },
+        };
+        let Some(message) = message else {
+            let broken = CloseFrame { code: 1011, reason: "the log can't be read at the moment".into() };
+            let _ = socket.send(Message::Close(Some(broken))).await;
+            return;
+        };
+        let ended = message == LogMessage::End;
+        let Ok(text) = serde_json::to_string(&message) else { return };
+        if socket.send(Message::Text(text.into())).await.is_err() {
+            return;
+        }
+        if ended {
+            let _ = socket.send(Message::Close(Some(CloseFrame { code: 1000, reason: "end".into() }))).await;
+            return;
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! `import`: events from a file. The file is read twice: once to see that it is sound as a whole, and only then, row by
+//! row, into the database. So a broken file leaves nothing behind.
+
+mod collect;
+mod read;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::collect::{Batch, Collector, Counter, Rejected};
+use self::read::{ImportFormat, Limits, ReadError, Setting, read_file};
+use super::blocking::join;
+use crate::domain::error::{ErrorCode, JobError, Problem};
+use crate::domain::kind::Policy;
+use crate::domain::log::Level;
+use crate::server::engine::context::Context;
+use crate::server::engine::kind::{Halt, Kind};
+
+/// Batches that wait for the database; the reader waits when there are more.
+const BATCHES_WAITING: usize = 4;
+/// Bad rows that the log has as warnings, and that the result lists.
+const WARNED: u64 = 100;
+/// The artifact that lists all bad rows.
+const REJECTED_FILE: &str = "rejected-rows.csv";
+
+/// Which file, and how it is written.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportArgs {
+    /// The uploaded file: CSV, JSON, NDJSON, or a ZIP of these.
+    #[schemars(title = "File", length(min = 1, max = 64), extend("format" = "windlass-upload"))]
+    pub upload: String,
+    /// How the file is written.
+    #[serde(default)]
+    #[schemars(title = "Format")]
+    pub format: ImportFormat,
+}
+
+/// The kind.
+#[derive(Default)]
+pub struct Import {
+    limits: Limits,
+}
+
+impl Import {
+    /// `unpacked_max`: bytes that an archive may unpack to.
+    pub fn new(unpacked_max: u64) -> Self {
+        Self {
+            limits: Limits {
+                unpacked: unpacked_max,
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Kind for Import {
+    type Args = ImportArgs;
+
+    fn name(&self) -> &'static str {
+        "import"
+    }
+
+    fn description(&self) -> &'static str {
+        "Reads events from an uploaded CSV, JSON, NDJSON or ZIP file. Bad rows are listed with their line numbers, good \
+         ones kept. Run again, it duplicates nothing: an event whose id is there already is left as it is."
+    }
+
+    fn policy(&self, default: Policy) -> Policy {
+        Policy {
+            timeout_s: default.timeout_s.max(3_600),
+            ..default
+        }
+    }
+
+    fn check(&self, args: &ImportArgs) -> Result<(), Problem> {
+        let id = &args.upload;
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(Problem::invalid("upload", "upload is not the id of an uploaded file"));
+        }
+        Ok(())
+    }
+
+    async fn run(&self, ctx: &Context, args: ImportArgs) -> Result<Value, Halt> {
+        let upload = ctx.upload(&args.upload).await?;
+        let name = printable(&upload.file_name);
+        let file = Input {
+            path: upload.path.clone(),
+            name: name.clone(),
+            format: args.format,
+            limits: self.limits,
+        };
+        ctx.info(format!("Importing events from {name} ({} bytes).", upload.size));
+        ctx.step("Checking the file");
+        let checked = file.check(ctx).await?;
+        ctx.info(format!("The file is sound: {} rows in {} file(s).", checked.rows, checked.files));
+        for skipped in &checked.skipped {
+            ctx.warn(format!("{skipped} in the ZIP is not a CSV, JSON or NDJSON file and was passed over."));
+        }
+        if checked.rows == 0 {
+            ctx.warn("The file has no rows.");
+        }
+
+        ctx.step("Importing");
+        ctx.progress(0, checked.rows);
+        let mut tally = Tally::default();
+        let rejected_file = ctx.scratch().await?.join(REJECTED_FILE);
+        let ended = file.import(ctx, checked.rows, rejected_file.clone(), &mut tally).await;
+        if let Err(halt) = &ended
+            && tally.imported > 0
+        {
+            let ending = if matches!(halt, Halt::Cancelled) { "Cancelled" } else { "Failed" };
+            ctx.warn(format!(
+                "{ending} after {} of {} rows: the {} events imported so far stay.",
+                tally.rows, checked.rows, tally.imported
+            ));
+        }
+        let unknown = ended?;
+        if !unknown.is_empty() {
+            let names = unknown.into_iter().collect::<Vec<_>>().join(", ");
+            ctx.warn(format!("Columns that mean nothing here were left out: {names}."));
+        }
+        if tally.rejected > 0 {
+            ctx.publish_artifact(REJECTED_FILE, "text/csv; charset=utf-8", &rejected_file).await?;
+            ctx.warn(format!("{} of {} rows were rejected; {REJECTED_FILE} lists them all.", tally.rejected, tally.rows));
+        }
+        if let Some(first) = tally.listed.first()
+            && tally.rejected == tally.rows
+        {
+            return Err(JobError::new(
+                ErrorCode::Validation,
+                format!("None of the {} rows can be imported. {first}", tally.rows),
+            )
+            .into());
+        }
+        let duplicates = tally.rows - tally.rejected - tally.imported;
+        let told = format!("Imported {} events, {duplicates} duplicates, {} rejected", tally.imported, tally.rejected);
+        ctx.info(format!("{told}."));
+        ctx.step(told);
+        Ok(json!({
+            "rows": tally.rows,
+            "imported": tally.imported,
+            "duplicates": duplicates,
+            "rejected": tally.rejected,
+            "files": checked.files,
+            "bytes": upload.size,
+            "errors": tally.listed,
+        }))
+    }
+}
+
+/// What the first reading found out.
+struct Checked {
+    rows: u64,
+    files: u64,
+    skipped: Vec<String>,
+}
+
+/// What became of the rows so far.
+#[derive(Default)]
+struct Tally {
+    rows: u64,
+    imported: u64,
+    rejected: u64,
+    /// The first bad rows.
+    listed: Vec<Rejected>,
+}
+
+/// The file to read. Both readings run on a thread of their own.
+#[derive(Clone)]
+struct Input {
+    path: PathBuf,
+    name: String,
+    format: ImportFormat,
+    limits: Limits,
+}
+
+impl Input {
+    fn read(&self, stop: &dyn Fn() -> bool, thorough: bool, sink: &mut dyn read::Sink) -> Result<u64, ReadError> {
+        let setting = Setting {
+            limits: self.limits,
+            stop,
+            thorough,
+        };
+        read_file(&self.path, &self.name, self.format, &setting, sink)
+    }
+
+    async fn check(&self, ctx: &Context) -> Result<Checked, Halt> {
+        // An abort drops this future but not the thread; the guard tells it.
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
+        let (file, context) = (self.clone(), ctx.clone());
+        let thread = tokio::task::spawn_blocking(move || {
+            let mut counter = Counter::default();
+            let stop = || given_up.is_cancelled() || context.cancelled();
+            let files = file.read(&stop, true, &mut counter)?;
+            Ok(Checked {
+                rows: counter.rows,
+                files,
+                skipped: counter.skipped,
+            })
+        });
+        join(thread).await?.map_err(halt)
+    }
+
+    /// Reads the rows into the database and answers the names of the columns that mean nothing here.
+    async fn import(
+        &self,
+        ctx: &Context,
+        total: u64,
+        rejected_file: PathBuf,
+        tally: &mut Tally,
+    ) -> Result<BTreeSet<String>, Halt> {
+        let (sender, mut batches) = mpsc::channel(BATCHES_WAITING);
+        let (file, context) = (self.clone(), ctx.clone());
+        // The thread ends by itself when the other end of its channel is gone.
+        let thread = tokio::task::spawn_blocking(move || {
+            let mut collector = Collector::new(sender, rejected_file);
+            file.read(&|| context.cancelled(), false, &mut collector)?;
+            collector.finish()
+        });
+        while let Some(batch) = batches.recv().await {
+            ctx.check()?;
+            let Batch { rows, events, rejected, listed } = batch;
+            if !events.is_empty() {
+                tally.imported += ctx.events().insert(events).await?;
+            }
+            for bad in listed {
+                tally.report(ctx, bad);
+            }
+            tally.rows += rows;
+            tally.rejected += rejected;
+            ctx.progress(tally.rows, total.max(tally.rows));
+        }
+        join(thread).await?.map_err(halt)
+    }
+}
+
+impl Tally {
+    fn report(&mut self, ctx: &Context, bad: Rejected) {
+        let warned = self.listed.len() as u64 >= WARNED;
+        ctx.log(if warned { Level::Debug } else { Level::Warning }, bad.to_string());
+        if !warned {
+            self.listed.push(bad);
+        }
+    }
+}
+
+/// A broken file is the sender's to mend; a broken disk may be well the next time.
+fn halt(error: ReadError) -> Halt {
+    match error {
+        ReadError::Invalid(what) => {
+            let mut chars = what.chars();
+            let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+            JobError::new(ErrorCode::Validation, format!("{first}{}.", chars.as_str())).into()
+        }
+        ReadError::Io(e) => JobError::caused(ErrorCode::IoError, format!("The file can't be read: {e}"), &e).into(),
+        ReadError::Stopped => Halt::Cancelled,
+    }
+}
+
+/// The sender's name for the file, fit to be shown.
+fn printable(name: &str) -> String {
+    let clean: String = name.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+    if clean.trim().is_empty() { "the file".into() } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn args_name_an_upload_and_nothing_else() {
+        let check = |upload: &str| {
+            let args = ImportArgs { upload: upload.into(), format: ImportFormat::Auto };
+            Import::default().check(&args)
+        };
+        assert!(check("0190b5c700007000800000000000abcd").is_ok());
+        for bad in ["", "../../etc/passwd", "a/b", "a b", &"x".repeat(65)] {
+            assert_eq!(check(bad).expect_err("refused").field.as_deref(), Some("upload"));
+        }
+        assert!(serde_json::from_value::<ImportArgs>(json!({"upload": "a", "path": "/etc/passwd"})).is_err());
+        let schema = schemars::schema_for!(ImportArgs).to_value();
+        assert_eq!(schema["properties"]["upload"]["format"], "windlass-upload");
+    }
+
+    #[test]
+    fn a_broken_file_is_not_tried_again_and_a_broken_disk_is() {
+        let Halt::Failed(e) = halt(ReadError::Invalid("the file is empty".into())) else { panic!("failed") };
+        assert_eq!((e.code, e.retryable, e.message.as_str()), (ErrorCode::Validation, false, "The file is empty."));
+        let Halt::Failed(e) = halt(ReadError::Io(std::io::Error::other("disk"))) else { panic!("failed") };
+        assert!(e.retryable);
+        assert!(matches!(halt(ReadError::Stopped), Halt::Cancelled));
+    }
+}

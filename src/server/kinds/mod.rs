@@ -1,0 +1,28 @@
+//! The built-in kinds of jobs: one module a kind, and one line here. They know the vocabulary and the context that the
+//! engine gives them, nothing else of the server.
+
+mod blocking;
+mod cell;
+mod export;
+mod import;
+pub mod sample;
+
+pub use export::write as event_writer;
+
+use crate::domain::kind::Policy;
+use crate::server::engine::kind::Registry;
+
+/// Bytes that an imported archive may unpack to, where no setting says otherwise.
+const UNPACKED_MAX: u64 = 8 << 30;
+
+/// Every kind that this binary can run. `default` is the policy of the kinds that have none of their own.
+pub fn registry(default: Policy) -> Registry {
+    registry_limited(default, UNPACKED_MAX)
+}
+
+/// The same; an imported archive may unpack to `unpacked_max` bytes.
+pub fn registry_limited(default: Policy, unpacked_max: u64) -> Registry {
+    Registry::new(default)
+        .with(export::Export)
+        .with(import::Import::new(unpacked_max))
+}

@@ -1,0 +1,279 @@
+//! Reading jobs and acting on them.
+
+use super::{Service, no_job, require};
+use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::filter::JobFilter;
+use crate::domain::job::{Job, JobDetail, JobHistory, JobId, JobRef};
+use crate::domain::kind::KindInfo;
+use crate::domain::log::{LogFilter, LogLine};
+use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};
+use crate::domain::status::{Action, Event, Status};
+use crate::domain::time::{Timestamp, from_millis};
+use crate::domain::user::{Actor, Want, may};
+use crate::server::queue::Change;
+use crate::server::store::StoreError;
+use crate::server::store::ops::{Enqueue, Enqueued};
+use crate::server::store::list::Cursor;
+use crate::server::store::jobs::JobRow;
+
+/// Lines of a log that one answer holds unless told otherwise, and at the most.
+pub const LOG_LIMIT_DEFAULT: u32 = 1_000;
+pub const LOG_LIMIT_MAX: u32 = 10_000;
+
+/// What an action may be told besides its name.
+#[derive(Clone, Debug, Default)]
+pub struct ActOptions {
+    /// Retry: seconds to wait before the next attempt.
+    pub delay: Option<u64>,
+}
+
+/// The longest delay, in seconds: ten years.
+const DELAY_MAX: u64 = 315_576_000;
+
+/// Refuses a delay beyond [`DELAY_MAX`]; answers with milliseconds.
+pub(super) fn delay_ms(seconds: u64) -> Result<i64, Problem> {
+    if seconds > DELAY_MAX {
+        return Err(Problem::invalid("delay", format!("delay {seconds} is longer than {DELAY_MAX} s")));
+    }
+    Ok(i64::try_from(seconds * 1_000).unwrap_or(i64::MAX))
+}
+
+impl Service {
+    /// The kinds that can be enqueued.
+    pub fn kinds(&self, actor: &Actor) -> Result<Vec<KindInfo>, Problem> {
+        require(actor, Want::ReadSystem)?;
+        Ok(self.catalog.infos())
+    }
+
+    /// One part of the jobs that match and that the actor may see.
+    pub async fn list_jobs(&self, actor: &Actor, filter: &JobFilter, page: &PageRequest) -> Result<Page<Job>, Problem> {
+        let filter = &self.visible(actor, filter)?;
+        let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(Problem::invalid("limit", format!("limit {limit} is not within 1 to {LIMIT_MAX}")));
+        }
+        let cursor = page.cursor.as_deref().map(|c| Cursor::decode(c, filter)).transpose()?;
+        if cursor.is_some() && page.offset.is_some_and(|o| o > 0) {
+            return Err(Problem::invalid("offset", "offset and cursor exclude each other; give one of them"));
+        }
+        let mut rows = self
+            .store
+            .list(filter, limit + 1, page.offset.unwrap_or(0), cursor.as_ref())
+            .await?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(filter, row).encode());
+        let (total, total_capped) = self.store.count(filter).await?;
+        Ok(Page {
+            items: rows.into_iter().map(|r| r.job).collect(),
+            total,
+            total_capped,
+            next_cursor,
+        })
+    }
+
+    /// Narrows a filter to what the actor may see.
+    fn visible(&self, actor: &Actor, filter: &JobFilter) -> Result<JobFilter, Problem> {
+        let mut filter = filter.clone();
+        if !may(actor, Want::ReadAll) {
+            match &filter.owner {
+                Some(owner) if *owner != actor.name => {
+                    return Err(Problem::new(ProblemCode::Forbidden, "Only your own jobs can be listed."));
+                }
+                _ => filter.owner = Some(actor.name.clone()),
+            }
+        }
+        Ok(filter)
+    }
+
+    /// One job's row, if the actor may see it.
+    pub(super) async fn row(&self, actor: &Actor, id: JobId) -> Result<JobRow, Problem> {
+        let row = self.store.job(id).await?.ok_or_else(|| no_job(id))?;
+        if !may(actor, Want::Read { owner: &row.job.owner }) {
+            return Err(no_job(id));
+        }
+        Ok(row)
+    }
+
+    /// One job.
+    pub async fn job(&self, actor: &Actor, id: JobId) -> Result<Job, Problem> {
+        Ok(self.row(actor, id).await?.job)
+    }
+
+    /// All of one job.
+    pub async fn job_detail(&self, actor: &Actor, id: JobId) -> Result<JobDetail, Problem> {
+        let row = self.row(actor, id).await?;
+        let data = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(id))?;
+        let JobHistory { transitions, attempts } = self.store.history(row.seq).await?;
+        let artifacts = self.store.artifacts(row.seq).await?;
+        let parent = match row.parent {
+            Some(parent) => self.row(actor, parent).await.ok().map(|p| JobRef {
+                id: p.job.id,
+                kind: p.job.kind,
+                status: p.job.status,
+            }),
+            None => None,
+        };
+        let children = self.store.children(id).await?;
+        let info = self.catalog.info(&row.job.kind);
+        let policy = info.as_ref().map(|i| i.policy).unwrap_or(crate::domain::kind::Policy {
+            max_attempts: row.state.attempts_per_round,
+            timeout_s: data.timeout_s,
+            ..crate::domain::kind::Policy::DEFAULT
+        });
+        let checkpoints = info.is_some_and(|i| i.checkpoints);
+        let actions = row.job.status.actions(checkpoints).iter().copied().filter(|action| {
+            let owner = &row.job.owner;
+            may(actor, Want::Act { action: *action, owner })
+        });
+        Ok(JobDetail {
+            args: data.args,
+            result: data.result,
+            error: data.error,
+            attempts,
+            transitions,
+            artifacts,
+            parent,
+            children: children
+                .into_iter()
+                .filter(|(_, owner)| may(actor, Want::Read { owner }))
+                .map(|(reference, _)| reference)
+                .collect(),
+            policy,
+            actions: actions.collect(),
+            log_lines: data.log_lines,
+            job: row.job,
+        })
+    }
+
+    /// Transitions and attempts of one job.
+    pub async fn history(&self, actor: &Actor, id: JobId) -> Result<JobHistory, Problem> {
+        let row = self.row(actor, id).await?;
+        Ok(self.store.history(row.seq).await?)
+    }
+
+    /// Lines of one job's log.
+    pub async fn logs(
+        &self,
+        actor: &Actor,
+        id: JobId,
+        filter: &LogFilter,
+        limit: Option<u32>,
+    ) -> Result<Vec<LogLine>, Problem> {
+        let limit = limit.unwrap_or(LOG_LIMIT_DEFAULT);
+        if !(1..=LOG_LIMIT_MAX).contains(&limit) {
+            return Err(Problem::invalid("limit", format!("limit {limit} is not within 1 to {LOG_LIMIT_MAX}")));
+        }
+        let row = self.row(actor, id).await?;
+        Ok(self.store.log(row.seq, filter, limit).await?)
+    }
+
+    /// Does `action` to one job. Answers with the job as it is then: for Run again the copy, for Delete its last state.
+    pub async fn act(&self, actor: &Actor, id: JobId, action: Action, options: ActOptions) -> Result<Job, Problem> {
+        let row = self.row(actor, id).await?;
+        let owner = &row.job.owner;
+        require(actor, Want::Act { action, owner })?;
+        let checkpoints = self.catalog.info(&row.job.kind).is_some_and(|i| i.checkpoints);
+        let event = match action {
+            Action::RunNow => Event::RunNow,
+            Action::Pause => Event::Pause { checkpoints },
+            Action::Resume => Event::Resume,
+            Action::Cancel => Event::Cancel,
+            Action::Abort => Event::Abort,
+            Action::Retry => Event::Retry {
+                at: self.retry_time(options.delay).await?,
+            },
+            Action::RunAgain => return self.run_again(actor, row).await,
+            Action::Delete => {
+                if !row.job.status.actions(checkpoints).contains(&Action::Delete) {
+                    return Err(wrong_status(action, row.job.status));
+                }
+                return self.remove(&row).await;
+            }
+        };
+        let reason = format!("{} by {}", action.label(), actor.name);
+        let changed = self.store.change(id, event, actor.name.clone(), reason, None).await.map_err(no_lease)?;
+        self.settle(&changed).await;
+        Ok(changed.row.job)
+    }
+
+    async fn retry_time(&self, delay: Option<u64>) -> Result<Timestamp, Problem> {
+        let now = self.store.clock().await?;
+        let delay = delay.map(delay_ms).transpose()?.unwrap_or(0);
+        Ok(from_millis(now.saturating_add(delay)))
+    }
+
+    /// `DELETE /api/jobs/{id}`: cancels what waits, aborts what runs, removes what has ended; `purge` removes whatever it is.
+    pub async fn delete(&self, actor: &Actor, id: JobId, purge: bool) -> Result<Job, Problem> {
+        let row = self.row(actor, id).await?;
+        let status = row.job.status;
+        if !purge && !status.is_finished() {
+            let action = if status == Status::Running { Action::Abort } else { Action::Cancel };
+            return self.act(actor, id, action, ActOptions::default()).await;
+        }
+        let (action, owner) = (Action::Delete, &row.job.owner);
+        require(actor, Want::Act { action, owner })?;
+        self.remove(&row).await
+    }
+
+    async fn remove(&self, row: &JobRow) -> Result<Job, Problem> {
+        let upload = match self.store.job_data(row.seq).await? {
+            Some(data) => data.args.get("upload").and_then(|u| u.as_str()).map(str::to_owned),
+            None => None,
+        };
+        let gone = self.store.delete(row.job.id).await?;
+        if gone.job.status == Status::Running {
+            self.bus.signal(crate::server::queue::Signal::Abort(gone.job.id));
+        }
+        self.queue.withdraw(gone.seq).await;
+        if let Some(upload) = upload {
+            self.store.remove_upload(&upload).await?;
+        }
+        self.bus.change(Change::Removed(gone.job.clone()));
+        Ok(gone.job)
+    }
+
+    async fn run_again(&self, actor: &Actor, row: JobRow) -> Result<Job, Problem> {
+        let id = row.job.id;
+        require(actor, Want::Enqueue { kind: &row.job.kind })?;
+        if !row.job.status.actions(false).contains(&Action::RunAgain) {
+            return Err(wrong_status(Action::RunAgain, row.job.status));
+        }
+        let data = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(id))?;
+        let args = self.catalog.check(&row.job.kind, &data.args)?;
+        let copy = Enqueue {
+            kind: row.job.kind,
+            queue: row.job.queue,
+            lane: row.job.priority,
+            owner: actor.name.clone(),
+            args,
+            max_attempts: row.state.attempts_per_round,
+            timeout_s: data.timeout_s,
+            parent: None,
+            unique_key: None,
+            run_at: None,
+            delay_ms: None,
+            reason: format!("Run again of {id}"),
+        };
+        match self.write(copy).await? {
+            Enqueued::New(row) | Enqueued::Existing(row) => Ok(row.job),
+            Enqueued::Full { waiting } => Err(super::enqueue::full(waiting)),
+        }
+    }
+}
+
+fn wrong_status(action: Action, status: Status) -> Problem {
+    Problem::new(
+        ProblemCode::WrongStatus,
+        format!("{} is not possible: the job is {}", action.label(), status.label().to_lowercase()),
+    )
+}
+
+/// A person holds no lease: a change that came in between is a matter of status.
+fn no_lease(e: StoreError) -> Problem {
+    if e.is_stale() {
+        Problem::new(ProblemCode::WrongStatus, "The job changed at the same moment; look at it again.")
+    } else {
+        e.into()
+    }
+}

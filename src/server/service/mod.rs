@@ -1,0 +1,117 @@
+//! What callers may do. REST, server functions and the command line call this layer and no other; each call takes the
+//! [`Actor`] and asks [`may`] before anything else. A job that the caller may not know of does not exist for them.
+
+mod enqueue;
+mod files;
+mod jobs;
+pub mod live;
+mod overview;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use enqueue::Enqueued;
+pub use jobs::ActOptions;
+
+use super::queue::{Bus, Change, Entry, Queue, Signal};
+use super::store::Store;
+use super::store::ops::Changed;
+use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::job::JobId;
+use crate::domain::kind::KindInfo;
+use crate::domain::status::Status;
+use crate::domain::user::{Actor, Want, may};
+use live::Hub;
+
+/// The kinds, as far as callers need to know them.
+pub trait Catalog: Send + Sync {
+    fn infos(&self) -> Vec<KindInfo>;
+
+    fn info(&self, kind: &str) -> Option<KindInfo>;
+
+    /// The args as the kind understands them, or what is wrong with them or with the kind's name.
+    fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem>;
+}
+
+/// Limits on what callers send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Waiting jobs at which a new one is refused.
+    pub queue_max: u64,
+    /// Bytes of a job's args as JSON.
+    pub args_max: u64,
+    /// Bytes of an uploaded file.
+    pub upload_max: u64,
+}
+
+/// The service layer. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    pub(in crate::server) store: Store,
+    pub(in crate::server) queue: Arc<dyn Queue>,
+    pub(in crate::server) bus: Arc<dyn Bus>,
+    catalog: Arc<dyn Catalog>,
+    limits: Limits,
+    hub: Arc<Hub>,
+}
+
+impl Service {
+    pub fn new(
+        store: Store,
+        queue: Arc<dyn Queue>,
+        bus: Arc<dyn Bus>,
+        catalog: Arc<dyn Catalog>,
+        limits: Limits,
+    ) -> Self {
+        let hub = Hub::start(store.clone(), bus.clone());
+        Self {
+            store,
+            queue,
+            bus,
+            catalog,
+            limits,
+            hub,
+        }
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Does what a change asks for beyond the database: tells the queue, the running attempt and the viewers.
+    pub(in crate::server) async fn settle(&self, changed: &Changed) {
+        let Changed { row, effects } = changed;
+        if effects.withdraw {
+            self.queue.withdraw(row.seq).await;
+        }
+        if effects.announce {
+            match row.job.status {
+                Status::Pending => self.queue.announce(&[Entry::of(row.seq, &row.job)]).await,
+                _ => self.queue.due_hint(),
+            }
+        }
+        if effects.signal_cancel {
+            self.bus.signal(Signal::Cancel(row.job.id));
+        }
+        if effects.signal_abort {
+            self.bus.signal(Signal::Abort(row.job.id));
+        }
+        self.bus.change(Change::Job(row.job.clone()));
+    }
+}
+
+/// Refuses what the actor may not do at all.
+fn require(actor: &Actor, want: Want<'_>) -> Result<(), Problem> {
+    if may(actor, want) {
+        Ok(())
+    } else {
+        let role = actor.role.label().to_lowercase();
+        Err(Problem::new(ProblemCode::Forbidden, format!("The role {role} may not do this.")))
+    }
+}
+
+/// The answer for a job that is not there, or that the caller may not know of: the same for both.
+fn no_job(id: JobId) -> Problem {
+    Problem::not_found(format_args!("job {id}"))
+}

@@ -1,0 +1,173 @@
+//! Counts and health.
+
+use super::{Service, require};
+use crate::domain::error::Problem;
+use crate::domain::page::grouped;
+use crate::domain::stats::{Check, Counts, Grade, Health, HealthChecks, Overview};
+use crate::domain::status::Status;
+use crate::domain::time::from_millis;
+use crate::domain::user::{Actor, Want};
+use crate::server::store::counts::Facts;
+use crate::server::store::{Store, StoreError};
+
+/// Beyond these, health is degraded or critical (SPEC §5).
+const PENDING_MAX: u64 = 100;
+const FAILED_MAX: u64 = 10;
+const OLDEST_MAX_S: u64 = 1_800;
+const PING_MAX_S: u64 = 60;
+
+impl Service {
+    /// Whether the database answers. Anybody may ask.
+    pub async fn ready(&self) -> Result<(), Problem> {
+        self.store.clock().await?;
+        Ok(())
+    }
+
+    /// Jobs by status, kind and queue.
+    pub async fn counts(&self, actor: &Actor) -> Result<Counts, Problem> {
+        require(actor, Want::ReadAll)?;
+        Ok(self.store.counts().await?)
+    }
+
+    /// Counts and health in one.
+    pub async fn overview(&self, actor: &Actor) -> Result<Overview, Problem> {
+        require(actor, Want::ReadAll)?;
+        Ok(overview(&self.store).await?)
+    }
+
+    /// How the system fares. A database that does not answer is what the answer says, not an error.
+    pub async fn health(&self, actor: &Actor) -> Result<Health, Problem> {
+        require(actor, Want::ReadSystem)?;
+        match overview(&self.store).await {
+            Ok(overview) => Ok(overview.health),
+            Err(error) => {
+                tracing::warn!(%error, "health could not ask the database");
+                Ok(unreachable())
+            }
+        }
+    }
+}
+
+pub(super) async fn overview(store: &Store) -> Result<Overview, StoreError> {
+    let counts = store.counts().await?;
+    let facts = store.facts().await?;
+    Ok(Overview {
+        health: health(&counts, &facts),
+        counts,
+        at: from_millis(facts.now),
+    })
+}
+
+fn check(grade: Grade, text: impl Into<String>) -> Check {
+    Check {
+        grade,
+        text: text.into(),
+    }
+}
+
+fn unreachable() -> Health {
+    let away = || check(Grade::Critical, "the database does not answer");
+    Health {
+        status: Grade::Critical,
+        checks: HealthChecks {
+            database: away(),
+            queue: check(Grade::Healthy, "embedded"),
+            workers: away(),
+            api: check(Grade::Degraded, "without a database"),
+            pending_jobs: 0,
+            failed_jobs: 0,
+            oldest_pending_seconds: None,
+            worker_last_ping_seconds: None,
+            slots: 0,
+            slots_in_use: 0,
+            warnings: vec!["The database does not answer.".into()],
+        },
+    }
+}
+
+fn health(counts: &Counts, facts: &Facts) -> Health {
+    let seconds = |since: i64| u64::try_from((facts.now - since) / 1_000).unwrap_or(0);
+    let (oldest, ping) = (facts.oldest_pending.map(seconds), facts.last_ping.map(seconds));
+    let pending = counts.of(Status::Pending);
+    let mut warnings = Vec::new();
+    let mut status = Grade::Healthy;
+    let mut warn = |grade: Grade, text: String| {
+        warnings.push(text);
+        status = status.max(grade);
+    };
+    if pending > PENDING_MAX {
+        warn(Grade::Degraded, format!("{} jobs are pending, over {PENDING_MAX}.", grouped(pending)));
+    }
+    if facts.failed_last_hour > FAILED_MAX {
+        let failed = grouped(facts.failed_last_hour);
+        warn(Grade::Degraded, format!("{failed} jobs failed within the last hour, over {FAILED_MAX}."));
+    }
+    if let Some(wait) = oldest.filter(|s| *s > OLDEST_MAX_S) {
+        warn(Grade::Degraded, format!("The oldest pending job has waited for {} minutes.", wait / 60));
+    }
+    let workers = match ping {
+        None => check(Grade::Critical, "none"),
+        Some(s) if s > PING_MAX_S => check(Grade::Critical, format!("silent for {s} s")),
+        Some(_) => check(Grade::Healthy, format!("{} of {} slots in use", facts.slots_in_use, facts.slots)),
+    };
+    if workers.grade == Grade::Critical {
+        warn(Grade::Critical, format!("No worker has reported within {PING_MAX_S} s: nothing runs."));
+    }
+    Health {
+        status,
+        checks: HealthChecks {
+            database: check(Grade::Healthy, "ok"),
+            queue: check(Grade::Healthy, "embedded"),
+            workers,
+            api: check(Grade::Healthy, "ok"),
+            pending_jobs: pending,
+            failed_jobs: facts.failed_last_hour,
+            oldest_pending_seconds: oldest,
+            worker_last_ping_seconds: ping,
+            slots: facts.slots,
+            slots_in_use: facts.slots_in_use,
+            warnings,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            now: 10_000_000,
+            failed_last_hour: 0,
+            oldest_pending: None,
+            last_ping: Some(9_995_000),
+            slots: 10,
+            slots_in_use: 2,
+        }
+    }
+
+    fn pending(n: u64) -> Counts {
+        let mut counts = Counts::default();
+        counts.by_status.insert("pending".into(), n);
+        counts
+    }
+
+    #[test]
+    fn each_threshold_is_seen_when_it_is_passed_and_not_before() {
+        let quiet = health(&pending(100), &facts());
+        assert_eq!((quiet.status, quiet.checks.warnings.len()), (Grade::Healthy, 0));
+        assert_eq!(quiet.checks.workers.text, "2 of 10 slots in use");
+        let grade = |counts: Counts, facts: Facts| health(&counts, &facts).status;
+        assert_eq!(grade(pending(101), facts()), Grade::Degraded);
+        let failed = |n| Facts { failed_last_hour: n, ..facts() };
+        assert_eq!(grade(pending(0), failed(10)), Grade::Healthy);
+        assert_eq!(grade(pending(0), failed(11)), Grade::Degraded);
+        let oldest = |ms| Facts { oldest_pending: Some(10_000_000 - ms), ..facts() };
+        assert_eq!(grade(pending(1), oldest(1_800_000)), Grade::Healthy);
+        assert_eq!(grade(pending(1), oldest(1_801_000)), Grade::Degraded);
+        let ping = |ms: Option<i64>| Facts { last_ping: ms.map(|ms| 10_000_000 - ms), ..facts() };
+        assert_eq!(grade(pending(0), ping(Some(60_000))), Grade::Healthy);
+        assert_eq!(grade(pending(0), ping(Some(61_000))), Grade::Critical);
+        assert_eq!(grade(pending(0), ping(None)), Grade::Critical);
+    }
+}

@@ -1,0 +1,86 @@
+use sea_orm::DbErr;
+
+use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
+use crate::domain::job::JobId;
+use crate::domain::status::Refused;
+
+/// What can go wrong between a caller and the truth.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database could not be asked, or answered with an error.
+    #[error("the database answered: {0}")]
+    Database(#[from] DbErr),
+    /// The database could not be opened or migrated; the text says why and what to do.
+    #[error("{0}")]
+    Open(String),
+    #[error("job {0} does not exist")]
+    NoJob(JobId),
+    /// The state machine does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// A stored value is not what this version writes.
+    #[error("a stored {what} can't be read: {value}")]
+    Corrupt { what: &'static str, value: String },
+    #[error("{what}: {source}")]
+    File {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store is shutting down.
+    #[error("the store is closing")]
+    Closed,
+    /// A commit failed; none of its changes happened.
+    #[error("the commit failed: {0}")]
+    Commit(String),
+}
+
+impl StoreError {
+    pub(super) fn corrupt(what: &'static str, value: impl ToString) -> Self {
+        Self::Corrupt {
+            what,
+            value: value.to_string(),
+        }
+    }
+
+    pub(super) fn file(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self::File {
+            what: what.into(),
+            source,
+        }
+    }
+
+    /// Whether the write was refused because its lease is no longer the job's.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Refused(Refused::Stale { .. }))
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(e: StoreError) -> Self {
+        match &e {
+            StoreError::NoJob(id) => Problem::not_found(format_args!("job {id}")),
+            StoreError::Refused(r) => Problem::new(ProblemCode::WrongStatus, r.to_string()),
+            StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => {
+                // The edge logs the cause; callers learn no more than that they should come back.
+                tracing::error!(error = %e, "the store failed");
+                Problem::new(ProblemCode::Unavailable, "The database can't be used at the moment; try again soon.")
+            }
+            StoreError::Open(_) | StoreError::Corrupt { .. } | StoreError::File { .. } => {
+                tracing::error!(error = %e, "the store failed");
+                Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for JobError {
+    fn from(e: StoreError) -> Self {
+        let code = match &e {
+            StoreError::File { .. } => ErrorCode::IoError,
+            StoreError::NoJob(_) | StoreError::Refused(_) => ErrorCode::WorkerLost,
+            _ => ErrorCode::DatabaseError,
+        };
+        JobError::caused(code, e.to_string(), &e)
+    }
+}

@@ -1,0 +1,316 @@
+//! Files beside the database: `artifacts/<job>/<epoch>-<n>`, `uploads/<id>`, `tmp/<job>-<epoch>/`. Names that people gave
+//! are kept in the database only; on disk there are ids, so no name can lead out of these folders.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use futures::FutureExt;
+use sea_orm::{ConnectionTrait, QueryResult};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::Store;
+use super::error::StoreError;
+use super::logs::fence;
+use super::ops::Lease;
+use super::sql::{RowExt, Sql, int};
+use crate::domain::error::{ErrorCode, JobError};
+use crate::domain::job::{Artifact, JobId};
+use crate::domain::time::from_millis;
+
+/// The folders.
+#[derive(Clone, Debug)]
+pub struct Files {
+    artifacts: PathBuf,
+    uploads: PathBuf,
+    tmp: PathBuf,
+}
+
+/// A file that was sent to be worked on.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    pub id: String,
+    pub path: PathBuf,
+    /// The sender's name for it; hostile text.
+    pub file_name: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A file in its final place that is not recorded yet.
+#[derive(Clone, Debug)]
+pub struct ArtifactFile {
+    name: String,
+    content_type: String,
+    path: String,
+    size: u64,
+    sha256: String,
+}
+
+impl Files {
+    pub(super) fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let files = Self {
+            artifacts: data_dir.join("artifacts"),
+            uploads: data_dir.join("uploads"),
+            tmp: data_dir.join("tmp"),
+        };
+        for folder in [&files.artifacts, &files.uploads, &files.tmp] {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| StoreError::file(format!("the folder {} can't be made", folder.display()), e))?;
+        }
+        Ok(files)
+    }
+
+    /// An attempt's own folder. Not made here.
+    pub fn scratch_dir(&self, id: JobId, epoch: u64) -> PathBuf {
+        self.tmp.join(format!("{id}-{epoch}"))
+    }
+
+    /// Removes an attempt's folder, if it has one.
+    pub async fn remove_scratch(&self, id: JobId, epoch: u64) {
+        remove_tree(&self.scratch_dir(id, epoch)).await;
+    }
+
+    /// Removes what attempts of an earlier process left in their folders, and uploads that were never finished.
+    pub async fn clear_tmp(&self) {
+        remove_tree(&self.tmp).await;
+        if let Err(error) = tokio::fs::create_dir_all(&self.tmp).await {
+            tracing::error!(%error, path = %self.tmp.display(), "the folder for temporary files can't be made");
+        }
+    }
+
+    pub(super) async fn remove_job(&self, id: JobId) {
+        remove_tree(&self.artifacts.join(id.to_string())).await;
+    }
+
+    /// A place for an upload that is still coming in.
+    pub fn incoming(&self) -> (String, PathBuf) {
+        let id = Uuid::now_v7().simple().to_string();
+        let path = self.tmp.join(format!("upload-{id}"));
+        (id, path)
+    }
+
+    /// Syncs a finished file, works out its checksum, and moves it to its final place.
+    pub async fn keep(&self, lease: Lease, name: &str, content_type: &str, file: &Path) -> Result<ArtifactFile, JobError> {
+        let folder = self.artifacts.join(lease.id.to_string());
+        let stored = format!("{}-{}", lease.epoch, Uuid::now_v7().simple());
+        let (from, to) = (file.to_path_buf(), folder.join(&stored));
+        let path = format!("{}/{stored}", lease.id);
+        let done = tokio::task::spawn_blocking(move || -> std::io::Result<(u64, String)> {
+            let (size, sum) = checksum(&from)?;
+            std::fs::create_dir_all(&folder)?;
+            std::fs::File::open(&from)?.sync_all()?;
+            std::fs::rename(&from, &to)?;
+            std::fs::File::open(&folder)?.sync_all()?;
+            Ok((size, sum))
+        })
+        .await;
+        let (size, sha256) = match done {
+            Ok(Ok(done)) => done,
+            Ok(Err(e)) => return Err(JobError::caused(ErrorCode::IoError, format!("{name} can't be stored: {e}"), &e)),
+            Err(e) => return Err(JobError::caused(ErrorCode::Internal, "the file could not be stored", &e)),
+        };
+        Ok(ArtifactFile {
+            name: name.into(),
+            content_type: content_type.into(),
+            path,
+            size,
+            sha256,
+        })
+    }
+}
+
+async fn remove_tree(path: &Path) {
+    match tokio::fs::remove_dir_all(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "a folder could not be removed");
+        }
+        _ => {}
+    }
+}
+
+fn checksum(path: &Path) -> std::io::Result<(u64, String)> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => {
+                hasher.update(&buffer[..n]);
+                size += n as u64;
+            }
+        }
+    }
+    let sum = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    Ok((size, sum))
+}
+
+impl Store {
+    /// Records a kept file as one of the job's artifacts; one of the same name is replaced.
+    pub async fn record_artifact(&self, lease: Lease, file: ArtifactFile) -> Result<Artifact, StoreError> {
+        let ttl = i64::try_from(self.inner.artifact_ttl.as_millis()).unwrap_or(i64::MAX);
+        let (artifact, replaced) = self
+            .writer()
+            .write(move |tx| {
+                async move {
+                    fence(tx, lease).await?;
+                    let old = Sql::with(
+                        "SELECT path FROM artifacts WHERE job_seq = $1 AND name = $2",
+                        [lease.seq.into(), file.name.clone().into()],
+                    );
+                    let replaced: Option<String> = tx.one(old).await?.map(|r| r.get("path")).transpose()?;
+                    let mut sql = Sql::new("INSERT OR REPLACE INTO artifacts VALUES (");
+                    sql.bind(lease.seq).push(", ").bind(file.name.clone()).push(", ").bind(file.path);
+                    sql.push(", ").bind(int(file.size)).push(", ").bind(file.content_type.clone());
+                    sql.push(", ").bind(file.sha256.clone()).push(", ").bind(tx.now());
+                    sql.push(", ").bind(tx.now().saturating_add(ttl)).push(")");
+                    tx.execute(sql.build()).await?;
+                    let artifact = Artifact {
+                        name: file.name,
+                        size: file.size,
+                        content_type: file.content_type,
+                        sha256: file.sha256,
+                        created_at: from_millis(tx.now()),
+                        expires_at: from_millis(tx.now().saturating_add(ttl)),
+                    };
+                    Ok((artifact, replaced))
+                }
+                .boxed()
+            })
+            .await?;
+        if let Some(path) = replaced
+            && let Err(error) = tokio::fs::remove_file(self.files().artifacts.join(&path)).await
+        {
+            tracing::warn!(%error, path, "a replaced artifact could not be removed");
+        }
+        Ok(artifact)
+    }
+
+    /// The job's artifacts by name.
+    pub async fn artifacts(&self, seq: i64) -> Result<Vec<Artifact>, StoreError> {
+        let stmt = Sql::with("SELECT * FROM artifacts WHERE job_seq = $1 ORDER BY name", [seq.into()]);
+        self.read().query_all_raw(stmt).await?.iter().map(artifact).collect()
+    }
+
+    /// One artifact and where its file lies.
+    pub async fn artifact(&self, seq: i64, name: &str) -> Result<Option<(Artifact, PathBuf)>, StoreError> {
+        let stmt = Sql::with("SELECT * FROM artifacts WHERE job_seq = $1 AND name = $2", [seq.into(), name.into()]);
+        let Some(row) = self.read().query_one_raw(stmt).await? else {
+            return Ok(None);
+        };
+        let path: String = row.get("path")?;
+        Ok(Some((artifact(&row)?, self.files().artifacts.join(path))))
+    }
+
+    /// Removes at most `limit` artifacts whose time has passed, and says how many.
+    pub async fn expire_artifacts(&self, limit: u32) -> Result<usize, StoreError> {
+        let paths: Vec<String> = self
+            .writer()
+            .write(move |tx| {
+                async move {
+                    let text = format!(
+                        "DELETE FROM artifacts WHERE (job_seq, name) IN \
+                         (SELECT job_seq, name FROM artifacts WHERE expires_at <= $1 LIMIT {limit}) RETURNING path"
+                    );
+                    let rows = tx.all(Sql::with(&text, [tx.now().into()])).await?;
+                    rows.iter().map(|r| r.get("path")).collect()
+                }
+                .boxed()
+            })
+            .await?;
+        for path in &paths {
+            match tokio::fs::remove_file(self.files().artifacts.join(path)).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, path, "an expired artifact could not be removed");
+                }
+                _ => {}
+            }
+        }
+        Ok(paths.len())
+    }
+
+    /// Makes a file that came in completely an upload: synced, moved to its place, recorded.
+    pub async fn keep_upload(&self, id: String, file_name: String, incoming: &Path) -> Result<Upload, StoreError> {
+        let path = self.files().uploads.join(&id);
+        let (from, to) = (incoming.to_path_buf(), path.clone());
+        let folder = self.files().uploads.clone();
+        let moved = tokio::task::spawn_blocking(move || -> std::io::Result<u64> {
+            let file = std::fs::File::open(&from)?;
+            file.sync_all()?;
+            std::fs::rename(&from, &to)?;
+            std::fs::File::open(&folder)?.sync_all()?;
+            Ok(file.metadata()?.len())
+        });
+        let size = match moved.await {
+            Ok(done) => done.map_err(|e| StoreError::file("the upload can't be stored", e))?,
+            Err(e) => return Err(StoreError::file("the upload can't be stored", std::io::Error::other(e))),
+        };
+        let (upload_id, name) = (id.clone(), file_name.clone());
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = "INSERT INTO uploads (id, file_name, size, created_at) VALUES ($1, $2, $3, $4)";
+                    let values = [upload_id.into(), name.into(), int(size).into(), tx.now().into()];
+                    tx.execute(Sql::with(text, values)).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await?;
+        Ok(Upload {
+            id,
+            path,
+            file_name,
+            size,
+        })
+    }
+
+    /// The upload with this id, if it is still there.
+    pub async fn upload(&self, id: &str) -> Result<Option<Upload>, StoreError> {
+        let stmt = Sql::with("SELECT * FROM uploads WHERE id = $1", [id.into()]);
+        let Some(row) = self.read().query_one_raw(stmt).await? else {
+            return Ok(None);
+        };
+        let id: String = row.get("id")?;
+        Ok(Some(Upload {
+            path: self.files().uploads.join(&id),
+            file_name: row.get("file_name")?,
+            size: row.u64("size")?,
+            id,
+        }))
+    }
+
+    /// Removes an upload's record and file; its absence is no error.
+    pub async fn remove_upload(&self, id: &str) -> Result<(), StoreError> {
+        let Some(upload) = self.upload(id).await? else {
+            return Ok(());
+        };
+        let id = upload.id.clone();
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    tx.execute(Sql::with("DELETE FROM uploads WHERE id = $1", [id.into()])).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await?;
+        match tokio::fs::remove_file(&upload.path).await {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::file("the upload can't be removed", e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn artifact(r: &QueryResult) -> Result<Artifact, StoreError> {
+    Ok(Artifact {
+        name: r.get("name")?,
+        size: r.u64("size")?,
+        content_type: r.get("content_type")?,
+        sha256: r.get("sha256")?,
+        created_at: r.time("created_at")?,
+        expires_at: r.time("expires_at")?,
+    })
+}

@@ -1,0 +1,57 @@
+//! The truth: jobs, their logs and files, and the sample domain, in a SQL database. Everything that other layers know
+//! about a job was read here; everything that they change goes through the group-committing [`writer`].
+
+mod connect;
+pub mod counts;
+mod error;
+pub mod events;
+pub mod files;
+pub mod jobs;
+pub mod list;
+pub mod logs;
+pub mod ops;
+mod sql;
+mod workers;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::DatabaseConnection;
+
+pub use error::StoreError;
+pub use workers::WorkerRow;
+pub use writer::Tx;
+
+use files::Files;
+use writer::Writer;
+
+/// A handle to the database and the files beside it. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    read: DatabaseConnection,
+    writer: Writer,
+    files: Files,
+    artifact_ttl: Duration,
+    /// Held for as long as this process serves the database.
+    _lock: Option<std::fs::File>,
+}
+
+impl Store {
+    /// Where artifacts, uploads and temporary files lie.
+    pub fn files(&self) -> &Files {
+        &self.inner.files
+    }
+
+    fn read(&self) -> &DatabaseConnection {
+        &self.inner.read
+    }
+
+    fn writer(&self) -> &Writer {
+        &self.inner.writer
+    }
+}

@@ -1,0 +1,41 @@
+//! What the process says of itself: log lines on standard error, metrics on request.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+use super::config::Config;
+
+/// Starts logging. Later calls in the same process change nothing.
+pub fn log(config: &Config) {
+    // The settings were checked when they were read.
+    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = ["sqlx=warn", "sea_orm=warn", "leptos_axum=warn"]
+        .into_iter()
+        .filter_map(|d| d.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
+    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if config.log_json {
+        lines.json().try_init()
+    } else {
+        lines.with_target(false).compact().try_init()
+    };
+    if let Err(error) = started {
+        tracing::debug!(%error, "logging had been started before");
+    }
+}
+
+/// Starts the collection of metrics, once a process; the handle renders them for Prometheus.
+pub fn metrics() -> PrometheusHandle {
+    static HANDLE: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            if metrics::set_global_recorder(recorder).is_err() {
+                tracing::debug!("metrics had been collected elsewhere before");
+            }
+            handle
+        })
+        .clone()
+}

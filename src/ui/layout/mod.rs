@@ -1,0 +1,6 @@
+//! What surrounds every page.
+
+pub mod banner;
+pub mod page_header;
+pub mod sidebar;
+pub mod theme;

@@ -1,0 +1,249 @@
+//! REST: lists, filters, problems, the document.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Server, read, unique, until};
+
+fn ids(page: &Value) -> Vec<String> {
+    let items = page["items"].as_array().expect("items");
+    items.iter().map(|j| j["id"].as_str().expect("id").to_string()).collect()
+}
+
+#[tokio::test]
+async fn an_enqueued_job_is_answered_with_its_place_and_runs() {
+    let s = Server::start().await;
+    let body = json!({ "type": "echo", "args": { "value": 7 }, "priority": "high", "queue": "mail" });
+    let answer = s.ask(Method::POST, "/api/jobs").json(&body).send().await.expect("answer");
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    let location = answer.headers()["location"].to_str().expect("text").to_string();
+    let job: Value = answer.json().await.expect("json");
+    let id = job["id"].as_str().expect("id");
+    assert_eq!(location, format!("/api/jobs/{id}"));
+    assert_eq!((&job["queue"], &job["priority"], &job["owner"]), (&json!("mail"), &json!("high"), &json!("admin")));
+    s.until(id, "completed").await;
+    let detail = s.detail(id).await;
+    assert_eq!(detail["result"], 7);
+    assert_eq!(detail["job"]["progress"], 100.0);
+    assert_eq!(detail["attempts"][0]["outcome"], "completed");
+    let steps: Vec<_> = detail["transitions"].as_array().expect("list").iter().map(|t| t["to"].clone()).collect();
+    assert_eq!(steps, ["pending", "running", "completed"]);
+    assert_eq!(detail["actions"], json!(["run-again", "delete"]));
+    let history = s.get(&format!("/api/jobs/{id}/history")).await;
+    assert_eq!(history["attempts"].as_array().expect("list").len(), 1);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn lists_filter_sort_and_page_without_gap_or_repeat() {
+    let s = Server::with(|c| c.worker_concurrency = 1).await;
+    let mut all = Vec::new();
+    for n in 0..25 {
+        all.push(s.enqueue("echo", json!({ "value": n })).await);
+    }
+    let last = all.last().expect("some").clone();
+    s.until(&last, "completed").await;
+    all.reverse();
+    for (order, expected) in [("desc", all.clone()), ("asc", all.iter().rev().cloned().collect())] {
+        for sort in ["created_at", "started_at", "completed_at", "progress", "job_type", "status"] {
+            let mut seen = Vec::new();
+            let mut cursor = String::new();
+            loop {
+                let page = s.get(&format!("/api/jobs?limit=7&sort={sort}&order={order}&cursor={cursor}")).await;
+                assert_eq!(page["total"], 25);
+                seen.extend(ids(&page));
+                match page["next_cursor"].as_str() {
+                    Some(next) => cursor = next.to_string(),
+                    None => break,
+                }
+            }
+            // One worker slot: every order but the alphabetical ones is the order of enqueueing; those break ties by it.
+            assert_eq!(seen, expected, "{sort} {order}");
+        }
+    }
+    assert_eq!(ids(&s.get("/api/jobs?limit=3&offset=2").await), all[2..5]);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn filters_and_searches_find_what_they_name() {
+    let s = Server::start().await;
+    let good = s.enqueue("echo", json!({ "value": "needle" })).await;
+    let bad = s.enqueue("flaky", json!({ "times": 9, "permanent": true })).await;
+    let name = unique();
+    let waiting = s.enqueue("gate", json!({ "name": name })).await;
+    s.until(&good, "completed").await;
+    s.until(&bad, "failed").await;
+    until("the step", async || (s.job(&waiting).await["message"] == "Waiting at the gate").then_some(())).await;
+    let found = async |query: &str| ids(&s.get(&format!("/api/jobs?{query}")).await);
+    assert_eq!(found("status=failed").await, [bad.clone()]);
+    assert_eq!(found("status=processing,complete&order=asc").await, [good.clone(), waiting.clone()]);
+    assert_eq!(found("type=gate").await, [waiting.clone()]);
+    assert_eq!(found("queue=default&owner=admin").await.len(), 3);
+    assert_eq!(found("q=failure%201").await, [bad.clone()]);
+    assert_eq!(found("q=AUTH_ERR").await, [bad.clone()]);
+    // A running job's message changes too often to be indexed; it is found all the same.
+    assert_eq!(found("q=at%20the%20gate").await, [waiting.clone()]);
+    assert_eq!(found(&format!("q={}", &good[good.len() - 6..])).await, [good.clone()]);
+    assert_eq!(found(&format!("q={good}")).await, [good.clone()]);
+    assert_eq!(found("q=ec").await, [good.clone()]);
+    assert_eq!(found("q=%22%25_*%27").await, Vec::<String>::new());
+    assert_eq!(found("created_after=2001-01-01T00:00:00Z").await.len(), 3);
+    assert_eq!(found("created_before=2001-01-01T00:00:00Z").await.len(), 0);
+    let stats = s.get("/api/jobs/stats").await;
+    assert_eq!((&stats["total"], &stats["by_status"]["failed"]), (&json!(3), &json!(1)));
+    assert_eq!(stats["by_type"]["gate"]["running"], 1);
+    s.act(&waiting, "abort").await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_problem_that_names_the_field() {
+    let s = Server::start().await;
+    let cases = [
+        ("/api/jobs?limit=0", "limit"),
+        ("/api/jobs?limit=1001", "limit"),
+        ("/api/jobs?limit=many", "limit"),
+        ("/api/jobs?offset=-1", "offset"),
+        ("/api/jobs?cursor=zz", "cursor"),
+        ("/api/jobs?status=runing", "status"),
+        ("/api/jobs?sort=size", "sort"),
+        ("/api/jobs?order=up", "order"),
+        ("/api/jobs?stauts=failed", "stauts"),
+        ("/api/jobs?created_after=yesterday", "created_after"),
+        ("/api/jobs/events?since=1", "since"),
+    ];
+    for (path, field) in cases {
+        let answer = s.ask(Method::GET, path).send().await.expect("answer");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{path}");
+        let (status, problem) = read(answer).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{path}: {problem}");
+        assert_eq!(problem["code"], "invalid_input");
+    }
+    let bodies = [
+        (json!({}), "type"),
+        (json!({ "type": "nope" }), "type"),
+        (json!({ "type": "echo", "args": { "valeu": 1 } }), "args"),
+        (json!({ "type": "gate", "args": { "name": 1 } }), "args.name"),
+        (json!({ "type": "echo", "queue": "Not Good" }), "queue"),
+        (json!({ "type": "echo", "delay": 1, "run_at": "2030-01-01T00:00:00Z" }), "delay"),
+        (json!({ "type": "echo", "delay": 999_999_999_999u64 }), "delay"),
+        (json!({ "type": "echo", "unique_key": "" }), "unique_key"),
+        (json!({ "type": "echo", "priority": "urgent" }), "priority"),
+    ];
+    for (body, field) in bodies {
+        let (status, problem) = s.post("/api/jobs", body.clone()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {problem}");
+        let named = problem["field"].as_str().unwrap_or_default().starts_with(field);
+        assert!(named || problem["detail"].as_str().unwrap_or_default().contains(field), "{body}: {problem}");
+    }
+    let (status, problem) = s.post("/api/jobs", json!({ "type": "echo", "args": { "value": "x".repeat(20_000) } })).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("args")));
+    assert_eq!(s.get("/api/jobs").await["total"], 0, "nothing was half done");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_too() {
+    let s = Server::start().await;
+    let gone = uuid::Uuid::now_v7();
+    for path in [format!("/api/jobs/{gone}"), "/api/jobs/17".into(), format!("/api/jobs/{gone}/detail"), "/api/nothing".into()] {
+        let (status, problem) = read(s.ask(Method::GET, &path).send().await.expect("answer")).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("not_found")), "{path}: {problem}");
+    }
+    let (status, problem) = read(s.ask(Method::PUT, "/api/jobs").send().await.expect("answer")).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("method_not_allowed")));
+    let answer = s.ask(Method::POST, "/api/jobs").body("type=echo").send().await.expect("answer");
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_unique_key_answers_with_the_first_job_while_that_is_unfinished() {
+    let s = Server::start().await;
+    let name = unique();
+    let body = json!({ "type": "gate", "args": { "name": name }, "unique_key": "k" });
+    let (status, first) = s.post("/api/jobs", body.clone()).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let (status, second) = s.post("/api/jobs", body.clone()).await;
+    assert_eq!((status, &second["id"]), (StatusCode::OK, &first["id"]));
+    let again = s.ask(Method::POST, "/api/jobs").header("Idempotency-Key", "k");
+    let body_without = json!({ "type": "echo" });
+    let (status, third) = read(again.json(&body_without).send().await.expect("answer")).await;
+    assert_eq!((status, &third["id"]), (StatusCode::OK, &first["id"]));
+    crate::harness::gate(&name).add_permits(1);
+    s.until(first["id"].as_str().expect("id"), "completed").await;
+    crate::harness::gate(&name).add_permits(1);
+    let (status, fresh) = s.post("/api/jobs", body).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    assert_ne!(fresh["id"], first["id"]);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_back() {
+    let s = Server::on(std::sync::Arc::new(tempfile::TempDir::new().expect("folder")), false, |c| c.queue_max = 2).await;
+    s.enqueue("echo", json!({})).await;
+    s.enqueue("echo", json!({})).await;
+    let answer = s.ask(Method::POST, "/api/jobs").json(&json!({ "type": "echo" })).send().await.expect("answer");
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(answer.headers().contains_key("retry-after"));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn the_document_describes_every_route_and_health_answers() {
+    let s = Server::start().await;
+    let document = s.get("/api/openapi.json").await;
+    for path in [
+        "/api/jobs", "/api/jobs/types", "/api/jobs/stats", "/api/jobs/{id}", "/api/jobs/{id}/detail",
+        "/api/jobs/{id}/history", "/api/jobs/{id}/logs", "/api/jobs/{id}/logs/ws", "/api/jobs/events",
+        "/api/jobs/{id}/cancel", "/api/jobs/{id}/abort", "/api/jobs/{id}/retry", "/api/events/export",
+        "/api/events/import", "/api/jobs/{id}/artifacts/{name}", "/api/admin/jobs/health",
+    ] {
+        assert!(document["paths"][path].is_object(), "{path}");
+    }
+    let health = s.get("/api/admin/jobs/health").await;
+    assert_eq!(health["status"], "healthy", "{health}");
+    assert_eq!(health["checks"]["slots"], 4);
+    for path in ["/healthz", "/readyz", "/metrics", "/api/docs"] {
+        assert_eq!(s.ask(Method::GET, path).send().await.expect("answer").status(), StatusCode::OK, "{path}");
+    }
+    let types = s.get("/api/jobs/types").await;
+    let export = types.as_array().expect("list").iter().find(|t| t["name"] == "export").expect("export");
+    assert!(export["args_schema"]["properties"].is_object() && export["policy"]["max_attempts"] == 3);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn pages_are_rendered_on_the_server_under_a_strict_policy() {
+    let s = Server::start().await;
+    let id = s.enqueue("echo", json!({ "value": "<script>alert(1)</script>" })).await;
+    s.until(&id, "completed").await;
+    let answer = s.ask(Method::GET, &format!("/jobs/{id}")).send().await.expect("answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let policy = answer.headers()["content-security-policy"].to_str().expect("text").to_string();
+    assert!(policy.contains("default-src 'none'") && policy.contains("'nonce-"), "{policy}");
+    assert!(!policy.contains("script-src 'self' 'unsafe-inline'"));
+    let html = answer.text().await.expect("text");
+    assert!(html.contains("Monitor background jobs and their progress") && html.contains(&id));
+    assert!(!html.contains("<script>alert(1)"), "texts of jobs are escaped");
+    let missing = s.ask(Method::GET, "/no-such-page").send().await.expect("answer");
+    assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+    assert!(missing.text().await.expect("text").contains("</html>"));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn other_sites_can_neither_act_nor_read() {
+    let s = Server::start().await;
+    let post = |name: &'static str, value: &'static str| {
+        s.ask(Method::POST, "/api/jobs").header(name, value).json(&json!({ "type": "echo" }))
+    };
+    for (name, value) in [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site"), ("Host", "evil.example")] {
+        let (status, problem) = read(post(name, value).send().await.expect("answer")).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::FORBIDDEN, &json!("cross_site")), "{name}");
+    }
+    assert_eq!(s.get("/api/jobs").await["total"], 0);
+    s.stop().await;
+}

@@ -1,0 +1,251 @@
+//! The engine over HTTP: what users see when jobs fail, panic, are cancelled, aborted, retried, delayed, handed back.
+
+use std::sync::Arc;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::harness::{Server, gate, read, unique, until};
+
+#[tokio::test]
+async fn a_retryable_error_is_tried_again_until_it_works() {
+    let s = Server::start().await;
+    let id = s.enqueue("flaky", json!({ "times": 2, "permanent": false })).await;
+    s.until(&id, "completed").await;
+    let detail = s.detail(&id).await;
+    assert_eq!(detail["result"]["attempt"], 3);
+    let outcomes: Vec<_> = detail["attempts"].as_array().expect("list").iter().map(|a| a["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["failed", "failed", "completed"]);
+    assert_eq!(detail["attempts"][1]["error"]["code"], "NETWORK_ERROR");
+    let steps: Vec<_> = detail["transitions"].as_array().expect("list").iter().map(|t| t["to"].clone()).collect();
+    let round = ["running", "retrying", "pending"];
+    assert_eq!(steps, ["pending", round[0], round[1], round[2], round[0], round[1], round[2], "running", "completed"]);
+    assert!(detail["error"].is_null() && detail["job"]["error"].is_null(), "a success leaves no error behind");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn attempts_run_out_and_a_person_grants_new_ones() {
+    let s = Server::start().await;
+    let id = s.enqueue("flaky", json!({ "times": 4, "permanent": false })).await;
+    let job = s.until(&id, "dead").await;
+    assert_eq!((&job["attempt"], &job["max_attempts"]), (&json!(3), &json!(3)));
+    assert_eq!(job["message"], "failure 3");
+    let (status, job) = s.act(&id, "retry").await;
+    assert_eq!((status, &job["max_attempts"], &job["completed_at"]), (StatusCode::OK, &json!(6), &json!(null)));
+    s.until(&id, "completed").await;
+    assert_eq!(s.detail(&id).await["result"]["attempt"], 5);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_that_no_retry_would_cure_fails_at_once() {
+    let s = Server::start().await;
+    let id = s.enqueue("flaky", json!({ "times": 9, "permanent": true })).await;
+    let job = s.until(&id, "failed").await;
+    assert_eq!((&job["attempt"], &job["error_code"], &job["error"]), (&json!(1), &json!("AUTH_ERROR"), &json!("failure 1")));
+    let (status, problem) = s.act(&id, "cancel").await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("wrong_status")));
+    assert!(problem["detail"].as_str().expect("text").contains("failed"));
+    let (_, job) = s.post(&format!("/api/jobs/{id}/retry"), json!({ "delay": 3_600 })).await;
+    assert_eq!(job["status"], "scheduled");
+    let (status, job) = s.act(&id, "run-now").await;
+    assert_eq!((status, &job["status"]), (StatusCode::OK, &json!("pending")));
+    s.until(&id, "failed").await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_that_jobs_error_and_nothing_else() {
+    let s = Server::start().await;
+    let (bad, good) = (s.enqueue("panics", json!({})).await, s.enqueue("echo", json!({})).await);
+    let job = s.until(&bad, "dead").await;
+    assert_eq!((&job["error_code"], &job["error"]), (&json!("PANIC"), &json!("the floor is lava")));
+    let stack = s.detail(&bad).await["error"]["stack"].as_str().expect("stack").to_string();
+    assert!(stack.contains("harness.rs"), "{stack}");
+    s.until(&good, "completed").await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_too_long_ends() {
+    let s = Server::start().await;
+    let name = unique();
+    let id = s.enqueue("slow", json!({ "name": name })).await;
+    let job = s.until(&id, "dead").await;
+    assert_eq!(job["error_code"], "TIMEOUT");
+    gate(&name).acquire().await.expect("dropped").forget();
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn cancel_lets_a_running_job_stop_and_ends_a_waiting_one() {
+    let s = Server::start().await;
+    let running = s.enqueue("gate", json!({ "name": unique() })).await;
+    s.until(&running, "running").await;
+    let (status, job) = s.act(&running, "cancel").await;
+    assert_eq!((status, &job["cancel_requested"]), (StatusCode::OK, &json!(true)));
+    let job = s.until(&running, "cancelled").await;
+    assert_eq!(job["cancel_requested"], false);
+    assert_eq!(s.detail(&running).await["attempts"][0]["outcome"], "cancelled");
+    let (_, later) = s.post("/api/jobs", json!({ "type": "echo", "delay": 3_600 })).await;
+    assert_eq!(later["status"], "scheduled");
+    let (_, job) = s.act(later["id"].as_str().expect("id"), "cancel").await;
+    assert_eq!((&job["status"], &job["message"]), (&json!("cancelled"), &json!("Cancelled by admin")));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn abort_ends_a_task_that_does_not_listen() {
+    let s = Server::start().await;
+    let name = unique();
+    let id = s.enqueue("stubborn", json!({ "name": name })).await;
+    s.until(&id, "running").await;
+    s.act(&id, "cancel").await;
+    assert_eq!(s.job(&id).await["status"], "running", "cancel only asks");
+    let (status, job) = s.act(&id, "abort").await;
+    assert_eq!((status, &job["status"], &job["message"]), (StatusCode::OK, &json!("cancelled"), &json!("Aborted by admin")));
+    gate(&name).acquire().await.expect("the task was dropped").forget();
+    assert_eq!(s.detail(&id).await["attempts"][0]["outcome"], "aborted");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn delete_means_what_the_status_makes_of_it() {
+    let s = Server::start().await;
+    let running = s.enqueue("stubborn", json!({ "name": unique() })).await;
+    s.until(&running, "running").await;
+    let delete = async |id: &str, query: &str| {
+        read(s.ask(Method::DELETE, &format!("/api/jobs/{id}{query}")).send().await.expect("answer")).await
+    };
+    assert_eq!(delete(&running, "").await.1["status"], "cancelled", "running: aborted");
+    assert_eq!(delete(&running, "").await.0, StatusCode::OK);
+    let (status, _) = read(s.ask(Method::GET, &format!("/api/jobs/{running}")).send().await.expect("answer")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "finished: removed");
+    let name = unique();
+    let other = s.enqueue("stubborn", json!({ "name": name })).await;
+    s.until(&other, "running").await;
+    assert_eq!(delete(&other, "?purge=true").await.0, StatusCode::OK);
+    gate(&name).acquire().await.expect("the task was dropped").forget();
+    assert_eq!(delete(&other, "?purge=maybe").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(s.get("/api/jobs/stats").await["total"], 0, "the counts follow");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn pause_takes_a_waiting_job_aside() {
+    let s = Server::with(|c| c.worker_concurrency = 1).await;
+    let name = unique();
+    let first = s.enqueue("gate", json!({ "name": name })).await;
+    s.until(&first, "running").await;
+    let id = s.enqueue("echo", json!({})).await;
+    assert_eq!(s.act(&id, "pause").await.1["status"], "paused");
+    let (status, problem) = s.act(&first, "pause").await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(problem["detail"].as_str().expect("text").contains("checkpoints"));
+    gate(&name).add_permits(1);
+    s.until(&first, "completed").await;
+    assert_eq!(s.job(&id).await["status"], "paused");
+    assert_eq!(s.act(&id, "resume").await.0, StatusCode::OK);
+    s.until(&id, "completed").await;
+    let (_, copy) = s.act(&id, "run-again").await;
+    assert_ne!(copy["id"].as_str(), Some(id.as_str()));
+    s.until(copy["id"].as_str().expect("id"), "completed").await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn lanes_go_in_order_and_a_due_job_starts() {
+    let s = Server::with(|c| c.worker_concurrency = 1).await;
+    let name = unique();
+    let first = s.enqueue("gate", json!({ "name": name })).await;
+    s.until(&first, "running").await;
+    let mut ids = Vec::new();
+    for lane in ["low", "normal", "high", "critical"] {
+        let (_, job) = s.post("/api/jobs", json!({ "type": "echo", "priority": lane })).await;
+        ids.push(job["id"].as_str().expect("id").to_string());
+    }
+    let (_, delayed) = s.post("/api/jobs", json!({ "type": "echo", "delay": 1 })).await;
+    assert_eq!(delayed["status"], "scheduled");
+    gate(&name).add_permits(1);
+    let mut started = Vec::new();
+    for id in &ids {
+        let job = s.until(id, "completed").await;
+        started.push((job["started_at"].as_str().expect("time").to_string(), job["priority"].as_str().expect("lane").to_string()));
+    }
+    started.sort();
+    let lanes: Vec<_> = started.iter().map(|(_, lane)| lane.as_str()).collect();
+    assert_eq!(lanes, ["critical", "high", "normal", "low"]);
+    let job = s.until(delayed["id"].as_str().expect("id"), "completed").await;
+    assert!(job["started_at"].as_str() >= job["run_at"].as_str(), "not before its time: {job}");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_hands_back_what_runs_and_costs_it_no_attempt() {
+    let s = Server::start().await;
+    let name = unique();
+    let id = s.enqueue("gate", json!({ "name": name })).await;
+    s.until(&id, "running").await;
+    let dir = s.stop().await;
+    let s = Server::on(dir, false, |_| {}).await;
+    let detail = s.detail(&id).await;
+    assert_eq!((&detail["job"]["status"], &detail["attempts"][0]["outcome"]), (&json!("pending"), &json!("handed_back")));
+    assert_eq!((&detail["job"]["attempt"], &detail["job"]["max_attempts"]), (&json!(1), &json!(4)));
+    let s = Server::on(s.stop().await, true, |_| {}).await;
+    gate(&name).add_permits(1);
+    s.until(&id, "completed").await;
+    assert_eq!(s.detail(&id).await["result"]["attempt"], 2);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_data_is_refused() {
+    let s = Server::start().await;
+    let config = crate::harness::config(&s.dir);
+    let second = windlass::server::state::start(&config, windlass::server::state::registry(&config), true).await;
+    let error = second.err().expect("refused").to_string();
+    assert!(error.contains("another Windlass process"), "{error}");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn counts_agree_with_the_jobs_after_a_storm() {
+    let s = Arc::new(Server::start().await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..120 {
+        let s = s.clone();
+        tasks.spawn(async move {
+            let id = match n % 4 {
+                0 => s.enqueue("echo", json!({ "value": n })).await,
+                1 => s.enqueue("flaky", json!({ "times": 1, "permanent": n % 8 == 1 })).await,
+                2 => s.enqueue("panics", json!({})).await,
+                _ => s.enqueue("talk", json!({ "lines": 5, "gate": null })).await,
+            };
+            if n % 3 == 0 {
+                // Whether it comes in time does not matter.
+                s.act(&id, "cancel").await;
+            }
+            if n % 5 == 0 {
+                s.ask(Method::DELETE, &format!("/api/jobs/{id}?purge=true")).send().await.expect("answer");
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("task");
+    }
+    until("quiet", async || {
+        let counts = s.get("/api/jobs/stats").await;
+        let open = ["pending", "running", "retrying", "scheduled"].iter().map(|k| counts["by_status"][*k].as_u64());
+        (open.flatten().sum::<u64>() == 0).then_some(())
+    })
+    .await;
+    let counts = s.get("/api/jobs/stats").await;
+    let page = s.get("/api/jobs?limit=1000").await;
+    let items = page["items"].as_array().expect("items");
+    assert_eq!(counts["total"], items.len());
+    for status in ["completed", "failed", "dead", "cancelled"] {
+        let listed = items.iter().filter(|j| j["status"] == status).count();
+        assert_eq!(counts["by_status"][status], listed, "{status}");
+    }
+}

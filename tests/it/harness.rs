@@ -1,0 +1,425 @@
+//! A whole server in this process, kinds that do what a test tells them, and waiting for conditions.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use windlass::domain::error::{ErrorCode, JobError};
+use windlass::domain::kind::{Backoff, Policy};
+use windlass::server::config::Config;
+use windlass::server::engine::Engine;
+use windlass::server::engine::context::Context;
+use windlass::server::engine::kind::{Halt, Kind, Registry};
+use windlass::server::http::{self, AppState};
+use windlass::server::{kinds, state};
+
+pub struct Server {
+    pub base: String,
+    pub client: Client,
+    pub dir: Arc<TempDir>,
+    closing: CancellationToken,
+    serving: JoinHandle<()>,
+    engine: Option<Engine>,
+}
+
+/// The settings of a test: a folder of its own, short waits.
+pub fn config(dir: &TempDir) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().expect("address"),
+        data_dir: dir.path().to_path_buf(),
+        database: None,
+        worker_concurrency: 4,
+        worker_poll_interval: Duration::from_millis(100),
+        job_timeout: Duration::from_secs(60),
+        job_max_retries: 2,
+        shutdown_grace: Duration::from_millis(200),
+        upload_max: 20_000_000,
+        args_max: 10_000,
+        import_unzipped_max: 20_000_000,
+        queue_max: 100_000,
+        artifact_ttl: Duration::from_secs(3_600),
+        log_json: false,
+        log_level: "warn".into(),
+    }
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(Arc::new(TempDir::new().expect("folder")), true, change).await
+    }
+
+    /// On a folder that may hold an earlier server's data; `work`: whether it runs jobs.
+    pub async fn on(dir: Arc<TempDir>, work: bool, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config(&dir);
+        change(&mut config);
+        let system = state::start(&config, registry(&config), work).await.expect("start");
+        let listener = tokio::net::TcpListener::bind(config.listen).await.expect("port");
+        let address = listener.local_addr().expect("address");
+        let closing = CancellationToken::new();
+        let app = http::router(AppState {
+            service: system.service,
+            leptos: http::leptos_options(address),
+            closing: closing.clone(),
+        });
+        let stop = closing.clone();
+        let serving = tokio::spawn(async move {
+            let done = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+            done.expect("serve");
+        });
+        Self {
+            base: format!("http://{address}"),
+            client: Client::new(),
+            dir,
+            closing,
+            serving,
+            engine: system.engine,
+        }
+    }
+
+    /// Stops as SIGTERM does and gives the folder back.
+    pub async fn stop(self) -> Arc<TempDir> {
+        self.closing.cancel();
+        if let Some(engine) = self.engine {
+            engine.shut_down().await;
+        }
+        drop(self.client);
+        self.serving.await.expect("served");
+        self.dir
+    }
+
+    pub fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = self.ask(Method::GET, path).send().await.expect("answer");
+        assert!(answer.status().is_success(), "GET {path}: {}", answer.text().await.expect("text"));
+        answer.json().await.expect("json")
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        read(self.ask(Method::POST, path).json(&body).send().await.expect("answer")).await
+    }
+
+    /// Enqueues and gives the id.
+    pub async fn enqueue(&self, kind: &str, args: Value) -> String {
+        let (status, job) = self.post("/api/jobs", json!({ "type": kind, "args": args })).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{job}");
+        job["id"].as_str().expect("id").to_string()
+    }
+
+    pub async fn job(&self, id: &str) -> Value {
+        self.get(&format!("/api/jobs/{id}")).await
+    }
+
+    pub async fn detail(&self, id: &str) -> Value {
+        self.get(&format!("/api/jobs/{id}/detail")).await
+    }
+
+    /// Waits until the job has this status.
+    pub async fn until(&self, id: &str, status: &str) -> Value {
+        let what = format!("job {id} {status}");
+        until(&what, async || {
+            let job = self.job(id).await;
+            (job["status"] == status).then_some(job)
+        })
+        .await
+    }
+
+    pub async fn act(&self, id: &str, action: &str) -> (StatusCode, Value) {
+        self.post(&format!("/api/jobs/{id}/{action}"), json!({})).await
+    }
+}
+
+pub async fn read(answer: Response) -> (StatusCode, Value) {
+    let status = answer.status();
+    let text = answer.text().await.expect("text");
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// Asks again and again until there is an answer; fails after half a minute.
+pub async fn until<T, F>(what: &str, ask: impl Fn() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let asking = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tick.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// The built-in kinds and the tests' own.
+fn registry(config: &Config) -> Registry {
+    let policy = Policy {
+        max_attempts: config.job_max_retries + 1,
+        backoff: Backoff::Fixed,
+        base_ms: 20,
+        cap_ms: 20,
+        jitter_percent: 0,
+        timeout_s: config.job_timeout.as_secs(),
+    };
+    kinds::registry(policy, config)
+        .with(Echo)
+        .with(Gate)
+        .with(Stubborn)
+        .with(Flaky)
+        .with(Panics)
+        .with(Talk)
+        .with(Slow)
+}
+
+/// What a kind that waits at a gate waits for: tests open gates by name.
+static GATES: LazyLock<Mutex<HashMap<String, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
+
+pub fn gate(name: &str) -> Arc<Semaphore> {
+    let mut gates = GATES.lock().expect("gates");
+    gates.entry(name.into()).or_insert_with(|| Arc::new(Semaphore::new(0))).clone()
+}
+
+/// A name that no other test uses.
+pub fn unique() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Anything {
+    #[serde(default)]
+    value: Value,
+}
+
+/// Gives back what it was given.
+struct Echo;
+
+#[async_trait]
+impl Kind for Echo {
+    type Args = Anything;
+
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
+    fn description(&self) -> &'static str {
+        "Gives back what it was given."
+    }
+
+    async fn run(&self, ctx: &Context, args: Anything) -> Result<Value, Halt> {
+        ctx.step("Echoing");
+        Ok(args.value)
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+}
+
+/// Waits at a gate, and stops when asked.
+struct Gate;
+
+#[async_trait]
+impl Kind for Gate {
+    type Args = Named;
+
+    fn name(&self) -> &'static str {
+        "gate"
+    }
+
+    fn description(&self) -> &'static str {
+        "Waits at a gate."
+    }
+
+    async fn run(&self, ctx: &Context, args: Named) -> Result<Value, Halt> {
+        ctx.step("Waiting at the gate");
+        ctx.progress(1, 2);
+        ctx.info("at the gate");
+        let gate = gate(&args.name);
+        tokio::select! {
+            open = gate.acquire() => open.map_err(|e| JobError::new(ErrorCode::Internal, e.to_string()))?.forget(),
+            () = ctx.until_cancelled() => return Err(Halt::Cancelled),
+        }
+        Ok(json!({ "passed": args.name, "attempt": ctx.attempt() }))
+    }
+}
+
+/// Never looks up.
+struct Stubborn;
+
+#[async_trait]
+impl Kind for Stubborn {
+    type Args = Named;
+
+    fn name(&self) -> &'static str {
+        "stubborn"
+    }
+
+    fn description(&self) -> &'static str {
+        "Never ends."
+    }
+
+    async fn run(&self, ctx: &Context, args: Named) -> Result<Value, Halt> {
+        let _dropped = OnDrop(args.name);
+        ctx.step("Not listening");
+        std::future::pending().await
+    }
+}
+
+/// Opens a gate when it is dropped: shows that a task is really gone.
+struct OnDrop(String);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        gate(&self.0).add_permits(1);
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FlakyArgs {
+    /// Attempts that fail before one succeeds.
+    times: u32,
+    permanent: bool,
+}
+
+struct Flaky;
+
+#[async_trait]
+impl Kind for Flaky {
+    type Args = FlakyArgs;
+
+    fn name(&self) -> &'static str {
+        "flaky"
+    }
+
+    fn description(&self) -> &'static str {
+        "Fails a few times."
+    }
+
+    async fn run(&self, ctx: &Context, args: FlakyArgs) -> Result<Value, Halt> {
+        if ctx.attempt() > args.times {
+            return Ok(json!({ "attempt": ctx.attempt() }));
+        }
+        let code = if args.permanent { ErrorCode::AuthError } else { ErrorCode::NetworkError };
+        Err(JobError::new(code, format!("failure {}", ctx.attempt())).into())
+    }
+}
+
+struct Panics;
+
+#[async_trait]
+impl Kind for Panics {
+    type Args = Anything;
+
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+
+    fn description(&self) -> &'static str {
+        "Panics."
+    }
+
+    fn policy(&self, default: Policy) -> Policy {
+        Policy {
+            max_attempts: 1,
+            ..default
+        }
+    }
+
+    async fn run(&self, _: &Context, _: Anything) -> Result<Value, Halt> {
+        panic!("the floor is lava")
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TalkArgs {
+    lines: u32,
+    /// Waits here between the two halves.
+    gate: Option<String>,
+}
+
+/// Logs lines, half of them before its gate.
+struct Talk;
+
+#[async_trait]
+impl Kind for Talk {
+    type Args = TalkArgs;
+
+    fn name(&self) -> &'static str {
+        "talk"
+    }
+
+    fn description(&self) -> &'static str {
+        "Logs lines."
+    }
+
+    async fn run(&self, ctx: &Context, args: TalkArgs) -> Result<Value, Halt> {
+        for n in 1..=args.lines {
+            if n == args.lines / 2 + 1
+                && let Some(name) = &args.gate
+            {
+                let open = gate(name);
+                open.acquire().await.map_err(|e| JobError::new(ErrorCode::Internal, e.to_string()))?.forget();
+            }
+            match n % 4 {
+                0 => ctx.debug(format!("line {n}")),
+                1 => ctx.info(format!("line {n}")),
+                2 => ctx.warn(format!("line {n}")),
+                _ => ctx.error(format!("line {n}")),
+            }
+        }
+        Ok(Value::Null)
+    }
+}
+
+/// Takes longer than it may.
+struct Slow;
+
+#[async_trait]
+impl Kind for Slow {
+    type Args = Named;
+
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    fn description(&self) -> &'static str {
+        "Takes longer than it may."
+    }
+
+    fn policy(&self, default: Policy) -> Policy {
+        Policy {
+            max_attempts: 1,
+            timeout_s: 1,
+            ..default
+        }
+    }
+
+    async fn run(&self, _: &Context, args: Named) -> Result<Value, Halt> {
+        let _dropped = OnDrop(args.name);
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,173 @@
+//! The live stream and the log's WebSocket.
+
+use futures::StreamExt;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::{Server, gate, unique};
+
+/// One event of a stream.
+struct Event {
+    id: String,
+    name: String,
+    data: Value,
+}
+
+/// Reads Server-Sent Events of `/api/jobs/events`.
+struct Stream {
+    bytes: std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<Vec<u8>>> + Send>>,
+    text: String,
+}
+
+impl Stream {
+    async fn open(s: &Server, after: Option<&str>) -> Self {
+        let mut ask = s.ask(Method::GET, "/api/jobs/events");
+        if let Some(after) = after {
+            ask = ask.header("Last-Event-ID", after);
+        }
+        let answer = ask.send().await.expect("answer");
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        Self {
+            bytes: Box::pin(answer.bytes_stream().map(|b| b.map(|b| b.to_vec()))),
+            text: String::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| {
+                    let prefix = format!("{name}: ");
+                    block.lines().find_map(|l| l.strip_prefix(&prefix)).unwrap_or_default().to_string()
+                };
+                let event = Event {
+                    id: field("id"),
+                    name: field("event"),
+                    data: serde_json::from_str(&field("data")).unwrap_or(Value::Null),
+                };
+                self.text = rest.to_string();
+                if !event.name.is_empty() {
+                    return event;
+                }
+                continue;
+            }
+            let next = tokio::time::timeout(std::time::Duration::from_secs(30), self.bytes.next()).await;
+            let chunk = next.expect("an event in time").expect("an open stream").expect("bytes");
+            self.text.push_str(&String::from_utf8(chunk).expect("text"));
+        }
+    }
+
+    /// Reads on until a job is told with this status; gives the cursor.
+    async fn until(&mut self, id: &str, status: &str) -> String {
+        loop {
+            let event = self.next().await;
+            let jobs = event.data.as_array().cloned().unwrap_or_default();
+            if event.name == "jobs" && jobs.iter().any(|j| j["id"] == id && j["status"] == status) {
+                return event.id;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_change_is_told_and_a_cursor_resumes() {
+    let s = Server::start().await;
+    let mut stream = Stream::open(&s, None).await;
+    let name = unique();
+    let id = s.enqueue("gate", json!({ "name": name })).await;
+    let cursor = stream.until(&id, "running").await;
+    drop(stream);
+    gate(&name).add_permits(1);
+    s.until(&id, "completed").await;
+    let mut stream = Stream::open(&s, Some(&cursor)).await;
+    stream.until(&id, "completed").await;
+    s.ask(Method::DELETE, &format!("/api/jobs/{id}")).send().await.expect("answer");
+    loop {
+        let event = stream.next().await;
+        if event.name == "removed" {
+            assert_eq!(event.data, json!([id]));
+            break;
+        }
+    }
+    loop {
+        let event = stream.next().await;
+        if event.name == "overview" && event.data["counts"]["total"] == 0 {
+            break;
+        }
+    }
+    drop(stream);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_cursor_is_told_to_fetch_again() {
+    let s = Server::start().await;
+    let mut stream = Stream::open(&s, Some("00000000-17")).await;
+    assert_eq!(stream.next().await.name, "stale");
+    drop(stream);
+    s.stop().await;
+}
+
+/// Reads a log's socket until it says that the job has ended, or `stop` lines were read.
+async fn read_log(s: &Server, id: &str, after: u64, stop: usize) -> (Vec<u64>, bool) {
+    let url = format!("{}/api/jobs/{id}/logs/ws?after={after}", s.base.replace("http", "ws"));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("socket");
+    let mut seen = Vec::new();
+    while let Some(message) = socket.next().await {
+        let Message::Text(text) = message.expect("message") else { continue };
+        let message: Value = serde_json::from_str(&text).expect("json");
+        match message["type"].as_str() {
+            Some("lines") => {
+                let lines = message["lines"].as_array().expect("lines");
+                seen.extend(lines.iter().map(|l| l["n"].as_u64().expect("number")));
+            }
+            Some("end") => return (seen, true),
+            other => panic!("{other:?}"),
+        }
+        if seen.len() >= stop {
+            break;
+        }
+    }
+    (seen, false)
+}
+
+#[tokio::test]
+async fn a_log_has_no_gap_and_no_repeat_across_reconnects() {
+    let s = Server::start().await;
+    let name = unique();
+    let id = s.enqueue("talk", json!({ "lines": 5_000, "gate": name })).await;
+    let (first, ended) = read_log(&s, &id, 0, 2_500).await;
+    assert!(!ended);
+    assert_eq!(first, (1..=first.len() as u64).collect::<Vec<_>>());
+    gate(&name).add_permits(1);
+    let last = *first.last().expect("lines");
+    let (second, ended) = read_log(&s, &id, last, usize::MAX).await;
+    assert!(ended, "the server says when the job has ended");
+    assert_eq!(second, (last + 1..=5_000).collect::<Vec<_>>());
+    // A log that is stored already.
+    let (all, ended) = read_log(&s, &id, 0, usize::MAX).await;
+    assert_eq!((all.len(), ended), (5_000, true));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn log_lines_are_filtered_and_downloadable() {
+    let s = Server::start().await;
+    let id = s.enqueue("talk", json!({ "lines": 40, "gate": null })).await;
+    s.until(&id, "completed").await;
+    let count = async |query: &str| s.get(&format!("/api/jobs/{id}/logs?{query}")).await.as_array().expect("list").len();
+    assert_eq!(count("").await, 40);
+    assert_eq!(count("level=warn").await, 20);
+    assert_eq!(count("level=error").await, 10);
+    assert_eq!(count("after=30").await, 10);
+    assert_eq!(count("q=LINE%2012").await, 1);
+    assert_eq!(count("limit=3").await, 3);
+    assert_eq!(count("until=2001-01-01T00:00:00Z").await, 0);
+    let text = s.ask(Method::GET, &format!("/api/jobs/{id}/logs?format=text")).send().await.expect("answer");
+    assert!(text.headers()["content-type"].to_str().expect("text").starts_with("text/plain"));
+    let text = text.text().await.expect("text");
+    assert_eq!(text.lines().count(), 40);
+    assert!(text.contains(" WARNING line 2\n"));
+    s.stop().await;
+}

@@ -1,0 +1,9 @@
+//! One binary for HTTP, store, queue and engine: each test starts a server of its own on a free port and an empty folder.
+
+mod api;
+mod crash;
+mod engine;
+mod files;
+mod harness;
+mod live;
+mod rules;
