@@ -7,6 +7,7 @@ pub mod job;
 pub mod kind;
 pub mod live;
 pub mod log;
+pub mod machine;
 pub mod page;
 pub mod stats;
 pub mod status;

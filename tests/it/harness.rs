@@ -21,6 +21,7 @@ use windlass::server::engine::Engine;
 use windlass::server::engine::context::Context;
 use windlass::server::engine::kind::{Halt, Kind, Registry};
 use windlass::server::http::{self, AppState};
+use windlass::server::service::Service;
 use windlass::server::{kinds, state};
 
 pub struct Server {
@@ -30,6 +31,7 @@ pub struct Server {
     closing: CancellationToken,
     serving: JoinHandle<()>,
     engine: Option<Engine>,
+    service: Service,
 }
 
 /// The settings of a test: a folder of its own, short waits.
@@ -71,7 +73,7 @@ impl Server {
         let address = listener.local_addr().expect("address");
         let closing = CancellationToken::new();
         let app = http::router(AppState {
-            service: system.service,
+            service: system.service.clone(),
             leptos: http::leptos_options(address),
             closing: closing.clone(),
         });
@@ -87,6 +89,7 @@ impl Server {
             closing,
             serving,
             engine: system.engine,
+            service: system.service,
         }
     }
 
@@ -98,6 +101,7 @@ impl Server {
         }
         drop(self.client);
         self.serving.await.expect("served");
+        self.service.close().await;
         self.dir
     }
 
@@ -180,7 +184,7 @@ fn registry(config: &Config) -> Registry {
         jitter_percent: 0,
         timeout_s: config.job_timeout.as_secs(),
     };
-    kinds::registry(policy, config)
+    kinds::registry(policy, config.import_unzipped_max)
         .with(Echo)
         .with(Gate)
         .with(Stubborn)

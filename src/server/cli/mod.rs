@@ -78,6 +78,8 @@ fn start(command: Command) -> Result<(), CliError> {
     telemetry::log(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Rendering a page nests deeply, above all in unoptimised builds. Only what is used of it costs memory.
+        .thread_stack_size(16 << 20)
         .build()
         .map_err(|source| CliError::Io { what: "the runtime can't be started".into(), source })?;
     runtime.block_on(async {

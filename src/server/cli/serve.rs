@@ -35,7 +35,7 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
         source,
     })?;
     let app = http::router(AppState {
-        service: system.service,
+        service: system.service.clone(),
         leptos: http::leptos_options(address),
         closing: closing.clone(),
     });
@@ -53,6 +53,7 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     if let Some(engine) = system.engine {
         engine.shut_down().await;
     }
+    system.service.close().await;
     tracing::info!("stopped");
     served
 }

@@ -15,7 +15,7 @@ use super::running::Attempt;
 use super::{Backoff, LEASE, Shared, panics, random};
 use crate::domain::error::{ErrorCode, JobError, truncate};
 use crate::domain::log::Level;
-use crate::domain::status::Event;
+use crate::domain::machine::Event;
 use crate::domain::time::duration;
 use crate::server::store::ops::Claimed;
 

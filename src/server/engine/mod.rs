@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::service::Service;
 use super::store::StoreError;
-use crate::domain::status::Event;
+use crate::domain::machine::Event;
 use kind::Registry;
 use running::Running;
 

@@ -9,6 +9,10 @@ pub async fn join<T>(thread: JoinHandle<T>) -> Result<T, JobError> {
     match thread.await {
         Ok(outcome) => Ok(outcome),
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        Err(e) => Err(JobError::caused(ErrorCode::Internal, "a thread of the job was stopped", &e)),
+        Err(e) => Err(JobError::caused(
+            ErrorCode::Internal,
+            "a thread of the job was stopped",
+            &e,
+        )),
     }
 }

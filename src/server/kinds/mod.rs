@@ -12,16 +12,9 @@ pub use export::write as event_writer;
 use crate::domain::kind::Policy;
 use crate::server::engine::kind::Registry;
 
-/// Bytes that an imported archive may unpack to, where no setting says otherwise.
-const UNPACKED_MAX: u64 = 8 << 30;
-
-/// Every kind that this binary can run. `default` is the policy of the kinds that have none of their own.
-pub fn registry(default: Policy) -> Registry {
-    registry_limited(default, UNPACKED_MAX)
-}
-
-/// The same; an imported archive may unpack to `unpacked_max` bytes.
-pub fn registry_limited(default: Policy, unpacked_max: u64) -> Registry {
+/// Every kind that this binary can run. `default` is the policy of the kinds that have none of their own; an imported
+/// archive may unpack to `unpacked_max` bytes.
+pub fn registry(default: Policy, unpacked_max: u64) -> Registry {
     Registry::new(default)
         .with(export::Export)
         .with(import::Import::new(unpacked_max))

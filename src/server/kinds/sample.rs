@@ -13,7 +13,8 @@ const DAY_MS: f64 = 86_400_000.0;
 
 /// How busy each hour of a day is: quiet nights, two rushes.
 static RHYTHM: [f64; 24] = [
-    1.0, 0.8, 0.6, 0.6, 0.8, 1.5, 3.0, 5.5, 7.0, 6.0, 5.0, 5.0, 5.5, 5.0, 4.8, 5.2, 6.5, 7.5, 6.0, 4.5, 3.5, 2.8, 2.0, 1.4,
+    1.0, 0.8, 0.6, 0.6, 0.8, 1.5, 3.0, 5.5, 7.0, 6.0, 5.0, 5.0, 5.5, 5.0, 4.8, 5.2, 6.5, 7.5, 6.0, 4.5, 3.5, 2.8, 2.0,
+    1.4,
 ];
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
@@ -44,7 +45,10 @@ impl Random {
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        usize::try_from(self.below(from.len() as u64)).ok().and_then(|i| from.get(i)).copied()
+        usize::try_from(self.below(from.len() as u64))
+            .ok()
+            .and_then(|i| from.get(i))
+            .copied()
     }
 
     /// One of several, by weight.
@@ -68,6 +72,7 @@ struct Site {
     zones: &'static [&'static str],
 }
 
+#[rustfmt::skip]
 static SITES: [Site; 6] = [
     Site { name: "harbor", title: "Harbor", cameras: 8, zones: &["pier 4", "crane lane", "east gate", "fuel depot"] },
     Site { name: "hq", title: "Head office", cameras: 6, zones: &["lobby", "loading bay", "server room", "garage"] },
@@ -87,6 +92,7 @@ struct Scene {
     summaries: &'static [&'static str],
 }
 
+#[rustfmt::skip]
 static SCENES: [Scene; 10] = [
     Scene { label: "person_detected", day: 34, night: 12, risk: [8, 2, 0], summaries: &[
         "{n} people crossed {zone} at {site}.",
@@ -189,7 +195,12 @@ impl Samples {
             x if x < critical + high + medium => RiskLevel::Medium,
             _ => RiskLevel::Low,
         };
-        let plate = format!("{}-{} {}", r.pick(&["HH", "M", "B", "AB"])?, r.pick(&["KX", "TR", "E", "ÖL"])?, 100 + r.below(9_900));
+        let plate = format!(
+            "{}-{} {}",
+            r.pick(&["HH", "M", "B", "AB"])?,
+            r.pick(&["KX", "TR", "E", "ÖL"])?,
+            100 + r.below(9_900)
+        );
         let summary = r
             .pick(scene.summaries)?
             .replace("{n}", &(2 + r.below(7)).to_string())

@@ -86,6 +86,10 @@ impl Hub {
         hub
     }
 
+    pub(super) fn close(&self) {
+        self.stop.cancel();
+    }
+
     fn publish(&self, content: Content) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.next += 1;

@@ -75,6 +75,12 @@ impl Service {
         }
     }
 
+    /// Ends the live streams and closes the store: the last call of a process.
+    pub async fn close(&self) {
+        self.hub.close();
+        self.store.close().await;
+    }
+
     pub fn limits(&self) -> Limits {
         self.limits
     }

@@ -162,7 +162,7 @@ mod tests {
         let failed = |n| Facts { failed_last_hour: n, ..facts() };
         assert_eq!(grade(pending(0), failed(10)), Grade::Healthy);
         assert_eq!(grade(pending(0), failed(11)), Grade::Degraded);
-        let oldest = |ms| Facts { oldest_pending: Some(10_000_000 - ms), ..facts() };
+        let oldest = |ms: i64| Facts { oldest_pending: Some(10_000_000 - ms), ..facts() };
         assert_eq!(grade(pending(1), oldest(1_800_000)), Grade::Healthy);
         assert_eq!(grade(pending(1), oldest(1_801_000)), Grade::Degraded);
         let ping = |ms: Option<i64>| Facts { last_ping: ms.map(|ms| 10_000_000 - ms), ..facts() };

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
@@ -68,13 +68,15 @@ impl Store {
             .connect_with(options.pragma("cache_size", "-8192").pragma("query_only", "on"))
             .await
             .map_err(failed)?;
+        let write = DatabaseConnection::from(writer);
         Ok(Self {
             inner: Arc::new(Inner {
                 read: DatabaseConnection::from(read),
-                writer: Writer::start(DatabaseConnection::from(writer)),
+                writer: Writer::start(write.clone()),
+                write,
                 files,
                 artifact_ttl: config.artifact_ttl,
-                _lock: lock,
+                lock: Mutex::new(lock),
             }),
         })
     }

@@ -2,7 +2,7 @@ use sea_orm::DbErr;
 
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
 use crate::domain::job::JobId;
-use crate::domain::status::Refused;
+use crate::domain::machine::Refused;
 
 /// What can go wrong between a caller and the truth.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,8 @@ use super::sql::{RowExt, Sql};
 use super::writer::Tx;
 use crate::domain::error::{ErrorCode, JobError};
 use crate::domain::job::{Attempt, Job, JobHistory, JobId, JobRef, Lane, Transition};
-use crate::domain::status::{Outcome, State, Status};
+use crate::domain::machine::State;
+use crate::domain::status::{Outcome, Status};
 
 /// The columns that [`job`] and [`state`] read.
 pub(super) const COLUMNS: &str = "seq, id, kind, queue, lane, status, owner, parent, created_at, run_at, started_at, \

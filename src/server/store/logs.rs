@@ -11,7 +11,7 @@ use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::job::Job;
 use crate::domain::log::{Level, LogFilter, LogLine};
-use crate::domain::status::Refused;
+use crate::domain::machine::Refused;
 
 /// What an attempt has to say since it last said something.
 #[derive(Clone, Debug, Default)]

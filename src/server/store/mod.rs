@@ -14,7 +14,7 @@ mod sql;
 mod workers;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
@@ -34,17 +34,28 @@ pub struct Store {
 
 struct Inner {
     read: DatabaseConnection,
+    write: DatabaseConnection,
     writer: Writer,
     files: Files,
     artifact_ttl: Duration,
     /// Held for as long as this process serves the database.
-    _lock: Option<std::fs::File>,
+    lock: Mutex<Option<std::fs::File>>,
 }
 
 impl Store {
     /// Where artifacts, uploads and temporary files lie.
     pub fn files(&self) -> &Files {
         &self.inner.files
+    }
+
+    /// Waits for what is being written, closes the database and gives its lock back. Whatever is asked afterwards fails.
+    pub async fn close(&self) {
+        for connection in [&self.inner.write, &self.inner.read] {
+            if let Err(error) = connection.close_by_ref().await {
+                tracing::warn!(%error, "the database could not be closed");
+            }
+        }
+        self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn read(&self) -> &DatabaseConnection {

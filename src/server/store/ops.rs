@@ -15,7 +15,8 @@ use super::writer::Tx;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::filter::search_text;
 use crate::domain::job::{Job, JobId, Lane};
-use crate::domain::status::{Effects, Event, Refused, Status, apply};
+use crate::domain::machine::{Effects, Event, Refused, apply};
+use crate::domain::status::Status;
 use crate::domain::time::from_millis;
 
 /// The right to write about a running job: the job and the epoch of its claim.

@@ -74,20 +74,30 @@ impl Kind for Export {
         {
             return Err(Problem::invalid(
                 "filter.camera_id",
-                format!("camera_id must have 1 to {} bytes; leave it out for all cameras", CameraEvent::CAMERA_MAX),
+                format!(
+                    "camera_id must have 1 to {} bytes; leave it out for all cameras",
+                    CameraEvent::CAMERA_MAX
+                ),
             ));
         }
         if let (Some(from), Some(until)) = (filter.from, filter.until)
             && from >= until
         {
-            return Err(Problem::invalid("filter.until", "until is not later than from: no event can match"));
+            return Err(Problem::invalid(
+                "filter.until",
+                "until is not later than from: no event can match",
+            ));
         }
         Ok(())
     }
 
     async fn run(&self, ctx: &Context, args: ExportArgs) -> Result<Value, Halt> {
         let ExportArgs { filter, format } = args;
-        ctx.info(format!("Exporting events as {}; {}", format.extension(), describe(&filter)));
+        ctx.info(format!(
+            "Exporting events as {}; {}",
+            format.extension(),
+            describe(&filter)
+        ));
         ctx.step("Counting events");
         let total = ctx.events().count(&filter).await?;
         ctx.progress(0, total);
@@ -101,7 +111,18 @@ impl Kind for Export {
 
         let folder = ctx.scratch().await?.to_path_buf();
         let path = folder.join("events");
-        let rows = self.stream(ctx, &filter, total, Target { format, path: path.clone(), folder }).await?;
+        let rows = self
+            .stream(
+                ctx,
+                &filter,
+                total,
+                Target {
+                    format,
+                    path: path.clone(),
+                    folder,
+                },
+            )
+            .await?;
         ctx.check()?;
 
         let name = file_name(ctx.job_id(), format);
@@ -112,7 +133,10 @@ impl Kind for Export {
             1 => format!("Exported 1 event to {name}"),
             n => format!("Exported {n} events to {name}"),
         });
-        ctx.info(format!("{rows} rows, {} bytes, SHA-256 {} in {name}.", artifact.size, artifact.sha256));
+        ctx.info(format!(
+            "{rows} rows, {} bytes, SHA-256 {} in {name}.",
+            artifact.size, artifact.sha256
+        ));
         Ok(json!({
             "rows": rows,
             "bytes": artifact.size,
@@ -170,7 +194,6 @@ impl Export {
     }
 }
 
-
 fn write_pages(mut pages: mpsc::Receiver<Piece>, target: &Target) -> Result<u64, WriteError> {
     let mut writer = write::to_file(target.format, &target.path, &target.folder)?;
     let mut rows = 0;
@@ -219,7 +242,11 @@ fn describe(filter: &EventFilter) -> String {
     .into_iter()
     .flatten()
     .collect();
-    if parts.is_empty() { "all of them".into() } else { format!("only {}", parts.join(", ")) }
+    if parts.is_empty() {
+        "all of them".into()
+    } else {
+        format!("only {}", parts.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -235,21 +262,48 @@ mod tests {
         let full = json!({"filter": {"camera_id": "c", "risk_level": "high", "reviewed": true}, "format": "xlsx"});
         let args: ExportArgs = serde_json::from_value(full).expect("full");
         assert_eq!(args.filter.risk_level, Some(RiskLevel::High));
-        for bad in [json!({"camera_id": "c"}), json!({"filter": {"camera": "c"}}), json!({"format": "pdf"})] {
+        for bad in [
+            json!({"camera_id": "c"}),
+            json!({"filter": {"camera": "c"}}),
+            json!({"format": "pdf"}),
+        ] {
             assert!(serde_json::from_value::<ExportArgs>(bad).is_err());
         }
     }
 
     #[test]
     fn a_filter_that_nothing_can_match_is_refused() {
-        let with = |filter| Export.check(&ExportArgs { filter, format: ExportFormat::Csv });
+        let with = |filter| {
+            Export.check(&ExportArgs {
+                filter,
+                format: ExportFormat::Csv,
+            })
+        };
         assert!(with(EventFilter::default()).is_ok());
         let (a, b) = (from_millis(1_000), from_millis(2_000));
-        assert!(with(EventFilter { from: Some(a), until: Some(b), ..EventFilter::default() }).is_ok());
-        let p = with(EventFilter { from: Some(b), until: Some(a), ..EventFilter::default() }).expect_err("refused");
+        assert!(
+            with(EventFilter {
+                from: Some(a),
+                until: Some(b),
+                ..EventFilter::default()
+            })
+            .is_ok()
+        );
+        let p = with(EventFilter {
+            from: Some(b),
+            until: Some(a),
+            ..EventFilter::default()
+        })
+        .expect_err("refused");
         assert_eq!(p.field.as_deref(), Some("filter.until"));
         for camera in [String::new(), "x".repeat(101)] {
-            assert!(with(EventFilter { camera_id: Some(camera), ..EventFilter::default() }).is_err());
+            assert!(
+                with(EventFilter {
+                    camera_id: Some(camera),
+                    ..EventFilter::default()
+                })
+                .is_err()
+            );
         }
     }
 

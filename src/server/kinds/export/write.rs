@@ -210,7 +210,11 @@ impl Xlsx {
 
     fn add_sheet(&mut self) -> Result<(), WriteError> {
         self.sheets += 1;
-        let name = if self.sheets == 1 { "events".into() } else { format!("events {}", self.sheets) };
+        let name = if self.sheets == 1 {
+            "events".into()
+        } else {
+            format!("events {}", self.sheets)
+        };
         let sheet = self.book.add_worksheet_with_constant_memory()?;
         sheet.set_name(name)?;
         sheet.set_freeze_panes(1, 0)?;

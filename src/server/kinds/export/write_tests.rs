@@ -97,7 +97,10 @@ fn a_full_sheet_is_followed_by_another() {
     writer.finish().expect("finish");
     let bytes = std::fs::read(path).expect("file");
     let rows = |n| zip_entry(bytes.clone(), &format!("xl/worksheets/sheet{n}.xml")).map(|s| s.matches("<row ").count());
-    assert_eq!([rows(1), rows(2), rows(3), rows(4)], [Some(11), Some(11), Some(6), None]);
+    assert_eq!(
+        [rows(1), rows(2), rows(3), rows(4)],
+        [Some(11), Some(11), Some(6), None]
+    );
 }
 
 #[test]

@@ -97,7 +97,10 @@ impl Collector {
             self.send()?;
         }
         if let Some(file) = self.rejected_file {
-            file.into_inner().map_err(|e| ReadError::Io(e.into_error()))?.flush().map_err(ReadError::Io)?;
+            file.into_inner()
+                .map_err(|e| ReadError::Io(e.into_error()))?
+                .flush()
+                .map_err(ReadError::Io)?;
         }
         Ok(self.unknown)
     }
@@ -121,8 +124,13 @@ impl Collector {
         };
         let line_text = line.to_string();
         let column = fault.column.unwrap_or_default();
-        csv.write_record([&line_text, neutralise(file).as_ref(), column, neutralise(&fault.reason).as_ref()])
-            .map_err(io)?;
+        csv.write_record([
+            &line_text,
+            neutralise(file).as_ref(),
+            column,
+            neutralise(&fault.reason).as_ref(),
+        ])
+        .map_err(io)?;
         if self.rejected <= LISTED {
             self.batch.listed.push(Rejected {
                 file: file.into(),
@@ -141,7 +149,11 @@ fn io(error: csv::Error) -> ReadError {
 
 fn note(unknown: &mut BTreeSet<String>, name: &str) {
     if unknown.len() < NAMED && !unknown.contains(name) {
-        let mut name: String = name.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).take(41).collect();
+        let mut name: String = name
+            .chars()
+            .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+            .take(41)
+            .collect();
         crate::domain::error::truncate(&mut name, 40);
         unknown.insert(name);
     }

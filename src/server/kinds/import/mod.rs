@@ -101,9 +101,14 @@ impl Kind for Import {
         ctx.info(format!("Importing events from {name} ({} bytes).", upload.size));
         ctx.step("Checking the file");
         let checked = file.check(ctx).await?;
-        ctx.info(format!("The file is sound: {} rows in {} file(s).", checked.rows, checked.files));
+        ctx.info(format!(
+            "The file is sound: {} rows in {} file(s).",
+            checked.rows, checked.files
+        ));
         for skipped in &checked.skipped {
-            ctx.warn(format!("{skipped} in the ZIP is not a CSV, JSON or NDJSON file and was passed over."));
+            ctx.warn(format!(
+                "{skipped} in the ZIP is not a CSV, JSON or NDJSON file and was passed over."
+            ));
         }
         if checked.rows == 0 {
             ctx.warn("The file has no rows.");
@@ -117,7 +122,11 @@ impl Kind for Import {
         if let Err(halt) = &ended
             && tally.imported > 0
         {
-            let ending = if matches!(halt, Halt::Cancelled) { "Cancelled" } else { "Failed" };
+            let ending = if matches!(halt, Halt::Cancelled) {
+                "Cancelled"
+            } else {
+                "Failed"
+            };
             ctx.warn(format!(
                 "{ending} after {} of {} rows: the {} events imported so far stay.",
                 tally.rows, checked.rows, tally.imported
@@ -129,8 +138,12 @@ impl Kind for Import {
             ctx.warn(format!("Columns that mean nothing here were left out: {names}."));
         }
         if tally.rejected > 0 {
-            ctx.publish_artifact(REJECTED_FILE, "text/csv; charset=utf-8", &rejected_file).await?;
-            ctx.warn(format!("{} of {} rows were rejected; {REJECTED_FILE} lists them all.", tally.rejected, tally.rows));
+            ctx.publish_artifact(REJECTED_FILE, "text/csv; charset=utf-8", &rejected_file)
+                .await?;
+            ctx.warn(format!(
+                "{} of {} rows were rejected; {REJECTED_FILE} lists them all.",
+                tally.rejected, tally.rows
+            ));
         }
         if let Some(first) = tally.listed.first()
             && tally.rejected == tally.rows
@@ -142,7 +155,10 @@ impl Kind for Import {
             .into());
         }
         let duplicates = tally.rows - tally.rejected - tally.imported;
-        let told = format!("Imported {} events, {duplicates} duplicates, {} rejected", tally.imported, tally.rejected);
+        let told = format!(
+            "Imported {} events, {duplicates} duplicates, {} rejected",
+            tally.imported, tally.rejected
+        );
         ctx.info(format!("{told}."));
         ctx.step(told);
         Ok(json!({
@@ -229,7 +245,12 @@ impl Input {
         });
         while let Some(batch) = batches.recv().await {
             ctx.check()?;
-            let Batch { rows, events, rejected, listed } = batch;
+            let Batch {
+                rows,
+                events,
+                rejected,
+                listed,
+            } = batch;
             if !events.is_empty() {
                 tally.imported += ctx.events().insert(events).await?;
             }
@@ -269,8 +290,15 @@ fn halt(error: ReadError) -> Halt {
 
 /// The sender's name for the file, fit to be shown.
 fn printable(name: &str) -> String {
-    let clean: String = name.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
-    if clean.trim().is_empty() { "the file".into() } else { clean }
+    let clean: String = name
+        .chars()
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect();
+    if clean.trim().is_empty() {
+        "the file".into()
+    } else {
+        clean
+    }
 }
 
 #[cfg(test)]
@@ -280,7 +308,10 @@ mod tests {
     #[test]
     fn args_name_an_upload_and_nothing_else() {
         let check = |upload: &str| {
-            let args = ImportArgs { upload: upload.into(), format: ImportFormat::Auto };
+            let args = ImportArgs {
+                upload: upload.into(),
+                format: ImportFormat::Auto,
+            };
             Import::default().check(&args)
         };
         assert!(check("0190b5c700007000800000000000abcd").is_ok());
@@ -294,9 +325,16 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_not_tried_again_and_a_broken_disk_is() {
-        let Halt::Failed(e) = halt(ReadError::Invalid("the file is empty".into())) else { panic!("failed") };
-        assert_eq!((e.code, e.retryable, e.message.as_str()), (ErrorCode::Validation, false, "The file is empty."));
-        let Halt::Failed(e) = halt(ReadError::Io(std::io::Error::other("disk"))) else { panic!("failed") };
+        let Halt::Failed(e) = halt(ReadError::Invalid("the file is empty".into())) else {
+            panic!("failed")
+        };
+        assert_eq!(
+            (e.code, e.retryable, e.message.as_str()),
+            (ErrorCode::Validation, false, "The file is empty.")
+        );
+        let Halt::Failed(e) = halt(ReadError::Io(std::io::Error::other("disk"))) else {
+            panic!("failed")
+        };
         assert!(e.retryable);
         assert!(matches!(halt(ReadError::Stopped), Halt::Cancelled));
     }

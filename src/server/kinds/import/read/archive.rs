@@ -51,7 +51,9 @@ impl Seek for Rationed {
 pub fn read(file: File, setting: &Setting<'_>, sink: &mut dyn Sink) -> Result<u64, ReadError> {
     let limits = &setting.limits;
     let packed = file.metadata().map_err(ReadError::Io)?.len();
-    let max = limits.unpacked.min(packed.saturating_mul(limits.ratio).max(limits.ratio_from));
+    let max = limits
+        .unpacked
+        .min(packed.saturating_mul(limits.ratio).max(limits.ratio_from));
     let left = Rc::new(Cell::new(CONTENTS_MAX));
     let rationed = Rationed {
         file,
@@ -64,7 +66,9 @@ pub fn read(file: File, setting: &Setting<'_>, sink: &mut dyn Sink) -> Result<u6
     let mut archive = ZipArchive::with_config(config, BufReader::new(rationed)).map_err(broken)?;
     left.set(u64::MAX);
     if archive.has_duplicate_names() {
-        return Err(ReadError::invalid("the ZIP holds two files of the same name; rename one of them"));
+        return Err(ReadError::invalid(
+            "the ZIP holds two files of the same name; rename one of them",
+        ));
     }
     if archive.len() > limits.entries {
         return Err(ReadError::invalid(format!(
@@ -73,7 +77,10 @@ pub fn read(file: File, setting: &Setting<'_>, sink: &mut dyn Sink) -> Result<u6
             limits.entries
         )));
     }
-    if archive.decompressed_size().is_some_and(|declared| declared > u128::from(max)) {
+    if archive
+        .decompressed_size()
+        .is_some_and(|declared| declared > u128::from(max))
+    {
         return Err(too_large(max));
     }
 
@@ -89,7 +96,9 @@ pub fn read(file: File, setting: &Setting<'_>, sink: &mut dyn Sink) -> Result<u6
         let name = shown(&full_name, 100);
         workbook |= full_name == "xl/workbook.xml";
         if entry.encrypted() {
-            return Err(ReadError::invalid(format!("{name} in the ZIP is encrypted; pack it without a password")));
+            return Err(ReadError::invalid(format!(
+                "{name} in the ZIP is encrypted; pack it without a password"
+            )));
         }
         match role(&full_name) {
             Role::Archive => {
@@ -105,7 +114,8 @@ pub fn read(file: File, setting: &Setting<'_>, sink: &mut dyn Sink) -> Result<u6
                     row_max: limits.row,
                 };
                 let unpacked = archive.by_index(index).map_err(|e| broken(e).within(&name))?;
-                text.read(Metered::new(unpacked, &meter), sink).map_err(|e| unreadable(e).within(&name))?;
+                text.read(Metered::new(unpacked, &meter), sink)
+                    .map_err(|e| unreadable(e).within(&name))?;
             }
             Role::Other if setting.thorough => {
                 let unpacked = archive.by_index(index).map_err(|e| broken(e).within(&name))?;

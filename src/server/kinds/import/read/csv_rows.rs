@@ -12,7 +12,7 @@ use super::{ReadError, Sink, Text, shown};
 struct Watched<R> {
     from: Utf8Reader<R>,
     total: u64,
-    last: u8,
+    ended: bool,
     row_start: u64,
     row_max: u64,
 }
@@ -24,9 +24,7 @@ impl<R: Read> Read for Watched<R> {
         }
         let n = self.from.read(buffer)?;
         self.total += n as u64;
-        if let Some(last) = buffer[..n].last() {
-            self.last = *last;
-        }
+        self.ended |= n == 0;
         Ok(n)
     }
 }
@@ -52,7 +50,7 @@ pub fn read<R: Read>(
     let watched = Watched {
         from: reader,
         total: 0,
-        last: b'\n',
+        ended: false,
         row_start: 0,
         row_max: text.row_max as u64,
     };
@@ -69,13 +67,16 @@ pub fn read<R: Read>(
     let mut next_line = line;
     loop {
         rows.get_mut().row_start = rows.position().byte();
-        let more = rows.read_byte_record(&mut record).map_err(|e| failed(e, next_line, text))?;
+        let more = rows
+            .read_byte_record(&mut record)
+            .map_err(|e| failed(e, next_line, text))?;
         if !more {
             break;
         }
         // The reader's own line of a record does not count the blank lines before it; its line after the record is exact.
         let after = line + rows.position().line() - 1;
-        let at_end = rows.position().byte() == rows.get_ref().total && rows.get_ref().last != b'\n';
+        // Only a record without a line feed of its own makes the reader look for more.
+        let at_end = rows.get_ref().ended;
         let inside: u64 = record.as_slice().iter().filter(|b| **b == b'\n').count() as u64;
         let record_line = (after + u64::from(at_end)).saturating_sub(1 + inside);
         next_line = after;
@@ -114,12 +115,17 @@ fn failed(error: csv::Error, line: u64, text: &Text<'_>) -> ReadError {
             text.row_max >> 10
         )),
         csv::ErrorKind::Io(e) => e.into(),
-        other => ReadError::invalid(format!("the CSV can't be read at line {line}: {}", shown(&format!("{other:?}"), 200))),
+        other => ReadError::invalid(format!(
+            "the CSV can't be read at line {line}: {}",
+            shown(&format!("{other:?}"), 200)
+        )),
     }
 }
 
 fn cut_carriage_return(record: &mut ByteRecord) {
-    let Some(last) = record.len().checked_sub(1) else { return };
+    let Some(last) = record.len().checked_sub(1) else {
+        return;
+    };
     if let Some(field) = record.get(last).and_then(|f| f.strip_suffix(b"\r")) {
         let field = field.to_vec();
         record.truncate(last);

@@ -89,7 +89,9 @@ impl<R: Read> Scan<R> {
         let mut quoted = false;
         let mut escaped = false;
         loop {
-            let Some(byte) = self.peek()? else { return Err(self.cut_off()) };
+            let Some(byte) = self.peek()? else {
+                return Err(self.cut_off());
+            };
             if quoted {
                 quoted = escaped || byte != b'"';
                 escaped = !escaped && byte == b'\\';
@@ -114,7 +116,10 @@ impl<R: Read> Scan<R> {
     }
 
     fn cut_off(&self) -> ReadError {
-        ReadError::invalid(format!("the JSON array ends in the middle, at line {}: the file is cut off", self.line))
+        ReadError::invalid(format!(
+            "the JSON array ends in the middle, at line {}: the file is cut off",
+            self.line
+        ))
     }
 
     fn malformed(&self, what: &str) -> ReadError {
@@ -150,11 +155,7 @@ pub fn read_lines<R: Read>(
 }
 
 /// The next line without its end, or whether it was longer than `max` and dropped. None at the end of the file.
-fn read_line<R: Read>(
-    reader: &mut Utf8Reader<R>,
-    into: &mut Vec<u8>,
-    max: usize,
-) -> Result<Option<bool>, ReadError> {
+fn read_line<R: Read>(reader: &mut Utf8Reader<R>, into: &mut Vec<u8>, max: usize) -> Result<Option<bool>, ReadError> {
     into.clear();
     let mut whole = true;
     let mut any = false;

@@ -4,6 +4,7 @@
 mod archive;
 mod bytes;
 mod csv_rows;
+mod draft;
 mod json_rows;
 mod row;
 
@@ -15,7 +16,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::bytes::{Meter, Metered, Utf8Reader};
-use self::row::Content;
 pub use self::row::{Fault, Row};
 
 /// How a file is written.
@@ -137,7 +137,11 @@ pub fn read_file(
         ImportFormat::Auto => archive::is_zip(&mut file)?,
         ImportFormat::Zip if !archive::is_zip(&mut file)? => {
             let empty = file.metadata().map_err(ReadError::Io)?.len() == 0;
-            return Err(ReadError::invalid(if empty { "the file is empty" } else { "the file is not a ZIP archive" }));
+            return Err(ReadError::invalid(if empty {
+                "the file is empty"
+            } else {
+                "the file is not a ZIP archive"
+            }));
         }
         other => other == ImportFormat::Zip,
     };
@@ -207,12 +211,19 @@ impl Text<'_> {
 
 /// What a file's name ends in, in lower case.
 fn extension(name: &str) -> String {
-    Path::new(name).extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default()
+    Path::new(name)
+        .extension()
+        .map(|e| e.to_string_lossy().to_lowercase())
+        .unwrap_or_default()
 }
 
 /// A hostile text as part of a message: short, and without control characters.
 fn shown(text: &str, max: usize) -> String {
-    let mut text: String = text.chars().take(max + 1).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+    let mut text: String = text
+        .chars()
+        .take(max + 1)
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect();
     crate::domain::error::truncate(&mut text, max);
     text
 }

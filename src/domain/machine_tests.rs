@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::error::ErrorCode;
+use crate::domain::status::Action;
 use crate::domain::time::from_millis;
 
 const NOW: i64 = 1_700_000_000_000;
