@@ -1,12 +1,13 @@
 //! What only a browser can do: timers, listeners, sockets, uploads. Each function has a twin of the same signature in
 //! `server.rs` that does nothing. Handles stop what they stand for when they are dropped; keep them in a
-//! `StoredValue::new_local`.
+//! `StoredValue` (not a local one: the server makes components on one thread and drops them on another).
 
 pub mod socket;
 pub mod stream;
 pub mod upload;
 
 use leptos::prelude::document;
+use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{Event, EventTarget, HtmlElement, KeyboardEvent};
@@ -30,7 +31,7 @@ pub fn offset_minutes() -> i32 {
 
 /// A running timer; dropping it stops it.
 pub struct Timer {
-    _inner: TimerKind,
+    _inner: SendWrapper<TimerKind>,
 }
 
 enum TimerKind {
@@ -42,7 +43,7 @@ enum TimerKind {
 pub fn after(ms: u32, f: impl FnOnce() + 'static) -> Timer {
     let _timeout = gloo_timers::callback::Timeout::new(ms, f);
     Timer {
-        _inner: TimerKind::Once { _timeout },
+        _inner: SendWrapper::new(TimerKind::Once { _timeout }),
     }
 }
 
@@ -50,7 +51,7 @@ pub fn after(ms: u32, f: impl FnOnce() + 'static) -> Timer {
 pub fn every(ms: u32, f: impl FnMut() + 'static) -> Timer {
     let _interval = gloo_timers::callback::Interval::new(ms, f);
     Timer {
-        _inner: TimerKind::Every { _interval },
+        _inner: SendWrapper::new(TimerKind::Every { _interval }),
     }
 }
 
@@ -61,12 +62,16 @@ pub fn next_frame(f: impl FnOnce() + 'static) {
 
 /// A listener for events; dropping it removes it.
 pub struct Listener {
+    _inner: SendWrapper<Listening>,
+}
+
+struct Listening {
     target: EventTarget,
     name: &'static str,
     call: Closure<dyn Fn(Event)>,
 }
 
-impl Drop for Listener {
+impl Drop for Listening {
     fn drop(&mut self) {
         let _ = self
             .target
@@ -77,7 +82,8 @@ impl Drop for Listener {
 fn listen(target: EventTarget, name: &'static str, f: impl Fn(Event) + 'static) -> Listener {
     let call = Closure::<dyn Fn(Event)>::new(f);
     let _ = target.add_event_listener_with_callback(name, call.as_ref().unchecked_ref());
-    Listener { target, name, call }
+    let _inner = SendWrapper::new(Listening { target, name, call });
+    Listener { _inner }
 }
 
 /// Calls `f` for each event `name` that reaches the window.
@@ -141,16 +147,22 @@ pub fn on_resize(element: &web_sys::Element, f: impl Fn(f64) + 'static) -> Optio
     let call = Closure::<dyn Fn()>::new(move || f(f64::from(watched.client_height())));
     let observer = web_sys::ResizeObserver::new(call.as_ref().unchecked_ref()).ok()?;
     observer.observe(element);
-    Some(Observer { observer, _call: call })
+    Some(Observer {
+        _inner: SendWrapper::new(Observing { observer, _call: call }),
+    })
 }
 
 /// Watches an element's size; dropping it ends that.
 pub struct Observer {
+    _inner: SendWrapper<Observing>,
+}
+
+struct Observing {
     observer: web_sys::ResizeObserver,
     _call: Closure<dyn Fn()>,
 }
 
-impl Drop for Observer {
+impl Drop for Observing {
     fn drop(&mut self) {
         self.observer.disconnect();
     }
@@ -230,10 +242,12 @@ pub fn focus_selector(selector: &str) -> bool {
 }
 
 /// What has the focus now, to give it back later.
-pub struct Focused(Option<HtmlElement>);
+pub struct Focused(SendWrapper<Option<HtmlElement>>);
 
 pub fn focused() -> Focused {
-    Focused(document().active_element().and_then(|e| e.dyn_into().ok()))
+    Focused(SendWrapper::new(
+        document().active_element().and_then(|e| e.dyn_into().ok()),
+    ))
 }
 
 impl Focused {

@@ -1,11 +1,16 @@
 //! A WebSocket that brings text.
 
+use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{Event, MessageEvent, WebSocket};
 
 /// An open or opening WebSocket; dropping it closes it and silences its callbacks.
 pub struct Socket {
+    _inner: SendWrapper<Inner>,
+}
+
+struct Inner {
     socket: WebSocket,
     _message: Closure<dyn Fn(MessageEvent)>,
     _open: Closure<dyn Fn(Event)>,
@@ -41,12 +46,13 @@ pub fn open(
     socket.set_onopen(Some(open.as_ref().unchecked_ref()));
     socket.set_onmessage(Some(message.as_ref().unchecked_ref()));
     socket.set_onclose(Some(close.as_ref().unchecked_ref()));
-    Some(Socket {
+    let _inner = SendWrapper::new(Inner {
         socket,
         _message: message,
         _open: open,
         _close: close,
-    })
+    });
+    Some(Socket { _inner })
 }
 
 impl Socket {
@@ -54,7 +60,7 @@ impl Socket {
     pub fn close(self) {}
 }
 
-impl Drop for Socket {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.socket.set_onopen(None);
         self.socket.set_onmessage(None);

@@ -1,11 +1,16 @@
 //! Server-Sent Events.
 
+use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{Event, EventSource, MessageEvent};
 
 /// An open stream of events; dropping it closes it and silences its callbacks.
 pub struct Stream {
+    _inner: SendWrapper<Inner>,
+}
+
+struct Inner {
     source: EventSource,
     _open: Closure<dyn Fn(Event)>,
     _error: Closure<dyn Fn(Event)>,
@@ -49,15 +54,16 @@ pub fn open(
     for name in names {
         let _ = source.add_event_listener_with_callback(name, message.as_ref().unchecked_ref());
     }
-    Some(Stream {
+    let _inner = SendWrapper::new(Inner {
         source,
         _open: open,
         _error: error,
         _message: message,
-    })
+    });
+    Some(Stream { _inner })
 }
 
-impl Drop for Stream {
+impl Drop for Inner {
     fn drop(&mut self) {
         // A closed source fires nothing more, so its closures can go.
         self.source.set_onopen(None);

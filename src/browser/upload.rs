@@ -2,12 +2,17 @@
 
 use std::cell::RefCell;
 
+use send_wrapper::SendWrapper;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{Event, FormData, HtmlInputElement, ProgressEvent, XmlHttpRequest};
 
 /// A running upload; dropping it stops it and silences its callbacks.
 pub struct Upload {
+    _inner: SendWrapper<Inner>,
+}
+
+struct Inner {
     request: XmlHttpRequest,
     _progress: Closure<dyn Fn(ProgressEvent)>,
     _end: Closure<dyn Fn(Event)>,
@@ -63,14 +68,15 @@ pub fn upload(
         .set_onprogress(Some(progress.as_ref().unchecked_ref()));
     request.set_onloadend(Some(end.as_ref().unchecked_ref()));
     request.send_with_opt_form_data(Some(&form)).ok()?;
-    Some(Upload {
+    let _inner = SendWrapper::new(Inner {
         request,
         _progress: progress,
         _end: end,
-    })
+    });
+    Some(Upload { _inner })
 }
 
-impl Drop for Upload {
+impl Drop for Inner {
     fn drop(&mut self) {
         self.request.set_onloadend(None);
         if let Ok(upload) = self.request.upload() {

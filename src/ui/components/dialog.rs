@@ -74,7 +74,7 @@ pub fn ConfirmDialog(id: &'static str, ask: RwSignal<Option<Ask>>) -> impl IntoV
                                     <button
                                         type="button"
                                         class="btn"
-                                        autofocus=true
+                                        data-focus=""
                                         on:click=move |_| {
                                             if let Some(dialog) = node.get_untracked() {
                                                 dialog.close();
@@ -95,7 +95,8 @@ pub fn ConfirmDialog(id: &'static str, ask: RwSignal<Option<Ask>>) -> impl IntoV
     }
 }
 
-/// A dialog with a title and a close button; its content lives only while it is open. `id` is unique on the page.
+/// A dialog with a title and a close button; its content lives only while it is open. The focus goes to the element in
+/// it that has the attribute `data-focus`, else to the first that can have it. `id` is unique on the page.
 #[component]
 pub fn Dialog(
     id: &'static str,
@@ -142,8 +143,17 @@ fn follow(node: NodeRef<html::Dialog>, open: Signal<bool>) {
         if wanted && !dialog.open() {
             // One frame later the content is there, and with it the element that wants the focus.
             request_animation_frame(move || {
-                if open.try_get_untracked() == Some(true) && dialog.show_modal().is_err() {
+                if open.try_get_untracked() != Some(true) {
+                    return;
+                }
+                if dialog.show_modal().is_err() {
                     leptos::logging::warn!("the dialog can't be shown");
+                    return;
+                }
+                // Not the attribute autofocus, which would be about the whole page.
+                let first = dialog.query_selector("[data-focus]").ok().flatten();
+                if let Some(first) = first.and_then(|e| e.dyn_into::<web_sys::HtmlElement>().ok()) {
+                    let _ = first.focus();
                 }
             });
         } else if !wanted && dialog.open() {

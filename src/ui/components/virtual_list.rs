@@ -20,7 +20,7 @@ pub struct Window {
     pub top: RwSignal<f64>,
     /// The element's inner height in pixels.
     pub height: RwSignal<f64>,
-    observer: StoredValue<Option<browser::Observer>, LocalStorage>,
+    observer: StoredValue<Option<browser::Observer>>,
 }
 
 impl Window {
@@ -31,7 +31,7 @@ impl Window {
             row,
             top: RwSignal::new(0.0),
             height: RwSignal::new(height),
-            observer: StoredValue::new_local(None),
+            observer: StoredValue::new(None),
         };
         Effect::new(move |_| {
             if let Some(element) = window.node.get() {

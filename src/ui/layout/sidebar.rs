@@ -51,7 +51,7 @@ pub fn Sidebar() -> impl IntoView {
         .collect_view();
     let user = Actor::local_admin();
     view! {
-        <div class="sidebar">
+        <header class="sidebar">
             <a class="brand" href="/jobs" aria-label=text::PRODUCT>
                 <svg viewBox="0 0 24 24" width="22" height="22" fill="none" aria-hidden="true">
                     <circle cx="12" cy="12" r="8.5" stroke="currentColor" stroke-width="2" />
@@ -78,6 +78,6 @@ pub fn Sidebar() -> impl IntoView {
                     </span>
                 </div>
             </div>
-        </div>
+        </header>
     }
 }

@@ -101,10 +101,10 @@ impl Kind for Import {
         ctx.info(format!("Importing events from {name} ({} bytes).", upload.size));
         ctx.step("Checking the file");
         let checked = file.check(ctx).await?;
-        ctx.info(format!(
-            "The file is sound: {} rows in {} file(s).",
-            checked.rows, checked.files
-        ));
+        ctx.info(match checked.files {
+            1 => format!("The file is sound: {} rows.", checked.rows),
+            files => format!("The archive is sound: {} rows in {files} files.", checked.rows),
+        });
         for skipped in &checked.skipped {
             ctx.warn(format!(
                 "{skipped} in the ZIP is not a CSV, JSON or NDJSON file and was passed over."
@@ -150,7 +150,10 @@ impl Kind for Import {
         {
             return Err(JobError::new(
                 ErrorCode::Validation,
-                format!("None of the {} rows can be imported. {first}", tally.rows),
+                match tally.rows {
+                    1 => format!("The file's only row can't be imported. {first}"),
+                    rows => format!("None of the {rows} rows can be imported. {first}"),
+                },
             )
             .into());
         }

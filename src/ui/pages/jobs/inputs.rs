@@ -75,7 +75,7 @@ pub fn Line(
     on_escape: Callback<()>,
 ) -> impl IntoView {
     let node = NodeRef::<html::Input>::new();
-    let timer = StoredValue::new_local(None::<Timer>);
+    let timer = StoredValue::new(None::<Timer>);
     // What was reported last: the address coming round again must not overwrite what was typed since.
     let told = StoredValue::new(value.get_untracked());
     let filled = RwSignal::new(!value.with_untracked(String::is_empty));

@@ -179,7 +179,7 @@ fn Rows(list: ListState, count: Signal<(u64, bool)>) -> impl IntoView {
             go(to);
         }
     };
-    let listener = StoredValue::new_local(None::<Listener>);
+    let listener = StoredValue::new(None::<Listener>);
     Effect::new(move |_| {
         listener.set_value(Some(browser::on_key(move |ev| {
             if modified(&ev) || browser::typing() || browser::dialog_open() {

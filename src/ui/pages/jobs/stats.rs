@@ -98,7 +98,7 @@ fn StatsTables(counts: Signal<Option<Counts>>) -> impl IntoView {
             .collect_view()
     };
     view! {
-        <div class="dialog-body stats">
+        <div class="stats">
             <table class="table">
                 <caption>"Jobs by status"</caption>
                 <thead>

@@ -63,7 +63,10 @@ pub fn read(file: File, setting: &Setting<'_>, sink: &mut dyn Sink) -> Result<u6
     let config = Config {
         archive_offset: ArchiveOffset::Known(0),
     };
-    let mut archive = ZipArchive::with_config(config, BufReader::new(rationed)).map_err(broken)?;
+    let mut archive = ZipArchive::with_config(config, BufReader::new(rationed)).map_err(|e| match e {
+        ZipError::InvalidArchive(_) => ReadError::invalid("the ZIP is broken or cut off: it has no table of contents"),
+        other => broken(other),
+    })?;
     left.set(u64::MAX);
     if archive.has_duplicate_names() {
         return Err(ReadError::invalid(
@@ -164,6 +167,7 @@ fn broken(error: ZipError) -> ReadError {
             ReadError::invalid("it is compressed in a way that is not supported; pack it with \"Deflate\"")
         }
         ZipError::UnsupportedArchive(what) => ReadError::invalid(format!("the ZIP can't be read: {what}")),
+        ZipError::InvalidArchive(what) => ReadError::invalid(format!("the ZIP is broken: {what}")),
         other => ReadError::invalid(format!("the ZIP is broken: {other}")),
     }
 }

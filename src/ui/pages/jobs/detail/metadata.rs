@@ -65,9 +65,9 @@ pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
                 let name = if job.with(|j| j.status) == Status::Retrying { "Next retry" } else { "Runs at" };
                 Some(view! { <Moment name=name at=Signal::derive(move || Some(at)) otherwise="" /> })
             }}
-            <Fact name="Items" value=items />
-            <Fact name="Throughput" value=speed />
-            <Fact name="Time left" value=left />
+            <Passing name="Items" value=items />
+            <Passing name="Throughput" value=speed />
+            <Passing name="Time left" value=left />
         </dl>
     }
 }
@@ -91,6 +91,13 @@ fn Fact(name: &'static str, value: impl Fn() -> Option<String> + Send + Sync + '
             <dd title=move || value.get()>{move || value.get().unwrap_or_else(|| "–".into())}</dd>
         </div>
     }
+}
+
+/// A name and a value; nothing where there is none.
+#[component]
+fn Passing(name: &'static str, value: impl Fn() -> Option<String> + Send + Sync + Copy + 'static) -> impl IntoView {
+    let known = Memo::new(move |_| value().is_some());
+    move || known.get().then(|| view! { <Fact name=name value=value /> })
 }
 
 /// A name and a moment, as people say it and exactly.

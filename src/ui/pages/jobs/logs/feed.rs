@@ -41,8 +41,8 @@ pub struct Feed {
     pub link: RwSignal<Link>,
     tries: StoredValue<u32>,
     opened: StoredValue<Option<i64>>,
-    socket: StoredValue<Option<Socket>, LocalStorage>,
-    timer: StoredValue<Option<browser::Timer>, LocalStorage>,
+    socket: StoredValue<Option<Socket>>,
+    timer: StoredValue<Option<browser::Timer>>,
 }
 
 impl Feed {
@@ -55,8 +55,8 @@ impl Feed {
             link: RwSignal::new(Link::Connecting),
             tries: StoredValue::new(0),
             opened: StoredValue::new(None),
-            socket: StoredValue::new_local(None),
-            timer: StoredValue::new_local(None),
+            socket: StoredValue::new(None),
+            timer: StoredValue::new(None),
         };
         let stage = Memo::new(move |_| job.with(|j| (j.status.is_finished(), j.attempt)));
         Effect::new(move |before: Option<(bool, u32)>| {

@@ -18,7 +18,7 @@ pub fn Toolbar(job: Signal<Job>, book: RwSignal<LogBook>, feed: Feed, follow: Rw
     let id = job.with_untracked(|j| j.id);
     let least = StoredValue::new(None::<Level>);
     let text = StoredValue::new(String::new());
-    let typing = StoredValue::new_local(None::<browser::Timer>);
+    let typing = StoredValue::new(None::<browser::Timer>);
     let apply = move || {
         let text = text.get_value();
         book.try_update(|b| b.filter(least.get_value(), &text));

@@ -27,6 +27,10 @@ pub fn draw(field: Field, form: Form) -> AnyView {
         }
         .into_any();
     }
+    let description = match control {
+        Control::DateTime => format!("{description} In UTC.").trim_start().to_string(),
+        _ => description,
+    };
     let label = Label {
         path,
         title,

@@ -42,7 +42,7 @@ pub struct Form {
     /// The part of the file that is sent, 0 to 1.
     pub sent: RwSignal<Option<f64>>,
     pub file: NodeRef<html::Input>,
-    upload: StoredValue<Option<Upload>, LocalStorage>,
+    upload: StoredValue<Option<Upload>>,
     done: Callback<JobId>,
 }
 
@@ -63,7 +63,7 @@ impl Form {
             busy: RwSignal::new(false),
             sent: RwSignal::new(None),
             file: NodeRef::new(),
-            upload: StoredValue::new_local(None),
+            upload: StoredValue::new(None),
             done,
         }
     }

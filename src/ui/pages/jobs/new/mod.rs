@@ -152,7 +152,7 @@ fn KindChoice(form: Form, known: Kinds) -> impl IntoView {
             <label for="new-job-type">"Job type"</label>
             <select
                 id="new-job-type"
-                autofocus=true
+                data-focus=""
                 aria-describedby="new-job-type-hint"
                 on:change=move |ev| choose(event_target_value(&ev))
             >

@@ -72,7 +72,7 @@ pub struct ListState {
     /// Raised by each request; an answer to an older one is thrown away.
     generation: StoredValue<u32>,
     meanwhile: StoredValue<Meanwhile>,
-    reorder: StoredValue<Option<Timer>, LocalStorage>,
+    reorder: StoredValue<Option<Timer>>,
 }
 
 impl ListState {
@@ -90,7 +90,7 @@ impl ListState {
             cursor: RwSignal::new(None),
             generation: StoredValue::new(0),
             meanwhile: StoredValue::new(Meanwhile::default()),
-            reorder: StoredValue::new_local(None),
+            reorder: StoredValue::new(None),
         }
     }
 
