@@ -106,11 +106,13 @@ CREATE TABLE artifacts (
     PRIMARY KEY (job_seq, name)
 ) WITHOUT ROWID;
 
+-- uses: jobs whose args name the upload; it goes with the last of them.
 CREATE TABLE uploads (
     id         TEXT    PRIMARY KEY,
     file_name  TEXT    NOT NULL,
     size       INTEGER NOT NULL,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    uses       INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- How many jobs there are of each status, kind and queue: kept by the triggers below, and so in the transaction of

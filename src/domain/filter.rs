@@ -280,7 +280,8 @@ impl JobFilter {
             && is(owner, &job.owner)
             && created_after.is_none_or(|t| job.created_at >= t)
             && created_before.is_none_or(|t| job.created_at < t)
-            && q.as_deref().is_none_or(|q| search_text(job).contains(&q.to_lowercase()))
+            && q.as_deref()
+                .is_none_or(|q| search_text(job).contains(&q.to_lowercase()))
     }
 }
 
@@ -346,8 +347,7 @@ mod tests {
         };
         let query = filter.to_query();
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&query).expect("query");
-        let (back, rest) =
-            JobFilter::from_pairs(pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()))).expect("filter");
+        let (back, rest) = JobFilter::from_pairs(pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()))).expect("filter");
         assert_eq!(back, filter);
         assert!(rest.is_empty());
         assert!(filter.is_active() && !filter.counted());
@@ -362,7 +362,12 @@ mod tests {
             [Status::Pending, Status::Running, Status::Dead, Status::Cancelled]
         );
         assert_eq!(rest, [("limit", "5")]);
-        assert!(!JobFilter::from_pairs([("status", "all"), ("type", "All")]).expect("ok").0.is_active());
+        assert!(
+            !JobFilter::from_pairs([("status", "all"), ("type", "All")])
+                .expect("ok")
+                .0
+                .is_active()
+        );
     }
 
     #[test]
@@ -370,7 +375,12 @@ mod tests {
         let p = JobFilter::from_pairs([("status", "runing")]).expect_err("refused");
         assert_eq!(p.field.as_deref(), Some("status"));
         assert!(p.detail.contains("\"runing\"") && p.detail.contains("retrying"), "{p}");
-        for (name, value) in [("sort", "size"), ("order", "up"), ("created_after", "yesterday"), ("parent", "7")] {
+        for (name, value) in [
+            ("sort", "size"),
+            ("order", "up"),
+            ("created_after", "yesterday"),
+            ("parent", "7"),
+        ] {
             let p = JobFilter::from_pairs([(name, value)]).expect_err("refused");
             assert_eq!(p.field.as_deref(), Some(name));
         }

@@ -32,7 +32,9 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The attempt ended well.
-    Complete { epoch: u64 },
+    Complete {
+        epoch: u64,
+    },
     /// The attempt ended with an error; `delay_ms` is the policy's wait before the next one.
     Fail {
         epoch: u64,
@@ -40,11 +42,17 @@ pub enum Event {
         delay_ms: i64,
     },
     /// The attempt saw the wish to cancel and stopped.
-    Stopped { epoch: u64 },
+    Stopped {
+        epoch: u64,
+    },
     /// The attempt reached a checkpoint and stopped there.
-    Checkpointed { epoch: u64 },
+    Checkpointed {
+        epoch: u64,
+    },
     /// The worker shuts down and gives the job back; this costs no attempt.
-    HandBack { epoch: u64 },
+    HandBack {
+        epoch: u64,
+    },
 
     /// The engine: its time has come.
     Due,
@@ -57,11 +65,15 @@ pub enum Event {
 
     /// A person.
     RunNow,
-    Pause { checkpoints: bool },
+    Pause {
+        checkpoints: bool,
+    },
     Resume,
     Cancel,
     Abort,
-    Retry { at: Timestamp },
+    Retry {
+        at: Timestamp,
+    },
 }
 
 /// What has to be done besides writing the new state.

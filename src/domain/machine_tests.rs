@@ -92,12 +92,18 @@ fn errors_lead_where_the_policy_says() {
         attempt: 3,
         ..state(Status::Running)
     };
-    assert_eq!(go(&last, fail(ErrorCode::Timeout)).expect("allowed").0.status, Status::Dead);
+    assert_eq!(
+        go(&last, fail(ErrorCode::Timeout)).expect("allowed").0.status,
+        Status::Dead
+    );
     let unwanted = State {
         cancel_requested: true,
         ..state(Status::Running)
     };
-    assert_eq!(go(&unwanted, fail(ErrorCode::Timeout)).expect("allowed").0.status, Status::Cancelled);
+    assert_eq!(
+        go(&unwanted, fail(ErrorCode::Timeout)).expect("allowed").0.status,
+        Status::Cancelled
+    );
 }
 
 #[test]
@@ -117,12 +123,24 @@ fn a_dead_worker_costs_an_attempt_and_a_hand_back_does_not() {
 #[test]
 fn cancel_asks_a_running_job_and_ends_a_waiting_one() {
     let (asked, fx) = go(&state(Status::Running), Event::Cancel).expect("allowed");
-    assert_eq!((asked.status, asked.cancel_requested, asked.epoch), (Status::Running, true, 7));
+    assert_eq!(
+        (asked.status, asked.cancel_requested, asked.epoch),
+        (Status::Running, true, 7)
+    );
     assert!(fx.signal_cancel && fx.ended.is_none());
     let (stopped, _) = go(&asked, Event::Stopped { epoch: 7 }).expect("allowed");
-    assert_eq!((stopped.status, stopped.cancel_requested, stopped.epoch), (Status::Cancelled, false, 8));
+    assert_eq!(
+        (stopped.status, stopped.cancel_requested, stopped.epoch),
+        (Status::Cancelled, false, 8)
+    );
     assert!(go(&state(Status::Running), Event::Stopped { epoch: 7 }).is_err());
-    for waiting in [Status::Scheduled, Status::Blocked, Status::Pending, Status::Retrying, Status::Paused] {
+    for waiting in [
+        Status::Scheduled,
+        Status::Blocked,
+        Status::Pending,
+        Status::Retrying,
+        Status::Paused,
+    ] {
         assert_eq!(to(waiting, Event::Cancel), Status::Cancelled);
     }
 }
@@ -134,7 +152,10 @@ fn retry_grants_fresh_attempts_now_or_later() {
         ..state(Status::Dead)
     };
     let (now, _) = go(&dead, Event::Retry { at: from_millis(0) }).expect("allowed");
-    assert_eq!((now.status, now.max_attempts, now.run_at), (Status::Pending, 6, from_millis(NOW)));
+    assert_eq!(
+        (now.status, now.max_attempts, now.run_at),
+        (Status::Pending, 6, from_millis(NOW))
+    );
     let at = from_millis(NOW + 60_000);
     let (later, _) = go(&dead, Event::Retry { at }).expect("allowed");
     assert_eq!((later.status, later.run_at), (Status::Scheduled, at));
@@ -162,7 +183,14 @@ fn any_event() -> impl Strategy<Value = Event> {
         epoch.clone().prop_map(|epoch| Event::Complete { epoch }),
         (epoch.clone(), any::<bool>()).prop_map(|(epoch, retryable)| Event::Fail {
             epoch,
-            error: JobError::new(if retryable { ErrorCode::Timeout } else { ErrorCode::NotFound }, "x"),
+            error: JobError::new(
+                if retryable {
+                    ErrorCode::Timeout
+                } else {
+                    ErrorCode::NotFound
+                },
+                "x"
+            ),
             delay_ms: 10,
         }),
         epoch.clone().prop_map(|epoch| Event::Stopped { epoch }),
@@ -177,7 +205,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Resume),
         Just(Event::Cancel),
         Just(Event::Abort),
-        (0i64..100).prop_map(|ms| Event::Retry { at: from_millis(NOW + ms) }),
+        (0i64..100).prop_map(|ms| Event::Retry {
+            at: from_millis(NOW + ms)
+        }),
     ]
 }
 

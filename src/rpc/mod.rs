@@ -15,7 +15,9 @@ impl FromServerFnError for Problem {
 
     fn from_server_fn_error(value: ServerFnErrorErr) -> Self {
         match value {
-            ServerFnErrorErr::Request(e) => Self::new(ProblemCode::Network, format!("The server can't be reached: {e}")),
+            ServerFnErrorErr::Request(e) => {
+                Self::new(ProblemCode::Network, format!("The server can't be reached: {e}"))
+            }
             ServerFnErrorErr::Args(e) | ServerFnErrorErr::MissingArg(e) => Self::new(ProblemCode::InvalidInput, e),
             other => Self::new(ProblemCode::Internal, other.to_string()),
         }

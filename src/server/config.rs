@@ -75,7 +75,11 @@ impl Config {
 
     fn from<E: Fn(&str) -> Option<String>>(source: &Source<E>) -> Result<Self, ConfigError> {
         if let Some(url) = source.env_only("REDIS_URL") {
-            return Err(bad("REDIS_URL", &url, "this version has the in-process queue only; leave it unset"));
+            return Err(bad(
+                "REDIS_URL",
+                &url,
+                "this version has the in-process queue only; leave it unset",
+            ));
         }
         let address = "an address and a port, like 127.0.0.1:3000";
         let whole = |name, max: u64| source.number(name, 1..=max);
@@ -95,7 +99,11 @@ impl Config {
                 },
             )?,
             worker_concurrency: whole("worker_concurrency", 10_000)? as u32,
-            worker_poll_interval: source.duration("worker_poll_interval", Duration::from_millis(50), Duration::from_secs(60))?,
+            worker_poll_interval: source.duration(
+                "worker_poll_interval",
+                Duration::from_millis(50),
+                Duration::from_secs(60),
+            )?,
             job_timeout: source.duration("job_timeout", Duration::from_secs(1), TIMEOUT_MAX)?,
             job_max_retries: source.number("job_max_retries", 0..=1_000)? as u32,
             shutdown_grace: source.duration("shutdown_grace", Duration::ZERO, TIMEOUT_MAX)?,
@@ -103,7 +111,11 @@ impl Config {
             args_max: source.size("args_max")?,
             import_unzipped_max: source.size("import_unzipped_max")?,
             queue_max: whole("queue_max", u64::MAX >> 1)?,
-            artifact_ttl: source.duration("artifact_ttl", Duration::from_secs(60), Duration::from_secs(3_650 * 86_400))?,
+            artifact_ttl: source.duration(
+                "artifact_ttl",
+                Duration::from_secs(60),
+                Duration::from_secs(3_650 * 86_400),
+            )?,
             log_json: source.parse("log_format", "text or json", |v| match v {
                 "text" => Some(false),
                 "json" => Some(true),
@@ -122,7 +134,9 @@ impl Config {
 
     /// The SQLite file.
     pub fn database_path(&self) -> PathBuf {
-        self.database.clone().unwrap_or_else(|| self.data_dir.join("windlass.db"))
+        self.database
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join("windlass.db"))
     }
 }
 
@@ -157,7 +171,10 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
         let (least, most) = (humantime::format_duration(min), humantime::format_duration(max));
         let allowed = format!("a time from {least} to {most}, like 500ms, 30s, 10m, 72h or 7d");
         self.parse(key, &allowed, |v| {
-            let parsed = v.parse().map(Duration::from_secs).or_else(|_| humantime::parse_duration(v));
+            let parsed = v
+                .parse()
+                .map(Duration::from_secs)
+                .or_else(|_| humantime::parse_duration(v));
             parsed.ok().filter(|d| (min..=max).contains(d))
         })
     }
@@ -204,8 +221,12 @@ mod tests {
 
     #[test]
     fn the_environment_wins() {
-        let c = load(&[("WORKER_CONCURRENCY", "3"), ("JOB_TIMEOUT", "90"), ("DATABASE_URL", "sqlite:///tmp/x.db")])
-            .expect("settings");
+        let c = load(&[
+            ("WORKER_CONCURRENCY", "3"),
+            ("JOB_TIMEOUT", "90"),
+            ("DATABASE_URL", "sqlite:///tmp/x.db"),
+        ])
+        .expect("settings");
         assert_eq!((c.worker_concurrency, c.job_timeout.as_secs()), (3, 90));
         assert_eq!(c.database_path(), PathBuf::from("/tmp/x.db"));
     }
@@ -222,7 +243,10 @@ mod tests {
             ("REDIS_URL", "redis://x", "unset"),
         ] {
             let text = load(&[(name, value)]).expect_err(name).to_string();
-            assert!(text.contains(name) && text.contains(value) && text.contains(allowed), "{text}");
+            assert!(
+                text.contains(name) && text.contains(value) && text.contains(allowed),
+                "{text}"
+            );
         }
     }
 }

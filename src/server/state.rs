@@ -36,7 +36,13 @@ pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<Syste
         upload_max: config.upload_max,
     };
     let queue = Arc::new(MemoryQueue::default());
-    let service = Service::new(store, queue, Arc::new(MemoryBus::default()), Arc::new(kinds.clone()), limits);
+    let service = Service::new(
+        store,
+        queue,
+        Arc::new(MemoryBus::default()),
+        Arc::new(kinds.clone()),
+        limits,
+    );
     let settings = Settings {
         slots: config.worker_concurrency,
         poll: config.worker_poll_interval,

@@ -7,26 +7,42 @@ use crate::harness::{Server, read, unique, until};
 
 fn ids(page: &Value) -> Vec<String> {
     let items = page["items"].as_array().expect("items");
-    items.iter().map(|j| j["id"].as_str().expect("id").to_string()).collect()
+    items
+        .iter()
+        .map(|j| j["id"].as_str().expect("id").to_string())
+        .collect()
 }
 
 #[tokio::test]
 async fn an_enqueued_job_is_answered_with_its_place_and_runs() {
     let s = Server::start().await;
     let body = json!({ "type": "echo", "args": { "value": 7 }, "priority": "high", "queue": "mail" });
-    let answer = s.ask(Method::POST, "/api/jobs").json(&body).send().await.expect("answer");
+    let answer = s
+        .ask(Method::POST, "/api/jobs")
+        .json(&body)
+        .send()
+        .await
+        .expect("answer");
     assert_eq!(answer.status(), StatusCode::ACCEPTED);
     let location = answer.headers()["location"].to_str().expect("text").to_string();
     let job: Value = answer.json().await.expect("json");
     let id = job["id"].as_str().expect("id");
     assert_eq!(location, format!("/api/jobs/{id}"));
-    assert_eq!((&job["queue"], &job["priority"], &job["owner"]), (&json!("mail"), &json!("high"), &json!("admin")));
+    assert_eq!(
+        (&job["queue"], &job["priority"], &job["owner"]),
+        (&json!("mail"), &json!("high"), &json!("admin"))
+    );
     s.until(id, "completed").await;
     let detail = s.detail(id).await;
     assert_eq!(detail["result"], 7);
     assert_eq!(detail["job"]["progress"], 100.0);
     assert_eq!(detail["attempts"][0]["outcome"], "completed");
-    let steps: Vec<_> = detail["transitions"].as_array().expect("list").iter().map(|t| t["to"].clone()).collect();
+    let steps: Vec<_> = detail["transitions"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|t| t["to"].clone())
+        .collect();
     assert_eq!(steps, ["pending", "running", "completed"]);
     assert_eq!(detail["actions"], json!(["run-again", "delete"]));
     let history = s.get(&format!("/api/jobs/{id}/history")).await;
@@ -45,11 +61,20 @@ async fn lists_filter_sort_and_page_without_gap_or_repeat() {
     s.until(&last, "completed").await;
     all.reverse();
     for (order, expected) in [("desc", all.clone()), ("asc", all.iter().rev().cloned().collect())] {
-        for sort in ["created_at", "started_at", "completed_at", "progress", "job_type", "status"] {
+        for sort in [
+            "created_at",
+            "started_at",
+            "completed_at",
+            "progress",
+            "job_type",
+            "status",
+        ] {
             let mut seen = Vec::new();
             let mut cursor = String::new();
             loop {
-                let page = s.get(&format!("/api/jobs?limit=7&sort={sort}&order={order}&cursor={cursor}")).await;
+                let page = s
+                    .get(&format!("/api/jobs?limit=7&sort={sort}&order={order}&cursor={cursor}"))
+                    .await;
                 assert_eq!(page["total"], 25);
                 seen.extend(ids(&page));
                 match page["next_cursor"].as_str() {
@@ -74,10 +99,16 @@ async fn filters_and_searches_find_what_they_name() {
     let waiting = s.enqueue("gate", json!({ "name": name })).await;
     s.until(&good, "completed").await;
     s.until(&bad, "failed").await;
-    until("the step", async || (s.job(&waiting).await["message"] == "Waiting at the gate").then_some(())).await;
+    until("the step", async || {
+        (s.job(&waiting).await["message"] == "Waiting at the gate").then_some(())
+    })
+    .await;
     let found = async |query: &str| ids(&s.get(&format!("/api/jobs?{query}")).await);
     assert_eq!(found("status=failed").await, [bad.clone()]);
-    assert_eq!(found("status=processing,complete&order=asc").await, [good.clone(), waiting.clone()]);
+    assert_eq!(
+        found("status=processing,complete&order=asc").await,
+        [good.clone(), waiting.clone()]
+    );
     assert_eq!(found("type=gate").await, [waiting.clone()]);
     assert_eq!(found("queue=default&owner=admin").await.len(), 3);
     assert_eq!(found("q=failure%201").await, [bad.clone()]);
@@ -117,7 +148,11 @@ async fn bad_input_gets_a_problem_that_names_the_field() {
         let answer = s.ask(Method::GET, path).send().await.expect("answer");
         assert_eq!(answer.headers()["content-type"], "application/problem+json", "{path}");
         let (status, problem) = read(answer).await;
-        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{path}: {problem}");
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!(field)),
+            "{path}: {problem}"
+        );
         assert_eq!(problem["code"], "invalid_input");
     }
     let bodies = [
@@ -126,7 +161,10 @@ async fn bad_input_gets_a_problem_that_names_the_field() {
         (json!({ "type": "echo", "args": { "valeu": 1 } }), "args"),
         (json!({ "type": "gate", "args": { "name": 1 } }), "args.name"),
         (json!({ "type": "echo", "queue": "Not Good" }), "queue"),
-        (json!({ "type": "echo", "delay": 1, "run_at": "2030-01-01T00:00:00Z" }), "delay"),
+        (
+            json!({ "type": "echo", "delay": 1, "run_at": "2030-01-01T00:00:00Z" }),
+            "delay",
+        ),
         (json!({ "type": "echo", "delay": 999_999_999_999u64 }), "delay"),
         (json!({ "type": "echo", "unique_key": "" }), "unique_key"),
         (json!({ "type": "echo", "priority": "urgent" }), "priority"),
@@ -135,10 +173,21 @@ async fn bad_input_gets_a_problem_that_names_the_field() {
         let (status, problem) = s.post("/api/jobs", body.clone()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {problem}");
         let named = problem["field"].as_str().unwrap_or_default().starts_with(field);
-        assert!(named || problem["detail"].as_str().unwrap_or_default().contains(field), "{body}: {problem}");
+        assert!(
+            named || problem["detail"].as_str().unwrap_or_default().contains(field),
+            "{body}: {problem}"
+        );
     }
-    let (status, problem) = s.post("/api/jobs", json!({ "type": "echo", "args": { "value": "x".repeat(20_000) } })).await;
-    assert_eq!((status, &problem["field"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("args")));
+    let (status, problem) = s
+        .post(
+            "/api/jobs",
+            json!({ "type": "echo", "args": { "value": "x".repeat(20_000) } }),
+        )
+        .await;
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::PAYLOAD_TOO_LARGE, &json!("args"))
+    );
     assert_eq!(s.get("/api/jobs").await["total"], 0, "nothing was half done");
     s.stop().await;
 }
@@ -147,13 +196,30 @@ async fn bad_input_gets_a_problem_that_names_the_field() {
 async fn what_is_not_there_is_a_problem_too() {
     let s = Server::start().await;
     let gone = uuid::Uuid::now_v7();
-    for path in [format!("/api/jobs/{gone}"), "/api/jobs/17".into(), format!("/api/jobs/{gone}/detail"), "/api/nothing".into()] {
+    for path in [
+        format!("/api/jobs/{gone}"),
+        "/api/jobs/17".into(),
+        format!("/api/jobs/{gone}/detail"),
+        "/api/nothing".into(),
+    ] {
         let (status, problem) = read(s.ask(Method::GET, &path).send().await.expect("answer")).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::NOT_FOUND, &json!("not_found")), "{path}: {problem}");
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::NOT_FOUND, &json!("not_found")),
+            "{path}: {problem}"
+        );
     }
     let (status, problem) = read(s.ask(Method::PUT, "/api/jobs").send().await.expect("answer")).await;
-    assert_eq!((status, &problem["code"]), (StatusCode::METHOD_NOT_ALLOWED, &json!("method_not_allowed")));
-    let answer = s.ask(Method::POST, "/api/jobs").body("type=echo").send().await.expect("answer");
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::METHOD_NOT_ALLOWED, &json!("method_not_allowed"))
+    );
+    let answer = s
+        .ask(Method::POST, "/api/jobs")
+        .body("type=echo")
+        .send()
+        .await
+        .expect("answer");
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     s.stop().await;
 }
@@ -182,10 +248,20 @@ async fn a_unique_key_answers_with_the_first_job_while_that_is_unfinished() {
 
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back() {
-    let s = Server::on(std::sync::Arc::new(tempfile::TempDir::new().expect("folder")), false, |c| c.queue_max = 2).await;
+    let s = Server::on(
+        std::sync::Arc::new(tempfile::TempDir::new().expect("folder")),
+        false,
+        |c| c.queue_max = 2,
+    )
+    .await;
     s.enqueue("echo", json!({})).await;
     s.enqueue("echo", json!({})).await;
-    let answer = s.ask(Method::POST, "/api/jobs").json(&json!({ "type": "echo" })).send().await.expect("answer");
+    let answer = s
+        .ask(Method::POST, "/api/jobs")
+        .json(&json!({ "type": "echo" }))
+        .send()
+        .await
+        .expect("answer");
     assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(answer.headers().contains_key("retry-after"));
     s.stop().await;
@@ -196,10 +272,22 @@ async fn the_document_describes_every_route_and_health_answers() {
     let s = Server::start().await;
     let document = s.get("/api/openapi.json").await;
     for path in [
-        "/api/jobs", "/api/jobs/types", "/api/jobs/stats", "/api/jobs/{id}", "/api/jobs/{id}/detail",
-        "/api/jobs/{id}/history", "/api/jobs/{id}/logs", "/api/jobs/{id}/logs/ws", "/api/jobs/events",
-        "/api/jobs/{id}/cancel", "/api/jobs/{id}/abort", "/api/jobs/{id}/retry", "/api/events/export",
-        "/api/events/import", "/api/jobs/{id}/artifacts/{name}", "/api/admin/jobs/health",
+        "/api/jobs",
+        "/api/jobs/types",
+        "/api/jobs/stats",
+        "/api/jobs/{id}",
+        "/api/jobs/{id}/detail",
+        "/api/jobs/{id}/history",
+        "/api/jobs/{id}/logs",
+        "/api/jobs/{id}/logs/ws",
+        "/api/jobs/events",
+        "/api/jobs/{id}/cancel",
+        "/api/jobs/{id}/abort",
+        "/api/jobs/{id}/retry",
+        "/api/events/export",
+        "/api/events/import",
+        "/api/jobs/{id}/artifacts/{name}",
+        "/api/admin/jobs/health",
     ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
@@ -207,10 +295,19 @@ async fn the_document_describes_every_route_and_health_answers() {
     assert_eq!(health["status"], "healthy", "{health}");
     assert_eq!(health["checks"]["slots"], 4);
     for path in ["/healthz", "/readyz", "/metrics", "/api/docs"] {
-        assert_eq!(s.ask(Method::GET, path).send().await.expect("answer").status(), StatusCode::OK, "{path}");
+        assert_eq!(
+            s.ask(Method::GET, path).send().await.expect("answer").status(),
+            StatusCode::OK,
+            "{path}"
+        );
     }
     let types = s.get("/api/jobs/types").await;
-    let export = types.as_array().expect("list").iter().find(|t| t["name"] == "export").expect("export");
+    let export = types
+        .as_array()
+        .expect("list")
+        .iter()
+        .find(|t| t["name"] == "export")
+        .expect("export");
     assert!(export["args_schema"]["properties"].is_object() && export["policy"]["max_attempts"] == 3);
     s.stop().await;
 }
@@ -222,8 +319,14 @@ async fn pages_are_rendered_on_the_server_under_a_strict_policy() {
     s.until(&id, "completed").await;
     let answer = s.ask(Method::GET, &format!("/jobs/{id}")).send().await.expect("answer");
     assert_eq!(answer.status(), StatusCode::OK);
-    let policy = answer.headers()["content-security-policy"].to_str().expect("text").to_string();
-    assert!(policy.contains("default-src 'none'") && policy.contains("'nonce-"), "{policy}");
+    let policy = answer.headers()["content-security-policy"]
+        .to_str()
+        .expect("text")
+        .to_string();
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("'nonce-"),
+        "{policy}"
+    );
     assert!(!policy.contains("script-src 'self' 'unsafe-inline'"));
     let html = answer.text().await.expect("text");
     assert!(html.contains("Monitor background jobs and their progress") && html.contains(&id));
@@ -238,11 +341,21 @@ async fn pages_are_rendered_on_the_server_under_a_strict_policy() {
 async fn other_sites_can_neither_act_nor_read() {
     let s = Server::start().await;
     let post = |name: &'static str, value: &'static str| {
-        s.ask(Method::POST, "/api/jobs").header(name, value).json(&json!({ "type": "echo" }))
+        s.ask(Method::POST, "/api/jobs")
+            .header(name, value)
+            .json(&json!({ "type": "echo" }))
     };
-    for (name, value) in [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site"), ("Host", "evil.example")] {
+    for (name, value) in [
+        ("Origin", "https://evil.example"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Host", "evil.example"),
+    ] {
         let (status, problem) = read(post(name, value).send().await.expect("answer")).await;
-        assert_eq!((status, &problem["code"]), (StatusCode::FORBIDDEN, &json!("cross_site")), "{name}");
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::FORBIDDEN, &json!("cross_site")),
+            "{name}"
+        );
     }
     assert_eq!(s.get("/api/jobs").await["total"], 0);
     s.stop().await;

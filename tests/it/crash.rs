@@ -26,13 +26,25 @@ impl Drop for Process {
 
 fn windlass(dir: &Path, args: &[&str], listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
-    command.args(args).current_dir(dir).env_clear().stdout(Stdio::null()).stderr(Stdio::null());
-    command.env("DATA_DIR", dir).env("LISTEN", listen).env("SHUTDOWN_GRACE", "20s");
+    command
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+        .env("DATA_DIR", dir)
+        .env("LISTEN", listen)
+        .env("SHUTDOWN_GRACE", "20s");
     command
 }
 
 async fn serve(dir: &Path, client: &Client) -> Process {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("port").local_addr().expect("address").port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("port")
+        .local_addr()
+        .expect("address")
+        .port();
     let listen = format!("127.0.0.1:{port}");
     let child = windlass(dir, &["serve"], &listen).spawn().expect("spawn");
     let process = Process {
@@ -48,7 +60,14 @@ async fn serve(dir: &Path, client: &Client) -> Process {
 }
 
 async fn get(client: &Client, url: String) -> Value {
-    client.get(url).send().await.expect("answer").json().await.expect("json")
+    client
+        .get(url)
+        .send()
+        .await
+        .expect("answer")
+        .json()
+        .await
+        .expect("json")
 }
 
 /// An import that is killed in its middle goes on after the restart: acknowledged means on disk, nothing is doubled, and the
@@ -57,12 +76,24 @@ async fn get(client: &Client, url: String) -> Value {
 async fn a_job_survives_kill_9_and_runs_again() {
     let dir = TempDir::new().expect("folder");
     let file = dir.path().join("events.csv");
-    let made = windlass(dir.path(), &["demo", "--events", "60000", "--to", file.to_str().expect("path")], "127.0.0.1:0");
+    let made = windlass(
+        dir.path(),
+        &["demo", "--events", "60000", "--to", file.to_str().expect("path")],
+        "127.0.0.1:0",
+    );
     assert!({ made }.status().expect("demo").success());
     let client = Client::new();
     let mut server = serve(dir.path(), &client).await;
-    let form = Form::new().part("file", Part::bytes(std::fs::read(&file).expect("file")).file_name("events.csv"));
-    let started = client.post(format!("{}/api/events/import", server.base)).multipart(form).send().await.expect("answer");
+    let form = Form::new().part(
+        "file",
+        Part::bytes(std::fs::read(&file).expect("file")).file_name("events.csv"),
+    );
+    let started = client
+        .post(format!("{}/api/events/import", server.base))
+        .multipart(form)
+        .send()
+        .await
+        .expect("answer");
     let started: Value = started.json().await.expect("json");
     let id = started["job_id"].as_str().expect("id").to_string();
     until("some rows", async || {
@@ -79,12 +110,22 @@ async fn a_job_survives_kill_9_and_runs_again() {
         (detail["job"]["status"] == "completed").then_some(detail)
     })
     .await;
-    let outcomes: Vec<_> = detail["attempts"].as_array().expect("list").iter().map(|a| a["outcome"].clone()).collect();
+    let outcomes: Vec<_> = detail["attempts"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|a| a["outcome"].clone())
+        .collect();
     assert_eq!(outcomes, ["worker_lost", "completed"]);
     let (new, old) = (&detail["result"]["imported"], &detail["result"]["duplicates"]);
     assert_eq!(new.as_u64().expect("rows") + old.as_u64().expect("rows"), 60_000);
-    assert!(old.as_u64().expect("rows") > 0, "the first attempt's rows are still there");
-    let export = client.post(format!("{}/api/events/export", server.base)).json(&json!({ "format": "ndjson" }));
+    assert!(
+        old.as_u64().expect("rows") > 0,
+        "the first attempt's rows are still there"
+    );
+    let export = client
+        .post(format!("{}/api/events/export", server.base))
+        .json(&json!({ "format": "ndjson" }));
     let export: Value = export.send().await.expect("answer").json().await.expect("json");
     let id = export["job_id"].as_str().expect("id").to_string();
     let rows = until("the export", async || {
@@ -101,9 +142,18 @@ async fn a_term_signal_ends_the_server_well() {
     let client = Client::new();
     let mut server = serve(dir.path(), &client).await;
     let pid = server.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill")
+            .success()
+    );
     let waiting = tokio::task::spawn_blocking(move || server.child.wait());
-    let status = tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("in time").expect("join");
+    let status = tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .expect("in time")
+        .expect("join");
     assert!(status.expect("status").success());
 }
 
@@ -116,9 +166,16 @@ fn settings_that_can_not_be_taken_stop_the_start() {
         ("WORKER_CONCURRENCY", "none", "whole number"),
     ] {
         let mut command = windlass(dir.path(), &["serve"], "127.0.0.1:0");
-        let output = command.env(name, value).stderr(Stdio::piped()).output().expect("output");
+        let output = command
+            .env(name, value)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("output");
         let text = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(text.contains(name) && text.contains(value) && text.contains(says), "{text}");
+        assert!(
+            text.contains(name) && text.contains(value) && text.contains(says),
+            "{text}"
+        );
     }
 }

@@ -14,13 +14,39 @@ async fn a_retryable_error_is_tried_again_until_it_works() {
     s.until(&id, "completed").await;
     let detail = s.detail(&id).await;
     assert_eq!(detail["result"]["attempt"], 3);
-    let outcomes: Vec<_> = detail["attempts"].as_array().expect("list").iter().map(|a| a["outcome"].clone()).collect();
+    let outcomes: Vec<_> = detail["attempts"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|a| a["outcome"].clone())
+        .collect();
     assert_eq!(outcomes, ["failed", "failed", "completed"]);
     assert_eq!(detail["attempts"][1]["error"]["code"], "NETWORK_ERROR");
-    let steps: Vec<_> = detail["transitions"].as_array().expect("list").iter().map(|t| t["to"].clone()).collect();
+    let steps: Vec<_> = detail["transitions"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|t| t["to"].clone())
+        .collect();
     let round = ["running", "retrying", "pending"];
-    assert_eq!(steps, ["pending", round[0], round[1], round[2], round[0], round[1], round[2], "running", "completed"]);
-    assert!(detail["error"].is_null() && detail["job"]["error"].is_null(), "a success leaves no error behind");
+    assert_eq!(
+        steps,
+        [
+            "pending",
+            round[0],
+            round[1],
+            round[2],
+            round[0],
+            round[1],
+            round[2],
+            "running",
+            "completed"
+        ]
+    );
+    assert!(
+        detail["error"].is_null() && detail["job"]["error"].is_null(),
+        "a success leaves no error behind"
+    );
     s.stop().await;
 }
 
@@ -32,7 +58,10 @@ async fn attempts_run_out_and_a_person_grants_new_ones() {
     assert_eq!((&job["attempt"], &job["max_attempts"]), (&json!(3), &json!(3)));
     assert_eq!(job["message"], "failure 3");
     let (status, job) = s.act(&id, "retry").await;
-    assert_eq!((status, &job["max_attempts"], &job["completed_at"]), (StatusCode::OK, &json!(6), &json!(null)));
+    assert_eq!(
+        (status, &job["max_attempts"], &job["completed_at"]),
+        (StatusCode::OK, &json!(6), &json!(null))
+    );
     s.until(&id, "completed").await;
     assert_eq!(s.detail(&id).await["result"]["attempt"], 5);
     s.stop().await;
@@ -43,11 +72,19 @@ async fn an_error_that_no_retry_would_cure_fails_at_once() {
     let s = Server::start().await;
     let id = s.enqueue("flaky", json!({ "times": 9, "permanent": true })).await;
     let job = s.until(&id, "failed").await;
-    assert_eq!((&job["attempt"], &job["error_code"], &job["error"]), (&json!(1), &json!("AUTH_ERROR"), &json!("failure 1")));
+    assert_eq!(
+        (&job["attempt"], &job["error_code"], &job["error"]),
+        (&json!(1), &json!("AUTH_ERROR"), &json!("failure 1"))
+    );
     let (status, problem) = s.act(&id, "cancel").await;
-    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("wrong_status")));
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::CONFLICT, &json!("wrong_status"))
+    );
     assert!(problem["detail"].as_str().expect("text").contains("failed"));
-    let (_, job) = s.post(&format!("/api/jobs/{id}/retry"), json!({ "delay": 3_600 })).await;
+    let (_, job) = s
+        .post(&format!("/api/jobs/{id}/retry"), json!({ "delay": 3_600 }))
+        .await;
     assert_eq!(job["status"], "scheduled");
     let (status, job) = s.act(&id, "run-now").await;
     assert_eq!((status, &job["status"]), (StatusCode::OK, &json!("pending")));
@@ -60,8 +97,14 @@ async fn a_panic_is_that_jobs_error_and_nothing_else() {
     let s = Server::start().await;
     let (bad, good) = (s.enqueue("panics", json!({})).await, s.enqueue("echo", json!({})).await);
     let job = s.until(&bad, "dead").await;
-    assert_eq!((&job["error_code"], &job["error"]), (&json!("PANIC"), &json!("the floor is lava")));
-    let stack = s.detail(&bad).await["error"]["stack"].as_str().expect("stack").to_string();
+    assert_eq!(
+        (&job["error_code"], &job["error"]),
+        (&json!("PANIC"), &json!("the floor is lava"))
+    );
+    let stack = s.detail(&bad).await["error"]["stack"]
+        .as_str()
+        .expect("stack")
+        .to_string();
     assert!(stack.contains("harness.rs"), "{stack}");
     s.until(&good, "completed").await;
     s.stop().await;
@@ -91,7 +134,10 @@ async fn cancel_lets_a_running_job_stop_and_ends_a_waiting_one() {
     let (_, later) = s.post("/api/jobs", json!({ "type": "echo", "delay": 3_600 })).await;
     assert_eq!(later["status"], "scheduled");
     let (_, job) = s.act(later["id"].as_str().expect("id"), "cancel").await;
-    assert_eq!((&job["status"], &job["message"]), (&json!("cancelled"), &json!("Cancelled by admin")));
+    assert_eq!(
+        (&job["status"], &job["message"]),
+        (&json!("cancelled"), &json!("Cancelled by admin"))
+    );
     s.stop().await;
 }
 
@@ -104,7 +150,10 @@ async fn abort_ends_a_task_that_does_not_listen() {
     s.act(&id, "cancel").await;
     assert_eq!(s.job(&id).await["status"], "running", "cancel only asks");
     let (status, job) = s.act(&id, "abort").await;
-    assert_eq!((status, &job["status"], &job["message"]), (StatusCode::OK, &json!("cancelled"), &json!("Aborted by admin")));
+    assert_eq!(
+        (status, &job["status"], &job["message"]),
+        (StatusCode::OK, &json!("cancelled"), &json!("Aborted by admin"))
+    );
     gate(&name).acquire().await.expect("the task was dropped").forget();
     assert_eq!(s.detail(&id).await["attempts"][0]["outcome"], "aborted");
     s.stop().await;
@@ -116,11 +165,23 @@ async fn delete_means_what_the_status_makes_of_it() {
     let running = s.enqueue("stubborn", json!({ "name": unique() })).await;
     s.until(&running, "running").await;
     let delete = async |id: &str, query: &str| {
-        read(s.ask(Method::DELETE, &format!("/api/jobs/{id}{query}")).send().await.expect("answer")).await
+        read(
+            s.ask(Method::DELETE, &format!("/api/jobs/{id}{query}"))
+                .send()
+                .await
+                .expect("answer"),
+        )
+        .await
     };
     assert_eq!(delete(&running, "").await.1["status"], "cancelled", "running: aborted");
     assert_eq!(delete(&running, "").await.0, StatusCode::OK);
-    let (status, _) = read(s.ask(Method::GET, &format!("/api/jobs/{running}")).send().await.expect("answer")).await;
+    let (status, _) = read(
+        s.ask(Method::GET, &format!("/api/jobs/{running}"))
+            .send()
+            .await
+            .expect("answer"),
+    )
+    .await;
     assert_eq!(status, StatusCode::NOT_FOUND, "finished: removed");
     let name = unique();
     let other = s.enqueue("stubborn", json!({ "name": name })).await;
@@ -171,13 +232,19 @@ async fn lanes_go_in_order_and_a_due_job_starts() {
     let mut started = Vec::new();
     for id in &ids {
         let job = s.until(id, "completed").await;
-        started.push((job["started_at"].as_str().expect("time").to_string(), job["priority"].as_str().expect("lane").to_string()));
+        started.push((
+            job["started_at"].as_str().expect("time").to_string(),
+            job["priority"].as_str().expect("lane").to_string(),
+        ));
     }
     started.sort();
     let lanes: Vec<_> = started.iter().map(|(_, lane)| lane.as_str()).collect();
     assert_eq!(lanes, ["critical", "high", "normal", "low"]);
     let job = s.until(delayed["id"].as_str().expect("id"), "completed").await;
-    assert!(job["started_at"].as_str() >= job["run_at"].as_str(), "not before its time: {job}");
+    assert!(
+        job["started_at"].as_str() >= job["run_at"].as_str(),
+        "not before its time: {job}"
+    );
     s.stop().await;
 }
 
@@ -190,8 +257,14 @@ async fn a_shutdown_hands_back_what_runs_and_costs_it_no_attempt() {
     let dir = s.stop().await;
     let s = Server::on(dir, false, |_| {}).await;
     let detail = s.detail(&id).await;
-    assert_eq!((&detail["job"]["status"], &detail["attempts"][0]["outcome"]), (&json!("pending"), &json!("handed_back")));
-    assert_eq!((&detail["job"]["attempt"], &detail["job"]["max_attempts"]), (&json!(1), &json!(4)));
+    assert_eq!(
+        (&detail["job"]["status"], &detail["attempts"][0]["outcome"]),
+        (&json!("pending"), &json!("handed_back"))
+    );
+    assert_eq!(
+        (&detail["job"]["attempt"], &detail["job"]["max_attempts"]),
+        (&json!(1), &json!(4))
+    );
     let s = Server::on(s.stop().await, true, |_| {}).await;
     gate(&name).add_permits(1);
     s.until(&id, "completed").await;
@@ -227,7 +300,10 @@ async fn counts_agree_with_the_jobs_after_a_storm() {
                 s.act(&id, "cancel").await;
             }
             if n % 5 == 0 {
-                s.ask(Method::DELETE, &format!("/api/jobs/{id}?purge=true")).send().await.expect("answer");
+                s.ask(Method::DELETE, &format!("/api/jobs/{id}?purge=true"))
+                    .send()
+                    .await
+                    .expect("answer");
             }
         });
     }
@@ -236,7 +312,9 @@ async fn counts_agree_with_the_jobs_after_a_storm() {
     }
     until("quiet", async || {
         let counts = s.get("/api/jobs/stats").await;
-        let open = ["pending", "running", "retrying", "scheduled"].iter().map(|k| counts["by_status"][*k].as_u64());
+        let open = ["pending", "running", "retrying", "scheduled"]
+            .iter()
+            .map(|k| counts["by_status"][*k].as_u64());
         (open.flatten().sum::<u64>() == 0).then_some(())
     })
     .await;

@@ -79,7 +79,9 @@ impl Server {
         });
         let stop = closing.clone();
         let serving = tokio::spawn(async move {
-            let done = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await;
+            let done = axum::serve(listener, app)
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await;
             done.expect("serve");
         });
         Self {
@@ -111,7 +113,11 @@ impl Server {
 
     pub async fn get(&self, path: &str) -> Value {
         let answer = self.ask(Method::GET, path).send().await.expect("answer");
-        assert!(answer.status().is_success(), "GET {path}: {}", answer.text().await.expect("text"));
+        assert!(
+            answer.status().is_success(),
+            "GET {path}: {}",
+            answer.text().await.expect("text")
+        );
         answer.json().await.expect("json")
     }
 
@@ -199,7 +205,10 @@ static GATES: LazyLock<Mutex<HashMap<String, Arc<Semaphore>>>> = LazyLock::new(M
 
 pub fn gate(name: &str) -> Arc<Semaphore> {
     let mut gates = GATES.lock().expect("gates");
-    gates.entry(name.into()).or_insert_with(|| Arc::new(Semaphore::new(0))).clone()
+    gates
+        .entry(name.into())
+        .or_insert_with(|| Arc::new(Semaphore::new(0)))
+        .clone()
 }
 
 /// A name that no other test uses.
@@ -326,7 +335,11 @@ impl Kind for Flaky {
         if ctx.attempt() > args.times {
             return Ok(json!({ "attempt": ctx.attempt() }));
         }
-        let code = if args.permanent { ErrorCode::AuthError } else { ErrorCode::NetworkError };
+        let code = if args.permanent {
+            ErrorCode::AuthError
+        } else {
+            ErrorCode::NetworkError
+        };
         Err(JobError::new(code, format!("failure {}", ctx.attempt())).into())
     }
 }
@@ -386,7 +399,10 @@ impl Kind for Talk {
                 && let Some(name) = &args.gate
             {
                 let open = gate(name);
-                open.acquire().await.map_err(|e| JobError::new(ErrorCode::Internal, e.to_string()))?.forget();
+                open.acquire()
+                    .await
+                    .map_err(|e| JobError::new(ErrorCode::Internal, e.to_string()))?
+                    .forget();
             }
             match n % 4 {
                 0 => ctx.debug(format!("line {n}")),

@@ -39,7 +39,11 @@ impl Stream {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let field = |name: &str| {
                     let prefix = format!("{name}: ");
-                    block.lines().find_map(|l| l.strip_prefix(&prefix)).unwrap_or_default().to_string()
+                    block
+                        .lines()
+                        .find_map(|l| l.strip_prefix(&prefix))
+                        .unwrap_or_default()
+                        .to_string()
                 };
                 let event = Event {
                     id: field("id"),
@@ -82,7 +86,10 @@ async fn every_change_is_told_and_a_cursor_resumes() {
     s.until(&id, "completed").await;
     let mut stream = Stream::open(&s, Some(&cursor)).await;
     stream.until(&id, "completed").await;
-    s.ask(Method::DELETE, &format!("/api/jobs/{id}")).send().await.expect("answer");
+    s.ask(Method::DELETE, &format!("/api/jobs/{id}"))
+        .send()
+        .await
+        .expect("answer");
     loop {
         let event = stream.next().await;
         if event.name == "removed" {
@@ -115,7 +122,9 @@ async fn read_log(s: &Server, id: &str, after: u64, stop: usize) -> (Vec<u64>, b
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("socket");
     let mut seen = Vec::new();
     while let Some(message) = socket.next().await {
-        let Message::Text(text) = message.expect("message") else { continue };
+        let Message::Text(text) = message.expect("message") else {
+            continue;
+        };
         let message: Value = serde_json::from_str(&text).expect("json");
         match message["type"].as_str() {
             Some("lines") => {
@@ -156,7 +165,13 @@ async fn log_lines_are_filtered_and_downloadable() {
     let s = Server::start().await;
     let id = s.enqueue("talk", json!({ "lines": 40, "gate": null })).await;
     s.until(&id, "completed").await;
-    let count = async |query: &str| s.get(&format!("/api/jobs/{id}/logs?{query}")).await.as_array().expect("list").len();
+    let count = async |query: &str| {
+        s.get(&format!("/api/jobs/{id}/logs?{query}"))
+            .await
+            .as_array()
+            .expect("list")
+            .len()
+    };
     assert_eq!(count("").await, 40);
     assert_eq!(count("level=warn").await, 20);
     assert_eq!(count("level=error").await, 10);
@@ -164,8 +179,17 @@ async fn log_lines_are_filtered_and_downloadable() {
     assert_eq!(count("q=LINE%2012").await, 1);
     assert_eq!(count("limit=3").await, 3);
     assert_eq!(count("until=2001-01-01T00:00:00Z").await, 0);
-    let text = s.ask(Method::GET, &format!("/api/jobs/{id}/logs?format=text")).send().await.expect("answer");
-    assert!(text.headers()["content-type"].to_str().expect("text").starts_with("text/plain"));
+    let text = s
+        .ask(Method::GET, &format!("/api/jobs/{id}/logs?format=text"))
+        .send()
+        .await
+        .expect("answer");
+    assert!(
+        text.headers()["content-type"]
+            .to_str()
+            .expect("text")
+            .starts_with("text/plain")
+    );
     let text = text.text().await.expect("text");
     assert_eq!(text.lines().count(), 40);
     assert!(text.contains(" WARNING line 2\n"));

@@ -70,7 +70,9 @@ pub fn main() -> std::process::ExitCode {
 
 fn start(command: Command) -> Result<(), CliError> {
     if let Command::Openapi = command {
-        let text = super::http::openapi().to_pretty_json().map_err(|e| CliError::Usage(e.to_string()))?;
+        let text = super::http::openapi()
+            .to_pretty_json()
+            .map_err(|e| CliError::Usage(e.to_string()))?;
         println!("{text}");
         return Ok(());
     }
@@ -81,7 +83,10 @@ fn start(command: Command) -> Result<(), CliError> {
         // Rendering a page nests deeply, above all in unoptimised builds. Only what is used of it costs memory.
         .thread_stack_size(16 << 20)
         .build()
-        .map_err(|source| CliError::Io { what: "the runtime can't be started".into(), source })?;
+        .map_err(|source| CliError::Io {
+            what: "the runtime can't be started".into(),
+            source,
+        })?;
     runtime.block_on(async {
         match command {
             Command::Serve(args) => serve::run(args, &config).await,

@@ -154,11 +154,12 @@ impl Context {
 
     /// The file that was uploaded under this id.
     pub async fn upload(&self, id: &str) -> Result<Upload, JobError> {
-        self.inner
-            .store
-            .upload(id)
-            .await?
-            .ok_or_else(|| JobError::new(ErrorCode::NotFound, format!("the upload \"{id}\" does not exist (any more)")))
+        self.inner.store.upload(id).await?.ok_or_else(|| {
+            JobError::new(
+                ErrorCode::NotFound,
+                format!("the upload \"{id}\" does not exist (any more)"),
+            )
+        })
     }
 
     /// A folder of this attempt's own; removed when the attempt ends.
@@ -173,7 +174,16 @@ impl Context {
     /// recorded with size and checksum. Replaces an artifact of the same name. The job's artifacts are all downloadable
     /// from then on.
     pub async fn publish_artifact(&self, name: &str, content_type: &str, file: &Path) -> Result<Artifact, JobError> {
-        let stored: ArtifactFile = self.inner.store.files().keep(self.inner.lease, name, content_type, file).await?;
-        self.inner.store.record_artifact(self.inner.lease, stored).await.map_err(JobError::from)
+        let stored: ArtifactFile = self
+            .inner
+            .store
+            .files()
+            .keep(self.inner.lease, name, content_type, file)
+            .await?;
+        self.inner
+            .store
+            .record_artifact(self.inner.lease, stored)
+            .await
+            .map_err(JobError::from)
     }
 }

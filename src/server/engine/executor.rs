@@ -29,7 +29,14 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
     let report = Arc::new(Report::new(attempt, job.log_lines, shared.running.reported.clone()));
     let stop = Arc::new(Stop::default());
     let store = shared.service.store.clone();
-    let ctx = Context::new(lease, attempt, job.job.owner.clone(), store, report.clone(), stop.clone());
+    let ctx = Context::new(
+        lease,
+        attempt,
+        job.job.owner.clone(),
+        store,
+        report.clone(),
+        stop.clone(),
+    );
     if attempt > 1 {
         ctx.info(format!("Attempt {attempt} of at most {}", job.job.max_attempts));
     }
@@ -63,7 +70,11 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
         Err(_) => {
             abort.abort();
             let limit = duration(limit.as_millis() as i64);
-            Some(Err(JobError::new(ErrorCode::Timeout, format!("the attempt took longer than {limit}")).into()))
+            Some(Err(JobError::new(
+                ErrorCode::Timeout,
+                format!("the attempt took longer than {limit}"),
+            )
+            .into()))
         }
     };
     if let Some(ended) = ended {
@@ -101,7 +112,9 @@ async fn record(
             report::flush(shared, *lease, report).await?;
             let by = shared.worker.clone();
             let store = &shared.service.store;
-            store.change(lease.id, event.clone(), by, reason(&event), result.clone()).await
+            store
+                .change(lease.id, event.clone(), by, reason(&event), result.clone())
+                .await
         };
         match written.await {
             Ok(changed) => {

@@ -77,7 +77,11 @@ trait ErasedKind: Send + Sync {
 fn parse<K: Kind>(args: &Value) -> Result<K::Args, Problem> {
     serde_path_to_error::deserialize(args).map_err(|e| {
         let path = e.path().to_string();
-        let field = if path == "." { "args".into() } else { format!("args.{path}") };
+        let field = if path == "." {
+            "args".into()
+        } else {
+            format!("args.{path}")
+        };
         Problem::invalid(field, e.into_inner().to_string())
     })
 }
@@ -139,7 +143,11 @@ impl Registry {
     pub async fn run(&self, ctx: &Context, kind: &str, args: Value) -> Result<Value, Halt> {
         match self.kinds.get(kind) {
             Some((_, k)) => k.run(ctx, args).await,
-            None => Err(JobError::new(ErrorCode::UnknownKind, format!("no worker here knows the kind \"{kind}\"")).into()),
+            None => Err(JobError::new(
+                ErrorCode::UnknownKind,
+                format!("no worker here knows the kind \"{kind}\""),
+            )
+            .into()),
         }
     }
 }

@@ -41,7 +41,11 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
     if leases.is_empty() {
         return Ok(());
     }
-    let held = shared.service.store.heartbeat(leases.clone(), LEASE.as_millis() as i64).await?;
+    let held = shared
+        .service
+        .store
+        .heartbeat(leases.clone(), LEASE.as_millis() as i64)
+        .await?;
     for beat in &held {
         shared.running.confirm(beat.lease);
         if beat.cancel_requested {

@@ -65,7 +65,12 @@ struct Shared {
 impl Engine {
     /// Brings order to what an earlier process left, then starts to take jobs. `alone`: no other process uses this database,
     /// so every lease found in it is a dead one's.
-    pub async fn start(service: Service, registry: Registry, settings: Settings, alone: bool) -> Result<Self, StoreError> {
+    pub async fn start(
+        service: Service,
+        registry: Registry,
+        settings: Settings,
+        alone: bool,
+    ) -> Result<Self, StoreError> {
         panics::install();
         let draw = Uuid::new_v4().simple().to_string();
         let worker = format!("{}:{}:{}", host(), std::process::id(), &draw[..6]);
@@ -108,11 +113,19 @@ impl Engine {
         if left > 0 {
             tracing::info!(jobs = left, grace = ?shared.settings.grace, "waiting for running jobs");
         }
-        if tokio::time::timeout(shared.settings.grace, shared.executions.wait()).await.is_err() {
+        if tokio::time::timeout(shared.settings.grace, shared.executions.wait())
+            .await
+            .is_err()
+        {
             for lease in shared.running.leases() {
                 let event = Event::HandBack { epoch: lease.epoch };
                 let reason = "the worker shut down".to_string();
-                match shared.service.store.change(lease.id, event, shared.worker.clone(), reason, None).await {
+                match shared
+                    .service
+                    .store
+                    .change(lease.id, event, shared.worker.clone(), reason, None)
+                    .await
+                {
                     Ok(changed) => shared.service.settle(&changed).await,
                     Err(error) => tracing::warn!(%error, job = %lease.id, "a job could not be handed back"),
                 }

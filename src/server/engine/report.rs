@@ -63,7 +63,11 @@ impl Report {
     }
 
     pub(super) fn progress(&self, done: u64, total: u64) {
-        let percent = if total == 0 { 100.0 } else { (done.min(total) as f64 / total as f64) * 100.0 };
+        let percent = if total == 0 {
+            100.0
+        } else {
+            (done.min(total) as f64 / total as f64) * 100.0
+        };
         // A tenth of a percent is more than a bar can show; equal numbers make for quieter streams.
         let percent = (percent * 10.0).floor() / 10.0;
         let mut state = self.lock();
@@ -94,7 +98,10 @@ impl Report {
             return;
         }
         if state.dropped > 0 {
-            let text = format!("{} lines came faster than they could be stored and were dropped", state.dropped);
+            let text = format!(
+                "{} lines came faster than they could be stored and were dropped",
+                state.dropped
+            );
             state.dropped = 0;
             state.push(self.attempt, Level::Warning, text);
         }
@@ -131,7 +138,10 @@ impl State {
             return;
         }
         if n == LogLine::LINES_MAX {
-            message = format!("A job's log holds {} lines; those that follow are not kept.", LogLine::LINES_MAX);
+            message = format!(
+                "A job's log holds {} lines; those that follow are not kept.",
+                LogLine::LINES_MAX
+            );
         }
         self.next_line += 1;
         truncate(&mut message, LogLine::MESSAGE_MAX);
@@ -225,7 +235,11 @@ mod tests {
         let waiting = report.take().expect("something");
         assert_eq!(waiting.progress, Some((66.6, 2, 3)));
         assert_eq!(waiting.message.as_deref(), Some("b"));
-        let lines: Vec<_> = waiting.lines.iter().map(|l| (l.n, l.attempt, l.message.as_str())).collect();
+        let lines: Vec<_> = waiting
+            .lines
+            .iter()
+            .map(|l| (l.n, l.attempt, l.message.as_str()))
+            .collect();
         assert_eq!(lines, [(11, 2, "x"), (12, 2, "y")]);
         assert!(report.take().is_none());
     }

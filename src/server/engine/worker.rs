@@ -30,7 +30,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
             },
         };
         let lease_ms = LEASE.as_millis() as i64;
-        let claimed = match shared.service.store.claim(seqs.clone(), shared.worker.clone(), lease_ms).await {
+        let claimed = match shared
+            .service
+            .store
+            .claim(seqs.clone(), shared.worker.clone(), lease_ms)
+            .await
+        {
             Ok(claimed) => claimed,
             Err(error) => {
                 let (pause, log) = backoff.fail();

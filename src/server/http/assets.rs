@@ -24,12 +24,18 @@ pub fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
         return None;
     }
     let plain = Site::get(path)?;
-    let accepted = headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let accepted = headers
+        .get(ACCEPT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     let packed = ENCODINGS
         .iter()
         .filter(|(name, _)| accepts(accepted, name))
         .find_map(|(name, suffix)| Site::get(&format!("{path}{suffix}")).map(|file| (*name, file)));
-    let etag: String = plain.metadata.sha256_hash()[..12].iter().map(|b| format!("{b:02x}")).collect();
+    let etag: String = plain.metadata.sha256_hash()[..12]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     let etag = HeaderValue::from_str(&format!("W/\"{etag}\"")).ok()?;
     let mut answer = if headers.get(IF_NONE_MATCH) == Some(&etag) {
         StatusCode::NOT_MODIFIED.into_response()
@@ -37,10 +43,14 @@ pub fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
         let (encoding, file) = packed.map_or((None, plain), |(name, file)| (Some(name), file));
         let mut answer = Response::new(Body::from(file.data));
         if let Some(name) = encoding {
-            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+            answer
+                .headers_mut()
+                .insert(CONTENT_ENCODING, HeaderValue::from_static(name));
         }
         let media = mime_guess::from_path(path).first_or_octet_stream();
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_str(media.as_ref()).ok()?);
+        answer
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_str(media.as_ref()).ok()?);
         answer
     };
     let headers = answer.headers_mut();

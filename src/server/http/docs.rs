@@ -48,16 +48,28 @@ fn operation(path: &str, method: &str, call: &Value) -> String {
         for p in parameters {
             let (name, place, meaning) = (text(&p["name"]), text(&p["in"]), text(&p["description"]));
             let row = [escape(&name), escape(&place), escape(&meaning)];
-            html.push_str(&format!("<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>", row[0], row[1], row[2]));
+            html.push_str(&format!(
+                "<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>",
+                row[0], row[1], row[2]
+            ));
         }
         html.push_str("</tbody></table>");
     }
     let body = call["requestBody"]["content"].as_object();
     if let Some(media) = body.and_then(|content| content.keys().next()) {
         let about = text(&call["requestBody"]["description"]);
-        html.push_str(&format!("<p>Body: <code>{}</code> {}</p>", escape(media), escape(&about)));
+        html.push_str(&format!(
+            "<p>Body: <code>{}</code> {}</p>",
+            escape(media),
+            escape(&about)
+        ));
     }
-    let answers: Vec<String> = call["responses"].as_object().into_iter().flatten().map(|(s, _)| escape(s)).collect();
+    let answers: Vec<String> = call["responses"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(s, _)| escape(s))
+        .collect();
     html.push_str(&format!("<p>Answers: {}</p></section>", answers.join(", ")));
     html
 }
@@ -67,5 +79,8 @@ fn text(value: &Value) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

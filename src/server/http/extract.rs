@@ -82,7 +82,10 @@ pub fn known<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>, allowed: &
             let mut shown = name.to_string();
             truncate(&mut shown, 80);
             let allowed = allowed.join(", ");
-            return Err(Problem::invalid(shown.clone(), format!("\"{shown}\" is not a parameter here; allowed: {allowed}")));
+            return Err(Problem::invalid(
+                shown.clone(),
+                format!("\"{shown}\" is not a parameter here; allowed: {allowed}"),
+            ));
         }
     }
     Ok(())
@@ -106,7 +109,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
         let params = axum::extract::RawPathParams::from_request_parts(parts, state).await;
         let params = params.map_err(|e| ApiError(Problem::invalid("id", e.to_string())))?;
-        let id = params.iter().find(|(name, _)| *name == "id").map(|(_, v)| v).unwrap_or_default();
+        let id = params
+            .iter()
+            .find(|(name, _)| *name == "id")
+            .map(|(_, v)| v)
+            .unwrap_or_default();
         id.parse().map(Self).map_err(|_| {
             let mut id = id.to_string();
             truncate(&mut id, 80);
@@ -122,7 +129,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let media = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let media = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let bytes = Bytes::from_request(request, state).await.map_err(|e: BytesRejection| {
             let code = match e.status() {
@@ -143,7 +154,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let field = if path == "." { "body".into() } else { path };
             ApiError(Problem::invalid(field, e.into_inner().to_string()))
         })?;
-        json.end().map_err(|e| ApiError(Problem::invalid("body", e.to_string())))?;
+        json.end()
+            .map_err(|e| ApiError(Problem::invalid("body", e.to_string())))?;
         Ok(Self(value))
     }
 }

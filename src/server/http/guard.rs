@@ -19,10 +19,16 @@ pub async fn guard(request: Request, next: Next) -> Response {
 }
 
 fn check(method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result<(), Problem> {
-    let text = |name| headers.get(name).and_then(|v: &axum::http::HeaderValue| v.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|v: &axum::http::HeaderValue| v.to_str().ok())
+    };
     let host = text(HOST).or(uri_host).unwrap_or_default();
     if !is_loopback(host) {
-        return Err(refuse(format!("Host \"{host}\" is not a name of this machine; use 127.0.0.1 or localhost")));
+        return Err(refuse(format!(
+            "Host \"{host}\" is not a name of this machine; use 127.0.0.1 or localhost"
+        )));
     }
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     if reads && !headers.contains_key(UPGRADE) {
@@ -77,7 +83,10 @@ mod tests {
         assert_eq!(ask(Method::POST, &own), Ok(()));
         assert_eq!(ask(Method::POST, &[("host", "localhost:1")]), Ok(()));
         assert_eq!(ask(Method::DELETE, &[("host", "[::1]:3000")]), Ok(()));
-        assert_eq!(ask(Method::GET, &[("host", "127.0.0.1"), ("sec-fetch-site", "cross-site")]), Ok(()));
+        assert_eq!(
+            ask(Method::GET, &[("host", "127.0.0.1"), ("sec-fetch-site", "cross-site")]),
+            Ok(())
+        );
     }
 
     #[test]
@@ -85,11 +94,27 @@ mod tests {
         let no = Err(ProblemCode::CrossSite);
         assert_eq!(ask(Method::GET, &[("host", "evil.example")]), no);
         assert_eq!(ask(Method::GET, &[]), no);
-        assert_eq!(ask(Method::POST, &[("host", "localhost"), ("sec-fetch-site", "cross-site")]), no);
-        assert_eq!(ask(Method::POST, &[("host", "localhost"), ("sec-fetch-site", "same-site")]), no);
-        assert_eq!(ask(Method::POST, &[("host", "localhost:3000"), ("origin", "http://localhost:4000")]), no);
+        assert_eq!(
+            ask(Method::POST, &[("host", "localhost"), ("sec-fetch-site", "cross-site")]),
+            no
+        );
+        assert_eq!(
+            ask(Method::POST, &[("host", "localhost"), ("sec-fetch-site", "same-site")]),
+            no
+        );
+        assert_eq!(
+            ask(
+                Method::POST,
+                &[("host", "localhost:3000"), ("origin", "http://localhost:4000")]
+            ),
+            no
+        );
         assert_eq!(ask(Method::POST, &[("host", "localhost:3000"), ("origin", "null")]), no);
-        let socket = [("host", "localhost"), ("upgrade", "websocket"), ("origin", "https://evil.example")];
+        let socket = [
+            ("host", "localhost"),
+            ("upgrade", "websocket"),
+            ("origin", "https://evil.example"),
+        ];
         assert_eq!(ask(Method::GET, &socket), no);
     }
 }

@@ -29,7 +29,10 @@ pub async fn readyz(State(state): State<AppState>) -> impl IntoResponse {
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
 pub async fn metrics() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::metrics().render())
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        telemetry::metrics().render(),
+    )
 }
 
 /// How the system fares: `healthy`, `degraded` or `critical` (then with status 503), with the checks.

@@ -62,5 +62,9 @@ pub fn refuse_listen(address: SocketAddr) -> Option<String> {
 
 /// The options that the pages' renderer needs. The site lies in the binary.
 pub fn leptos_options(address: SocketAddr) -> LeptosOptions {
-    LeptosOptions::builder().output_name("windlass").site_pkg_dir("pkg").site_addr(address).build()
+    LeptosOptions::builder()
+        .output_name("windlass")
+        .site_pkg_dir("pkg")
+        .site_addr(address)
+        .build()
 }

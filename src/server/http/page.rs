@@ -20,7 +20,9 @@ pub fn provide(state: &AppState) {
     let Some(parts) = use_context::<Parts>() else { return };
     provide_context(auth::actor(&parts));
     provide_context(theme(&parts));
-    let Some((nonce, options)) = use_nonce().zip(use_context::<ResponseOptions>()) else { return };
+    let Some((nonce, options)) = use_nonce().zip(use_context::<ResponseOptions>()) else {
+        return;
+    };
     // WASM needs leave to compile; styles may be set on elements (bars, virtual rows), scripts only come from here.
     let policy = format!(
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; \
@@ -48,7 +50,10 @@ pub async fn fallback(State(state): State<AppState>, request: Request) -> Respon
     if let Some(file) = assets::serve(&path, request.headers()) {
         return file;
     }
-    if ["/api", "/rpc", "/pkg"].iter().any(|p| path == *p || path.starts_with(&format!("{p}/"))) {
+    if ["/api", "/rpc", "/pkg"]
+        .iter()
+        .any(|p| path == *p || path.starts_with(&format!("{p}/")))
+    {
         return ApiError(Problem::not_found(format_args!("{path}"))).into_response();
     }
     let options = state.leptos.clone();

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{
-    CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use axum::http::{Extensions, HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -87,7 +88,8 @@ pub fn router(state: AppState) -> Router {
         move || page::provide(&context),
         move || shell(options.clone()),
     );
-    let header = |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    let header =
+        |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let layers = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(guard::guard))
@@ -95,8 +97,14 @@ pub fn router(state: AppState) -> Router {
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(X_FRAME_OPTIONS, "DENY"))
         .layer(header(REFERRER_POLICY, "same-origin"))
-        .layer(header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
-        .layer(header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"));
+        .layer(header(
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ))
+        .layer(header(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ));
     Router::new()
         .merge(api)
         .route("/api/openapi.json", get(async move || Json(document)))
@@ -111,12 +119,19 @@ pub fn router(state: AppState) -> Router {
 /// What is worth compressing on the way out: text that is neither a download nor a stream (the site's files are compressed
 /// when they are built).
 fn is_text(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
-    let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let media = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     let text = media.starts_with("text/html") || media.contains("json");
     text && !headers.contains_key(CONTENT_DISPOSITION)
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     // The panic hook has logged it.
-    ApiError(Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")).into_response()
+    ApiError(Problem::new(
+        ProblemCode::Internal,
+        "The server met an error; its log says more.",
+    ))
+    .into_response()
 }

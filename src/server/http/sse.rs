@@ -28,7 +28,9 @@ pub async fn events(
     let header = headers.get("last-event-id").and_then(|v| v.to_str().ok());
     let live = state.service.live(&actor, header.or(params.get("after")))?;
     let closing = state.closing.clone();
-    let stream = live.map(|(cursor, event)| Ok(sse_event(cursor, &event))).take_until(closing.cancelled_owned());
+    let stream = live
+        .map(|(cursor, event)| Ok(sse_event(cursor, &event)))
+        .take_until(closing.cancelled_owned());
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 

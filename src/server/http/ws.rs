@@ -36,7 +36,9 @@ pub async fn logs(
     let log = state.service.follow_log(&actor, id, after).await?;
     let closing = state.closing.clone();
     // Viewers send nothing but control frames.
-    Ok(upgrade.max_message_size(4_096).on_upgrade(move |socket| send(socket, log, closing)))
+    Ok(upgrade
+        .max_message_size(4_096)
+        .on_upgrade(move |socket| send(socket, log, closing)))
 }
 
 async fn send(mut socket: WebSocket, mut log: mpsc::Receiver<LogMessage>, closing: CancellationToken) {
@@ -62,17 +64,27 @@ async fn send(mut socket: WebSocket, mut log: mpsc::Receiver<LogMessage>, closin
             },
         };
         let Some(message) = message else {
-            let broken = CloseFrame { code: 1011, reason: "the log can't be read at the moment".into() };
+            let broken = CloseFrame {
+                code: 1011,
+                reason: "the log can't be read at the moment".into(),
+            };
             let _ = socket.send(Message::Close(Some(broken))).await;
             return;
         };
         let ended = message == LogMessage::End;
-        let Ok(text) = serde_json::to_string(&message) else { return };
+        let Ok(text) = serde_json::to_string(&message) else {
+            return;
+        };
         if socket.send(Message::Text(text.into())).await.is_err() {
             return;
         }
         if ended {
-            let _ = socket.send(Message::Close(Some(CloseFrame { code: 1000, reason: "end".into() }))).await;
+            let _ = socket
+                .send(Message::Close(Some(CloseFrame {
+                    code: 1000,
+                    reason: "end".into(),
+                })))
+                .await;
             return;
         }
     }

@@ -143,7 +143,10 @@ impl Bus for MemoryBus {
     fn follow(&self, id: JobId) -> broadcast::Receiver<Arc<Vec<LogLine>>> {
         let mut followers = lock(&self.followers);
         followers.retain(|_, sender| sender.receiver_count() > 0);
-        followers.entry(id).or_insert_with(|| broadcast::Sender::new(LINES)).subscribe()
+        followers
+            .entry(id)
+            .or_insert_with(|| broadcast::Sender::new(LINES))
+            .subscribe()
     }
 }
 

@@ -85,4 +85,3 @@ pub trait Bus: Send + Sync {
     /// Lines of one job as they are stored, from now on.
     fn follow(&self, id: JobId) -> broadcast::Receiver<Arc<Vec<LogLine>>>;
 }
-

@@ -28,7 +28,10 @@ impl Service {
         let size = new.args.to_string().len() as u64;
         if size > self.limits.args_max {
             let (size, max) = (bytes(size), bytes(self.limits.args_max));
-            let mut problem = Problem::new(ProblemCode::TooLarge, format!("args take {size}; at most {max} are allowed"));
+            let mut problem = Problem::new(
+                ProblemCode::TooLarge,
+                format!("args take {size}; at most {max} are allowed"),
+            );
             problem.field = Some("args".into());
             return Err(problem);
         }
@@ -41,16 +44,24 @@ impl Service {
         if !valid_queue_name(&queue) {
             return Err(Problem::invalid(
                 "queue",
-                format!("queue \"{queue}\" is not a name; allowed: 1 to 64 of a-z 0-9 _ - . beginning with a letter or digit"),
+                format!(
+                    "queue \"{queue}\" is not a name; allowed: 1 to 64 of a-z 0-9 _ - . beginning with a letter or digit"
+                ),
             ));
         }
         if new.run_at.is_some() && new.delay.is_some() {
-            return Err(Problem::invalid("delay", "delay and run_at exclude each other; give one of them"));
+            return Err(Problem::invalid(
+                "delay",
+                "delay and run_at exclude each other; give one of them",
+            ));
         }
         if let Some(key) = &new.unique_key
             && !(1..=KEY_MAX).contains(&key.len())
         {
-            return Err(Problem::invalid("unique_key", format!("unique_key must have 1 to {KEY_MAX} bytes")));
+            return Err(Problem::invalid(
+                "unique_key",
+                format!("unique_key must have 1 to {KEY_MAX} bytes"),
+            ));
         }
         let enqueue = ops::Enqueue {
             kind: new.kind,

@@ -34,7 +34,7 @@ impl Service {
     /// Removes an upload that no job was made for.
     pub async fn drop_upload(&self, actor: &Actor, id: &str) -> Result<(), Problem> {
         require(actor, Want::Enqueue { kind: "import" })?;
-        Ok(self.store.remove_upload(id).await?)
+        Ok(self.store.drop_upload(id).await?)
     }
 
     /// One of a job's files and where it lies.

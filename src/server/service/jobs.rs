@@ -6,16 +6,16 @@ use crate::domain::filter::JobFilter;
 use crate::domain::job::{Job, JobDetail, JobHistory, JobId, JobRef};
 use crate::domain::kind::KindInfo;
 use crate::domain::log::{LogFilter, LogLine};
-use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};
 use crate::domain::machine::Event;
+use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};
 use crate::domain::status::{Action, Status};
 use crate::domain::time::{Timestamp, from_millis};
 use crate::domain::user::{Actor, Want, may};
 use crate::server::queue::Change;
 use crate::server::store::StoreError;
-use crate::server::store::ops::{Enqueue, Enqueued};
-use crate::server::store::list::Cursor;
 use crate::server::store::jobs::JobRow;
+use crate::server::store::list::Cursor;
+use crate::server::store::ops::{Enqueue, Enqueued};
 
 /// Lines of a log that one answer holds unless told otherwise, and at the most.
 pub const LOG_LIMIT_DEFAULT: u32 = 1_000;
@@ -34,7 +34,10 @@ const DELAY_MAX: u64 = 315_576_000;
 /// Refuses a delay beyond [`DELAY_MAX`]; answers with milliseconds.
 pub(super) fn delay_ms(seconds: u64) -> Result<i64, Problem> {
     if seconds > DELAY_MAX {
-        return Err(Problem::invalid("delay", format!("delay {seconds} is longer than {DELAY_MAX} s")));
+        return Err(Problem::invalid(
+            "delay",
+            format!("delay {seconds} is longer than {DELAY_MAX} s"),
+        ));
     }
     Ok(i64::try_from(seconds * 1_000).unwrap_or(i64::MAX))
 }
@@ -51,11 +54,17 @@ impl Service {
         let filter = &self.visible(actor, filter)?;
         let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(Problem::invalid("limit", format!("limit {limit} is not within 1 to {LIMIT_MAX}")));
+            return Err(Problem::invalid(
+                "limit",
+                format!("limit {limit} is not within 1 to {LIMIT_MAX}"),
+            ));
         }
         let cursor = page.cursor.as_deref().map(|c| Cursor::decode(c, filter)).transpose()?;
         if cursor.is_some() && page.offset.is_some_and(|o| o > 0) {
-            return Err(Problem::invalid("offset", "offset and cursor exclude each other; give one of them"));
+            return Err(Problem::invalid(
+                "offset",
+                "offset and cursor exclude each other; give one of them",
+            ));
         }
         let mut rows = self
             .store
@@ -79,7 +88,10 @@ impl Service {
         if !may(actor, Want::ReadAll) {
             match &filter.owner {
                 Some(owner) if *owner != actor.name => {
-                    return Err(Problem::new(ProblemCode::Forbidden, "Only your own jobs can be listed."));
+                    return Err(Problem::new(
+                        ProblemCode::Forbidden,
+                        "Only your own jobs can be listed.",
+                    ));
                 }
                 _ => filter.owner = Some(actor.name.clone()),
             }
@@ -163,7 +175,10 @@ impl Service {
     ) -> Result<Vec<LogLine>, Problem> {
         let limit = limit.unwrap_or(LOG_LIMIT_DEFAULT);
         if !(1..=LOG_LIMIT_MAX).contains(&limit) {
-            return Err(Problem::invalid("limit", format!("limit {limit} is not within 1 to {LOG_LIMIT_MAX}")));
+            return Err(Problem::invalid(
+                "limit",
+                format!("limit {limit} is not within 1 to {LOG_LIMIT_MAX}"),
+            ));
         }
         let row = self.row(actor, id).await?;
         Ok(self.store.log(row.seq, filter, limit).await?)
@@ -193,7 +208,11 @@ impl Service {
             }
         };
         let reason = format!("{} by {}", action.label(), actor.name);
-        let changed = self.store.change(id, event, actor.name.clone(), reason, None).await.map_err(no_lease)?;
+        let changed = self
+            .store
+            .change(id, event, actor.name.clone(), reason, None)
+            .await
+            .map_err(no_lease)?;
         self.settle(&changed).await;
         Ok(changed.row.job)
     }
@@ -209,7 +228,11 @@ impl Service {
         let row = self.row(actor, id).await?;
         let status = row.job.status;
         if !purge && !status.is_finished() {
-            let action = if status == Status::Running { Action::Abort } else { Action::Cancel };
+            let action = if status == Status::Running {
+                Action::Abort
+            } else {
+                Action::Cancel
+            };
             return self.act(actor, id, action, ActOptions::default()).await;
         }
         let (action, owner) = (Action::Delete, &row.job.owner);
@@ -218,18 +241,11 @@ impl Service {
     }
 
     async fn remove(&self, row: &JobRow) -> Result<Job, Problem> {
-        let upload = match self.store.job_data(row.seq).await? {
-            Some(data) => data.args.get("upload").and_then(|u| u.as_str()).map(str::to_owned),
-            None => None,
-        };
         let gone = self.store.delete(row.job.id).await?;
         if gone.job.status == Status::Running {
             self.bus.signal(crate::server::queue::Signal::Abort(gone.job.id));
         }
         self.queue.withdraw(gone.seq).await;
-        if let Some(upload) = upload {
-            self.store.remove_upload(&upload).await?;
-        }
         self.bus.change(Change::Removed(gone.job.clone()));
         Ok(gone.job)
     }
@@ -266,14 +282,21 @@ impl Service {
 fn wrong_status(action: Action, status: Status) -> Problem {
     Problem::new(
         ProblemCode::WrongStatus,
-        format!("{} is not possible: the job is {}", action.label(), status.label().to_lowercase()),
+        format!(
+            "{} is not possible: the job is {}",
+            action.label(),
+            status.label().to_lowercase()
+        ),
     )
 }
 
 /// A person holds no lease: a change that came in between is a matter of status.
 fn no_lease(e: StoreError) -> Problem {
     if e.is_stale() {
-        Problem::new(ProblemCode::WrongStatus, "The job changed at the same moment; look at it again.")
+        Problem::new(
+            ProblemCode::WrongStatus,
+            "The job changed at the same moment; look at it again.",
+        )
     } else {
         e.into()
     }

@@ -244,7 +244,12 @@ impl Service {
 
     /// A job's log from line `after + 1` on, then live, until the job has ended and every line was given. Ends early only
     /// when the store fails.
-    pub async fn follow_log(&self, actor: &Actor, id: JobId, after: u64) -> Result<mpsc::Receiver<LogMessage>, Problem> {
+    pub async fn follow_log(
+        &self,
+        actor: &Actor,
+        id: JobId,
+        after: u64,
+    ) -> Result<mpsc::Receiver<LogMessage>, Problem> {
         let row = self.row(actor, id).await?;
         let (sender, receiver) = mpsc::channel(8);
         let (service, seq) = (self.clone(), row.seq);

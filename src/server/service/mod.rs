@@ -113,7 +113,10 @@ fn require(actor: &Actor, want: Want<'_>) -> Result<(), Problem> {
         Ok(())
     } else {
         let role = actor.role.label().to_lowercase();
-        Err(Problem::new(ProblemCode::Forbidden, format!("The role {role} may not do this.")))
+        Err(Problem::new(
+            ProblemCode::Forbidden,
+            format!("The role {role} may not do this."),
+        ))
     }
 }
 

@@ -96,22 +96,37 @@ fn health(counts: &Counts, facts: &Facts) -> Health {
         status = status.max(grade);
     };
     if pending > PENDING_MAX {
-        warn(Grade::Degraded, format!("{} jobs are pending, over {PENDING_MAX}.", grouped(pending)));
+        warn(
+            Grade::Degraded,
+            format!("{} jobs are pending, over {PENDING_MAX}.", grouped(pending)),
+        );
     }
     if facts.failed_last_hour > FAILED_MAX {
         let failed = grouped(facts.failed_last_hour);
-        warn(Grade::Degraded, format!("{failed} jobs failed within the last hour, over {FAILED_MAX}."));
+        warn(
+            Grade::Degraded,
+            format!("{failed} jobs failed within the last hour, over {FAILED_MAX}."),
+        );
     }
     if let Some(wait) = oldest.filter(|s| *s > OLDEST_MAX_S) {
-        warn(Grade::Degraded, format!("The oldest pending job has waited for {} minutes.", wait / 60));
+        warn(
+            Grade::Degraded,
+            format!("The oldest pending job has waited for {} minutes.", wait / 60),
+        );
     }
     let workers = match ping {
         None => check(Grade::Critical, "none"),
         Some(s) if s > PING_MAX_S => check(Grade::Critical, format!("silent for {s} s")),
-        Some(_) => check(Grade::Healthy, format!("{} of {} slots in use", facts.slots_in_use, facts.slots)),
+        Some(_) => check(
+            Grade::Healthy,
+            format!("{} of {} slots in use", facts.slots_in_use, facts.slots),
+        ),
     };
     if workers.grade == Grade::Critical {
-        warn(Grade::Critical, format!("No worker has reported within {PING_MAX_S} s: nothing runs."));
+        warn(
+            Grade::Critical,
+            format!("No worker has reported within {PING_MAX_S} s: nothing runs."),
+        );
     }
     Health {
         status,
@@ -159,13 +174,22 @@ mod tests {
         assert_eq!(quiet.checks.workers.text, "2 of 10 slots in use");
         let grade = |counts: Counts, facts: Facts| health(&counts, &facts).status;
         assert_eq!(grade(pending(101), facts()), Grade::Degraded);
-        let failed = |n| Facts { failed_last_hour: n, ..facts() };
+        let failed = |n| Facts {
+            failed_last_hour: n,
+            ..facts()
+        };
         assert_eq!(grade(pending(0), failed(10)), Grade::Healthy);
         assert_eq!(grade(pending(0), failed(11)), Grade::Degraded);
-        let oldest = |ms: i64| Facts { oldest_pending: Some(10_000_000 - ms), ..facts() };
+        let oldest = |ms: i64| Facts {
+            oldest_pending: Some(10_000_000 - ms),
+            ..facts()
+        };
         assert_eq!(grade(pending(1), oldest(1_800_000)), Grade::Healthy);
         assert_eq!(grade(pending(1), oldest(1_801_000)), Grade::Degraded);
-        let ping = |ms: Option<i64>| Facts { last_ping: ms.map(|ms| 10_000_000 - ms), ..facts() };
+        let ping = |ms: Option<i64>| Facts {
+            last_ping: ms.map(|ms| 10_000_000 - ms),
+            ..facts()
+        };
         assert_eq!(grade(pending(0), ping(Some(60_000))), Grade::Healthy);
         assert_eq!(grade(pending(0), ping(Some(61_000))), Grade::Critical);
         assert_eq!(grade(pending(0), ping(None)), Grade::Critical);

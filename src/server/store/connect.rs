@@ -113,9 +113,10 @@ fn take_lock(database: &Path) -> Result<File, StoreError> {
              Several processes need a shared database and a Redis",
             database.display()
         ))),
-        Err(std::fs::TryLockError::Error(e)) => {
-            Err(StoreError::file(format!("the lock {} can't be taken", path.display()), e))
-        }
+        Err(std::fs::TryLockError::Error(e)) => Err(StoreError::file(
+            format!("the lock {} can't be taken", path.display()),
+            e,
+        )),
     }
 }
 

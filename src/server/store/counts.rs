@@ -36,11 +36,22 @@ impl Store {
             counts.by_status.insert(status.as_str().into(), 0);
         }
         for row in rows {
-            let (status, kind, queue): (String, String, String) = (row.get("status")?, row.get("kind")?, row.get("queue")?);
+            let (status, kind, queue): (String, String, String) =
+                (row.get("status")?, row.get("kind")?, row.get("queue")?);
             let n = row.u64("n")?;
             counts.total += n;
-            *counts.by_type.entry(kind).or_default().entry(status.clone()).or_default() += n;
-            *counts.by_queue.entry(queue).or_default().entry(status.clone()).or_default() += n;
+            *counts
+                .by_type
+                .entry(kind)
+                .or_default()
+                .entry(status.clone())
+                .or_default() += n;
+            *counts
+                .by_queue
+                .entry(queue)
+                .or_default()
+                .entry(status.clone())
+                .or_default() += n;
             *counts.by_status.entry(status).or_default() += n;
         }
         Ok(counts)

@@ -64,7 +64,10 @@ impl From<StoreError> for Problem {
             StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => {
                 // The edge logs the cause; callers learn no more than that they should come back.
                 tracing::error!(error = %e, "the store failed");
-                Problem::new(ProblemCode::Unavailable, "The database can't be used at the moment; try again soon.")
+                Problem::new(
+                    ProblemCode::Unavailable,
+                    "The database can't be used at the moment; try again soon.",
+                )
             }
             StoreError::Open(_) | StoreError::Corrupt { .. } | StoreError::File { .. } => {
                 tracing::error!(error = %e, "the store failed");

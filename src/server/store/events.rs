@@ -102,10 +102,20 @@ impl EventStore {
         let mut sql = Sql::new("SELECT * FROM events WHERE 1 = 1");
         condition(&mut sql, filter);
         if let Some(key) = after {
-            sql.push(" AND (occurred_at, id) > (").bind(key.occurred_at).push(", ").bind(key.id.clone()).push(")");
+            sql.push(" AND (occurred_at, id) > (")
+                .bind(key.occurred_at)
+                .push(", ")
+                .bind(key.id.clone())
+                .push(")");
         }
         sql.push(&format!(" ORDER BY occurred_at, id LIMIT {limit}"));
-        self.store.read().query_all_raw(sql.build()).await?.iter().map(event).collect()
+        self.store
+            .read()
+            .query_all_raw(sql.build())
+            .await?
+            .iter()
+            .map(event)
+            .collect()
     }
 }
 

@@ -14,6 +14,7 @@ use super::error::StoreError;
 use super::logs::fence;
 use super::ops::Lease;
 use super::sql::{RowExt, Sql, int};
+use super::writer::Tx;
 use crate::domain::error::{ErrorCode, JobError};
 use crate::domain::job::{Artifact, JobId};
 use crate::domain::time::from_millis;
@@ -83,6 +84,10 @@ impl Files {
         remove_tree(&self.artifacts.join(id.to_string())).await;
     }
 
+    pub(super) async fn remove_upload(&self, id: &str) {
+        remove_file(&self.uploads.join(id)).await;
+    }
+
     /// A place for an upload that is still coming in.
     pub fn incoming(&self) -> (String, PathBuf) {
         let id = Uuid::now_v7().simple().to_string();
@@ -91,7 +96,13 @@ impl Files {
     }
 
     /// Syncs a finished file, works out its checksum, and moves it to its final place.
-    pub async fn keep(&self, lease: Lease, name: &str, content_type: &str, file: &Path) -> Result<ArtifactFile, JobError> {
+    pub async fn keep(
+        &self,
+        lease: Lease,
+        name: &str,
+        content_type: &str,
+        file: &Path,
+    ) -> Result<ArtifactFile, JobError> {
         let folder = self.artifacts.join(lease.id.to_string());
         let stored = format!("{}-{}", lease.epoch, Uuid::now_v7().simple());
         let (from, to) = (file.to_path_buf(), folder.join(&stored));
@@ -107,8 +118,20 @@ impl Files {
         .await;
         let (size, sha256) = match done {
             Ok(Ok(done)) => done,
-            Ok(Err(e)) => return Err(JobError::caused(ErrorCode::IoError, format!("{name} can't be stored: {e}"), &e)),
-            Err(e) => return Err(JobError::caused(ErrorCode::Internal, "the file could not be stored", &e)),
+            Ok(Err(e)) => {
+                return Err(JobError::caused(
+                    ErrorCode::IoError,
+                    format!("{name} can't be stored: {e}"),
+                    &e,
+                ));
+            }
+            Err(e) => {
+                return Err(JobError::caused(
+                    ErrorCode::Internal,
+                    "the file could not be stored",
+                    &e,
+                ));
+            }
         };
         Ok(ArtifactFile {
             name: name.into(),
@@ -117,6 +140,15 @@ impl Files {
             size,
             sha256,
         })
+    }
+}
+
+async fn remove_file(path: &Path) {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "a file could not be removed");
+        }
+        _ => {}
     }
 }
 
@@ -162,8 +194,15 @@ impl Store {
                     );
                     let replaced: Option<String> = tx.one(old).await?.map(|r| r.get("path")).transpose()?;
                     let mut sql = Sql::new("INSERT OR REPLACE INTO artifacts VALUES (");
-                    sql.bind(lease.seq).push(", ").bind(file.name.clone()).push(", ").bind(file.path);
-                    sql.push(", ").bind(int(file.size)).push(", ").bind(file.content_type.clone());
+                    sql.bind(lease.seq)
+                        .push(", ")
+                        .bind(file.name.clone())
+                        .push(", ")
+                        .bind(file.path);
+                    sql.push(", ")
+                        .bind(int(file.size))
+                        .push(", ")
+                        .bind(file.content_type.clone());
                     sql.push(", ").bind(file.sha256.clone()).push(", ").bind(tx.now());
                     sql.push(", ").bind(tx.now().saturating_add(ttl)).push(")");
                     tx.execute(sql.build()).await?;
@@ -180,10 +219,8 @@ impl Store {
                 .boxed()
             })
             .await?;
-        if let Some(path) = replaced
-            && let Err(error) = tokio::fs::remove_file(self.files().artifacts.join(&path)).await
-        {
-            tracing::warn!(%error, path, "a replaced artifact could not be removed");
+        if let Some(path) = replaced {
+            remove_file(&self.files().artifacts.join(path)).await;
         }
         Ok(artifact)
     }
@@ -196,7 +233,10 @@ impl Store {
 
     /// One artifact and where its file lies.
     pub async fn artifact(&self, seq: i64, name: &str) -> Result<Option<(Artifact, PathBuf)>, StoreError> {
-        let stmt = Sql::with("SELECT * FROM artifacts WHERE job_seq = $1 AND name = $2", [seq.into(), name.into()]);
+        let stmt = Sql::with(
+            "SELECT * FROM artifacts WHERE job_seq = $1 AND name = $2",
+            [seq.into(), name.into()],
+        );
         let Some(row) = self.read().query_one_raw(stmt).await? else {
             return Ok(None);
         };
@@ -221,12 +261,7 @@ impl Store {
             })
             .await?;
         for path in &paths {
-            match tokio::fs::remove_file(self.files().artifacts.join(path)).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, path, "an expired artifact could not be removed");
-                }
-                _ => {}
-            }
+            remove_file(&self.files().artifacts.join(path)).await;
         }
         Ok(paths.len())
     }
@@ -282,26 +317,41 @@ impl Store {
         }))
     }
 
-    /// Removes an upload's record and file; its absence is no error.
-    pub async fn remove_upload(&self, id: &str) -> Result<(), StoreError> {
-        let Some(upload) = self.upload(id).await? else {
-            return Ok(());
-        };
-        let id = upload.id.clone();
-        self.writer()
+    /// Removes an upload that no job uses; any other stays.
+    pub async fn drop_upload(&self, id: &str) -> Result<(), StoreError> {
+        let upload = id.to_string();
+        let gone = self
+            .writer()
             .write(move |tx| {
                 async move {
-                    tx.execute(Sql::with("DELETE FROM uploads WHERE id = $1", [id.into()])).await?;
-                    Ok(())
+                    let text = "DELETE FROM uploads WHERE id = $1 AND uses = 0";
+                    Ok(tx.execute(Sql::with(text, [upload.into()])).await?.rows_affected() > 0)
                 }
                 .boxed()
             })
             .await?;
-        match tokio::fs::remove_file(&upload.path).await {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::file("the upload can't be removed", e)),
-            _ => Ok(()),
+        if gone {
+            self.files().remove_upload(id).await;
         }
+        Ok(())
     }
+}
+
+/// Counts one use less of the upload that a job's args name, and forgets it with the last. Answers with the id of an upload
+/// whose file has to go.
+pub(super) async fn release_upload(tx: &Tx, job_seq: i64) -> Result<Option<String>, StoreError> {
+    let text = "UPDATE uploads SET uses = uses - 1 \
+                WHERE id = (SELECT args ->> 'upload' FROM job_data WHERE job_seq = $1) RETURNING id, uses";
+    let Some(row) = tx.one(Sql::with(text, [job_seq.into()])).await? else {
+        return Ok(None);
+    };
+    let (id, uses): (String, i64) = (row.get("id")?, row.get("uses")?);
+    if uses > 0 {
+        return Ok(None);
+    }
+    tx.execute(Sql::with("DELETE FROM uploads WHERE id = $1", [id.clone().into()]))
+        .await?;
+    Ok(Some(id))
 }
 
 fn artifact(r: &QueryResult) -> Result<Artifact, StoreError> {

@@ -40,7 +40,11 @@ pub struct JobData {
 impl Store {
     /// The job with this id, if there is one.
     pub async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        self.read().query_one_raw(by_id(id)).await?.map(|r| job_row(&r)).transpose()
+        self.read()
+            .query_one_raw(by_id(id))
+            .await?
+            .map(|r| job_row(&r))
+            .transpose()
     }
 
     /// Args, result and error of a job.
@@ -51,9 +55,15 @@ impl Store {
 
     /// Attempts and transitions of a job, oldest first.
     pub async fn history(&self, seq: i64) -> Result<JobHistory, StoreError> {
-        let attempts = Sql::with("SELECT * FROM attempts WHERE job_seq = $1 ORDER BY number", [seq.into()]);
+        let attempts = Sql::with(
+            "SELECT * FROM attempts WHERE job_seq = $1 ORDER BY number",
+            [seq.into()],
+        );
         let attempts = self.read().query_all_raw(attempts).await?;
-        let transitions = Sql::with("SELECT * FROM transitions WHERE job_seq = $1 ORDER BY seq", [seq.into()]);
+        let transitions = Sql::with(
+            "SELECT * FROM transitions WHERE job_seq = $1 ORDER BY seq",
+            [seq.into()],
+        );
         let transitions = self.read().query_all_raw(transitions).await?;
         Ok(JobHistory {
             attempts: attempts.iter().map(attempt).collect::<Result<_, _>>()?,

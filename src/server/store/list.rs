@@ -66,7 +66,10 @@ impl Cursor {
             .collect::<Result<Vec<u8>, _>>()?;
         let cursor: Self = serde_json::from_slice(&bytes).map_err(|_| bad())?;
         if cursor.sort != filter.sort || cursor.order != filter.order {
-            return Err(Problem::invalid("cursor", "cursor belongs to a list in another order; start without one"));
+            return Err(Problem::invalid(
+                "cursor",
+                "cursor belongs to a list in another order; start without one",
+            ));
         }
         Ok(cursor)
     }
@@ -99,8 +102,15 @@ impl Store {
             beyond(&mut sql, cursor);
         }
         let (column, order) = (column(filter.sort), filter.order.as_str());
-        sql.push(&format!(" ORDER BY {column} {order}, seq {order} LIMIT {limit} OFFSET {offset}"));
-        self.read().query_all_raw(sql.build()).await?.iter().map(job_row).collect()
+        sql.push(&format!(
+            " ORDER BY {column} {order}, seq {order} LIMIT {limit} OFFSET {offset}"
+        ));
+        self.read()
+            .query_all_raw(sql.build())
+            .await?
+            .iter()
+            .map(job_row)
+            .collect()
     }
 
     /// How many jobs match, and whether counting stopped at [`COUNT_CAP`]. Exact and free of counting where the counts
@@ -155,8 +165,14 @@ fn condition(sql: &mut Sql, filter: &JobFilter) {
     is(" AND queue = ", queue.clone().map(Into::into));
     is(" AND owner = ", owner.clone().map(Into::into));
     is(" AND parent = ", parent.map(Into::into));
-    is(" AND created_at >= ", created_after.map(|t| t.timestamp_millis().into()));
-    is(" AND created_at < ", created_before.map(|t| t.timestamp_millis().into()));
+    is(
+        " AND created_at >= ",
+        created_after.map(|t| t.timestamp_millis().into()),
+    );
+    is(
+        " AND created_at < ",
+        created_before.map(|t| t.timestamp_millis().into()),
+    );
     if let Some(q) = q {
         search(sql, &q.to_lowercase());
     }
@@ -170,11 +186,14 @@ fn search(sql: &mut Sql, q: &str) {
     sql.push(" AND (");
     if indexed {
         let phrase = format!("\"{}\"", q.replace('"', "\"\""));
-        sql.push("seq IN (SELECT rowid FROM job_search WHERE text MATCH ").bind(phrase);
+        sql.push("seq IN (SELECT rowid FROM job_search WHERE text MATCH ")
+            .bind(phrase);
         sql.push(") OR status = 'running' AND (");
     }
     sql.push(&format!("instr({TEXT}, ")).bind(q).push(") > 0");
-    sql.push(" OR instr(lower(hex(id)), ").bind(q.replace('-', "")).push(") > 0");
+    sql.push(" OR instr(lower(hex(id)), ")
+        .bind(q.replace('-', ""))
+        .push(") > 0");
     sql.push(if indexed { "))" } else { ")" });
 }
 
@@ -197,7 +216,11 @@ fn beyond(sql: &mut Sql, cursor: &Cursor) {
         Key::Real(v) => (*v).into(),
         Key::Text(v) => v.clone().into(),
     };
-    sql.push(&format!("(({column}, seq) {op} (")).bind(value).push(", ").bind(cursor.seq).push(")");
+    sql.push(&format!("(({column}, seq) {op} ("))
+        .bind(value)
+        .push(", ")
+        .bind(cursor.seq)
+        .push(")");
     if descending && nullable {
         sql.push(&format!(" OR {column} IS NULL"));
     }
@@ -222,8 +245,16 @@ mod tests {
             order: Order::Asc,
             ..filter.clone()
         };
-        for (text, filter) in [("zz", &filter), ("7b7d", &filter), ("é1", &filter), (&*cursor.encode(), &other)] {
-            assert_eq!(Cursor::decode(text, filter).expect_err("refused").field.as_deref(), Some("cursor"));
+        for (text, filter) in [
+            ("zz", &filter),
+            ("7b7d", &filter),
+            ("é1", &filter),
+            (&*cursor.encode(), &other),
+        ] {
+            assert_eq!(
+                Cursor::decode(text, filter).expect_err("refused").field.as_deref(),
+                Some("cursor")
+            );
         }
     }
 }

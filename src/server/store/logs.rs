@@ -52,7 +52,9 @@ impl Store {
             sql.push(" AND at < ").bind(t.timestamp_millis());
         }
         if let Some(q) = q {
-            sql.push(" AND instr(lower(message), ").bind(q.to_lowercase()).push(") > 0");
+            sql.push(" AND instr(lower(message), ")
+                .bind(q.to_lowercase())
+                .push(") > 0");
         }
         sql.push(&format!(" ORDER BY n LIMIT {limit}"));
         self.read().query_all_raw(sql.build()).await?.iter().map(line).collect()
@@ -77,13 +79,19 @@ async fn report(tx: &Tx, lease: Lease, reported: Reported) -> Result<Job, StoreE
     } = reported;
     let mut sql = Sql::new("UPDATE jobs SET rev = rev + 1");
     if let Some((percent, done, total)) = progress {
-        sql.push(", progress = ").bind(percent).push(", done = ").bind(int(done));
+        sql.push(", progress = ")
+            .bind(percent)
+            .push(", done = ")
+            .bind(int(done));
         sql.push(", total = ").bind(int(total));
     }
     if let Some(message) = message {
         sql.push(", message = ").bind(message);
     }
-    sql.push(" WHERE seq = ").bind(lease.seq).push(" AND status = 'running' AND epoch = ").bind(int(lease.epoch));
+    sql.push(" WHERE seq = ")
+        .bind(lease.seq)
+        .push(" AND status = 'running' AND epoch = ")
+        .bind(int(lease.epoch));
     sql.push(&format!(" RETURNING {COLUMNS}"));
     let Some(row) = tx.one(sql.build()).await? else {
         return Err(stale(tx, lease).await?);
@@ -95,16 +103,20 @@ async fn report(tx: &Tx, lease: Lease, reported: Reported) -> Result<Job, StoreE
             .collect();
         let text = "INSERT INTO job_logs (job_seq, n, at, attempt, level, message) \
                     SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($2)";
-        tx.execute(Sql::with(text, [lease.seq.into(), to_json(&rows)?.into()])).await?;
+        tx.execute(Sql::with(text, [lease.seq.into(), to_json(&rows)?.into()]))
+            .await?;
         let text = "UPDATE job_data SET log_lines = $1 WHERE job_seq = $2";
-        tx.execute(Sql::with(text, [int(last).into(), lease.seq.into()])).await?;
+        tx.execute(Sql::with(text, [int(last).into(), lease.seq.into()]))
+            .await?;
     }
     Ok(job_row(&row)?.job)
 }
 
 /// The refusal of a write under a lease that no longer holds.
 pub(super) async fn stale(tx: &Tx, lease: Lease) -> Result<StoreError, StoreError> {
-    let row = tx.one(Sql::with("SELECT epoch FROM jobs WHERE seq = $1", [lease.seq.into()])).await?;
+    let row = tx
+        .one(Sql::with("SELECT epoch FROM jobs WHERE seq = $1", [lease.seq.into()]))
+        .await?;
     Ok(match row {
         Some(row) => StoreError::Refused(Refused::Stale {
             epoch: lease.epoch,
@@ -117,7 +129,10 @@ pub(super) async fn stale(tx: &Tx, lease: Lease) -> Result<StoreError, StoreErro
 /// Fails unless the lease holds: for writes about other tables.
 pub(super) async fn fence(tx: &Tx, lease: Lease) -> Result<(), StoreError> {
     let text = "SELECT 1 AS held FROM jobs WHERE seq = $1 AND status = 'running' AND epoch = $2";
-    match tx.one(Sql::with(text, [lease.seq.into(), int(lease.epoch).into()])).await? {
+    match tx
+        .one(Sql::with(text, [lease.seq.into(), int(lease.epoch).into()]))
+        .await?
+    {
         Some(_) => Ok(()),
         None => Err(stale(tx, lease).await?),
     }

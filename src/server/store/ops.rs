@@ -54,7 +54,9 @@ pub enum Enqueued {
     /// An unfinished job with the same unique key.
     Existing(JobRow),
     /// So many jobs wait already.
-    Full { waiting: u64 },
+    Full {
+        waiting: u64,
+    },
 }
 
 /// A change that was made.
@@ -193,7 +195,8 @@ impl Store {
                     );
                     let mut changed = Vec::new();
                     for row in tx.all(stmt).await? {
-                        changed.push(change(tx, row.get("id")?, &Event::Due, "system", "its time has come", None).await?);
+                        changed
+                            .push(change(tx, row.get("id")?, &Event::Due, "system", "its time has come", None).await?);
                     }
                     Ok(changed)
                 }
@@ -205,18 +208,23 @@ impl Store {
     /// Removes a job with all that belongs to it, in whatever status it is; a running attempt loses its lease by it.
     /// Answers with the row as it was.
     pub async fn delete(&self, id: JobId) -> Result<JobRow, StoreError> {
-        let row = self
+        let (row, unused) = self
             .writer()
             .write(move |tx| {
                 async move {
                     let row = load(tx, id).await?;
-                    tx.execute(Sql::with("DELETE FROM jobs WHERE seq = $1", [row.seq.into()])).await?;
-                    Ok(row)
+                    let unused = super::files::release_upload(tx, row.seq).await?;
+                    tx.execute(Sql::with("DELETE FROM jobs WHERE seq = $1", [row.seq.into()]))
+                        .await?;
+                    Ok((row, unused))
                 }
                 .boxed()
             })
             .await?;
         self.files().remove_job(id).await;
+        if let Some(upload) = unused {
+            self.files().remove_upload(&upload).await;
+        }
         Ok(row)
     }
 
@@ -244,7 +252,8 @@ async fn enqueue(tx: &Tx, new: Enqueue, queue_max: u64) -> Result<Enqueued, Stor
             return Ok(Enqueued::Existing(job_row(&row)?));
         }
     }
-    let waiting = Sql::new("SELECT COALESCE(SUM(n), 0) AS n FROM job_counts WHERE status IN ('pending', 'scheduled', 'blocked')");
+    let waiting =
+        Sql::new("SELECT COALESCE(SUM(n), 0) AS n FROM job_counts WHERE status IN ('pending', 'scheduled', 'blocked')");
     let waiting = match tx.one(waiting.build()).await? {
         Some(row) => row.u64("n")?,
         None => 0,
@@ -253,19 +262,60 @@ async fn enqueue(tx: &Tx, new: Enqueue, queue_max: u64) -> Result<Enqueued, Stor
         return Ok(Enqueued::Full { waiting });
     }
     let now = tx.now();
-    let run_at = new.delay_ms.map(|d| now.saturating_add(d)).or(new.run_at).unwrap_or(now).max(now);
-    let status = if run_at > now { Status::Scheduled } else { Status::Pending };
+    let run_at = new
+        .delay_ms
+        .map(|d| now.saturating_add(d))
+        .or(new.run_at)
+        .unwrap_or(now)
+        .max(now);
+    let status = if run_at > now {
+        Status::Scheduled
+    } else {
+        Status::Pending
+    };
     let args = to_json(&new.args)?;
-    let mut sql = Sql::new("INSERT INTO jobs (id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, max_attempts, attempts_per_round) VALUES (");
-    sql.bind(Uuid::now_v7()).push(", ").bind(new.kind).push(", ").bind(new.queue);
-    sql.push(", ").bind(new.lane.rank()).push(", ").bind(status.as_str()).push(", ").bind(new.owner.clone());
-    sql.push(", ").bind(new.parent).push(", ").bind(new.unique_key).push(", ").bind(now).push(", ").bind(run_at);
-    sql.push(", ").bind(i64::from(new.max_attempts)).push(", ").bind(i64::from(new.max_attempts));
+    let mut sql = Sql::new(
+        "INSERT INTO jobs (id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, max_attempts, attempts_per_round) VALUES (",
+    );
+    sql.bind(Uuid::now_v7())
+        .push(", ")
+        .bind(new.kind)
+        .push(", ")
+        .bind(new.queue);
+    sql.push(", ")
+        .bind(new.lane.rank())
+        .push(", ")
+        .bind(status.as_str())
+        .push(", ")
+        .bind(new.owner.clone());
+    sql.push(", ")
+        .bind(new.parent)
+        .push(", ")
+        .bind(new.unique_key)
+        .push(", ")
+        .bind(now)
+        .push(", ")
+        .bind(run_at);
+    sql.push(", ")
+        .bind(i64::from(new.max_attempts))
+        .push(", ")
+        .bind(i64::from(new.max_attempts));
     sql.push(&format!(") RETURNING {COLUMNS}"));
-    let row = tx.one(sql.build()).await?.ok_or_else(|| StoreError::corrupt("row", "INSERT gave no row"))?;
+    let row = tx
+        .one(sql.build())
+        .await?
+        .ok_or_else(|| StoreError::corrupt("row", "INSERT gave no row"))?;
     let row = job_row(&row)?;
     let data = "INSERT INTO job_data (job_seq, args, timeout_s) VALUES ($1, $2, $3)";
-    tx.execute(Sql::with(data, [row.seq.into(), args.into(), int(new.timeout_s).into()])).await?;
+    tx.execute(Sql::with(
+        data,
+        [row.seq.into(), args.into(), int(new.timeout_s).into()],
+    ))
+    .await?;
+    if let Some(upload) = new.args.get("upload").and_then(Value::as_str) {
+        let text = "UPDATE uploads SET uses = uses + 1 WHERE id = $1";
+        tx.execute(Sql::with(text, [upload.into()])).await?;
+    }
     transition(tx, row.seq, None, status, &new.owner, &new.reason).await?;
     index(tx, &row).await?;
     Ok(Enqueued::New(row))
@@ -315,14 +365,20 @@ async fn change(
         sql.push(", progress = 100, error_code = NULL, error = NULL");
     }
     if let Some(error) = &error {
-        sql.push(", error_code = ").bind(error.code.as_str()).push(", error = ").bind(error.message.clone());
+        sql.push(", error_code = ")
+            .bind(error.code.as_str())
+            .push(", error = ")
+            .bind(error.message.clone());
     }
     if let Some(mut message) = message(&before, event, to, by, error.as_ref()) {
         truncate(&mut message, Job::MESSAGE_MAX);
         sql.push(", message = ").bind(message);
     }
     sql.push(" WHERE seq = ").bind(before.seq);
-    sql.push(" AND status = ").bind(from.as_str()).push(" AND epoch = ").bind(int(before.state.epoch));
+    sql.push(" AND status = ")
+        .bind(from.as_str())
+        .push(" AND epoch = ")
+        .bind(int(before.state.epoch));
     sql.push(&format!(" RETURNING {COLUMNS}"));
     let Some(row) = tx.one(sql.build()).await? else {
         // Somebody else changed the row between the reading and the writing.
@@ -347,7 +403,8 @@ async fn change(
     if to == Status::Completed || error.is_some() {
         let result = result.map(|r| to_json(&r)).transpose()?;
         let text = "UPDATE job_data SET result = $1, error = $2 WHERE job_seq = $3";
-        tx.execute(Sql::with(text, [result.into(), error.into(), row.seq.into()])).await?;
+        tx.execute(Sql::with(text, [result.into(), error.into(), row.seq.into()]))
+            .await?;
     } else if from.is_finished() {
         let text = "UPDATE job_data SET result = NULL, error = NULL WHERE job_seq = $1";
         tx.execute(Sql::with(text, [row.seq.into()])).await?;
@@ -380,7 +437,12 @@ async fn claim(tx: &Tx, seqs: &[i64], worker: &str, lease_ms: i64) -> Result<Vec
          WHERE seq IN (SELECT value FROM json_each($4)) AND status = 'pending' AND run_at <= $3 \
          RETURNING {COLUMNS}"
     );
-    let values: [SqlValue; 4] = [worker.into(), (now + lease_ms).into(), now.into(), to_json(seqs)?.into()];
+    let values: [SqlValue; 4] = [
+        worker.into(),
+        (now + lease_ms).into(),
+        now.into(),
+        to_json(seqs)?.into(),
+    ];
     let rows = tx.all(Sql::with(&sql, values)).await?;
     let rows: Vec<JobRow> = rows.iter().map(job_row).collect::<Result<_, _>>()?;
     if rows.is_empty() {
@@ -403,7 +465,12 @@ async fn claim(tx: &Tx, seqs: &[i64], worker: &str, lease_ms: i64) -> Result<Vec
         .all(Sql::with(&data, [taken.into()]))
         .await?
         .iter()
-        .map(|r| Ok((r.get("job_seq")?, (r.get("args")?, r.u64("timeout_s")?, r.u64("log_lines")?))))
+        .map(|r| {
+            Ok((
+                r.get("job_seq")?,
+                (r.get("args")?, r.u64("timeout_s")?, r.u64("log_lines")?),
+            ))
+        })
         .collect::<Result<_, StoreError>>()?;
     rows.into_iter()
         .map(|row| {
@@ -435,7 +502,8 @@ async fn transition(
     by: &str,
     reason: &str,
 ) -> Result<(), StoreError> {
-    let text = "INSERT INTO transitions (job_seq, at, from_status, to_status, by, reason) VALUES ($1, $2, $3, $4, $5, $6)";
+    let text =
+        "INSERT INTO transitions (job_seq, at, from_status, to_status, by, reason) VALUES ($1, $2, $3, $4, $5, $6)";
     let values: [SqlValue; 6] = [
         seq.into(),
         tx.now().into(),
@@ -451,7 +519,8 @@ async fn transition(
 /// Renews the text that a search finds the job by.
 async fn index(tx: &Tx, row: &JobRow) -> Result<(), StoreError> {
     let text = "INSERT OR REPLACE INTO job_search (rowid, text) VALUES ($1, $2)";
-    tx.execute(Sql::with(text, [row.seq.into(), search_text(&row.job).into()])).await?;
+    tx.execute(Sql::with(text, [row.seq.into(), search_text(&row.job).into()]))
+        .await?;
     Ok(())
 }
 

@@ -36,7 +36,10 @@ impl Store {
                         tx.now().into(),
                     ];
                     tx.execute(Sql::with(text, values)).await?;
-                    let silent = Sql::with("DELETE FROM workers WHERE heartbeat_at < $1", [(tx.now() - 300_000).into()]);
+                    let silent = Sql::with(
+                        "DELETE FROM workers WHERE heartbeat_at < $1",
+                        [(tx.now() - 300_000).into()],
+                    );
                     tx.execute(silent).await?;
                     Ok(())
                 }
@@ -50,7 +53,8 @@ impl Store {
         self.writer()
             .write(move |tx| {
                 async move {
-                    tx.execute(Sql::with("DELETE FROM workers WHERE id = $1", [id.into()])).await?;
+                    tx.execute(Sql::with("DELETE FROM workers WHERE id = $1", [id.into()]))
+                        .await?;
                     Ok(())
                 }
                 .boxed()

@@ -37,15 +37,42 @@ macro_rules! action {
     };
 }
 
-action!(cancel, "/api/jobs/{id}/cancel", Action::Cancel,
-    "Cancels a waiting job at once; asks a running one to stop after its current step.");
-action!(abort, "/api/jobs/{id}/abort", Action::Abort,
-    "Ends a running attempt at once. What it was doing may be left half done.");
-action!(pause, "/api/jobs/{id}/pause", Action::Pause, "Takes a pending job aside.");
-action!(resume, "/api/jobs/{id}/resume", Action::Resume, "Puts a paused job back into its queue.");
-action!(run_now, "/api/jobs/{id}/run-now", Action::RunNow, "Lets a waiting job go first.");
-action!(run_again, "/api/jobs/{id}/run-again", Action::RunAgain,
-    "Enqueues a copy of a completed job and answers with the copy.");
+action!(
+    cancel,
+    "/api/jobs/{id}/cancel",
+    Action::Cancel,
+    "Cancels a waiting job at once; asks a running one to stop after its current step."
+);
+action!(
+    abort,
+    "/api/jobs/{id}/abort",
+    Action::Abort,
+    "Ends a running attempt at once. What it was doing may be left half done."
+);
+action!(
+    pause,
+    "/api/jobs/{id}/pause",
+    Action::Pause,
+    "Takes a pending job aside."
+);
+action!(
+    resume,
+    "/api/jobs/{id}/resume",
+    Action::Resume,
+    "Puts a paused job back into its queue."
+);
+action!(
+    run_now,
+    "/api/jobs/{id}/run-now",
+    Action::RunNow,
+    "Lets a waiting job go first."
+);
+action!(
+    run_again,
+    "/api/jobs/{id}/run-again",
+    Action::RunAgain,
+    "Enqueues a copy of a completed job and answers with the copy."
+);
 
 /// Puts a failed or dead job back into its queue with fresh attempts, at once or after `delay` seconds.
 #[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "actions", params(("id" = String, Path, description = "The job")),

@@ -38,7 +38,8 @@ pub async fn download(
     }
     if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
         let detail = format!("the file has {} bytes", artifact.size);
-        let mut refused = super::super::extract::ApiError(Problem::new(ProblemCode::RangeNotSatisfiable, detail)).into_response();
+        let mut refused =
+            super::super::extract::ApiError(Problem::new(ProblemCode::RangeNotSatisfiable, detail)).into_response();
         if let Some(range) = answer.headers().get("content-range") {
             refused.headers_mut().insert("content-range", range.clone());
         }
@@ -61,7 +62,13 @@ pub async fn download(
 fn disposition(name: &str) -> String {
     let ascii: String = name
         .chars()
-        .map(|c| if c.is_ascii_graphic() && !"\"\\;%".contains(c) || c == ' ' { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_graphic() && !"\"\\;%".contains(c) || c == ' ' {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
     let encoded: String = name
         .bytes()

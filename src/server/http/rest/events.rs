@@ -1,8 +1,8 @@
 //! Starting exports and imports of events.
 
 use axum::Json;
-use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
 use axum::extract::State;
+use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
 use axum::http::header::{CONTENT_LENGTH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -65,7 +65,9 @@ pub async fn export(
 /// Names a field as this call's body has it.
 fn flat(mut problem: Problem, prefixes: &[&str]) -> Problem {
     problem.field = problem.field.map(|field| {
-        let short = prefixes.iter().find_map(|p| field.strip_prefix(p).filter(|rest| !rest.is_empty()));
+        let short = prefixes
+            .iter()
+            .find_map(|p| field.strip_prefix(p).filter(|rest| !rest.is_empty()));
         short.map(str::to_string).unwrap_or(field)
     });
     problem
@@ -83,12 +85,15 @@ pub async fn import(
     form: Result<Multipart, MultipartRejection>,
 ) -> Answer<impl IntoResponse> {
     let max = state.service.limits().upload_max;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     // The parts' headers take a little beside the file.
     if announced.is_some_and(|n| n > max.saturating_add(10_000)) {
         return Err(too_large(max).into());
     }
-    let form = form.map_err(|e| Problem::invalid("Content-Type", format!("{}; send multipart/form-data", e.body_text())))?;
+    let form =
+        form.map_err(|e| Problem::invalid("Content-Type", format!("{}; send multipart/form-data", e.body_text())))?;
     let (id, incoming) = state.service.begin_upload(&actor)?;
     let received = receive(form, &incoming, max).await;
     let kept = match received {
@@ -147,10 +152,18 @@ async fn receive(mut form: Multipart, path: &std::path::Path, max: u64) -> Resul
                 file.flush().await.map_err(|e| storage(&e))?;
                 name = Some(given);
             }
-            "file" => return Err(Problem::invalid("file", "more than one file was sent; send one, or a ZIP of several")),
+            "file" => {
+                return Err(Problem::invalid(
+                    "file",
+                    "more than one file was sent; send one, or a ZIP of several",
+                ));
+            }
             "format" => format = Some(part.text().await.map_err(broken)?.trim().to_string()).filter(|f| !f.is_empty()),
             other => {
-                return Err(Problem::invalid(other, format!("\"{other}\" is not a part here; allowed: file, format")));
+                return Err(Problem::invalid(
+                    other,
+                    format!("\"{other}\" is not a part here; allowed: file, format"),
+                ));
             }
         }
     }

@@ -18,8 +18,19 @@ use crate::server::http::extract::{Answer, Body, Id, Params, known, parse};
 
 /// The parameters of the list, as an unknown one's problem names them.
 const LIST_PARAMS: [&str; 13] = [
-    "q", "status", "type", "queue", "owner", "parent", "created_after", "created_before", "sort", "order", "limit",
-    "offset", "cursor",
+    "q",
+    "status",
+    "type",
+    "queue",
+    "owner",
+    "parent",
+    "created_after",
+    "created_before",
+    "sort",
+    "order",
+    "limit",
+    "offset",
+    "cursor",
 ];
 
 /// Jobs that match, newest first unless told otherwise.
@@ -64,7 +75,9 @@ pub async fn enqueue(
     Body(mut new): Body<NewJob>,
 ) -> Answer<impl IntoResponse> {
     if let Some(key) = headers.get("idempotency-key") {
-        let key = key.to_str().map_err(|_| Problem::invalid("Idempotency-Key", "Idempotency-Key must be ASCII text"))?;
+        let key = key
+            .to_str()
+            .map_err(|_| Problem::invalid("Idempotency-Key", "Idempotency-Key must be ASCII text"))?;
         if new.unique_key.as_deref().is_some_and(|k| k != key) {
             let detail = "Idempotency-Key and unique_key differ; give one of them";
             return Err(Problem::invalid("Idempotency-Key", detail).into());
@@ -72,7 +85,11 @@ pub async fn enqueue(
         new.unique_key = Some(key.to_string());
     }
     let enqueued = state.service.enqueue(&actor, new).await?;
-    let status = if enqueued.existing { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status = if enqueued.existing {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
     let location = format!("/api/jobs/{}", enqueued.job.id);
     Ok((status, [(LOCATION, location)], Json(enqueued.job)))
 }

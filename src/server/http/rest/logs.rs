@@ -63,7 +63,10 @@ fn filter(params: &Params) -> Result<LogFilter, Problem> {
     let time = |name| params.parse::<Timestamp>(name, "a time; write RFC 3339, like 2026-03-01T14:05:00Z");
     let q = params.get("q").map(str::to_string);
     if q.as_ref().is_some_and(|q| q.chars().count() > QUERY_MAX) {
-        return Err(Problem::invalid("q", format!("q is longer than {QUERY_MAX} characters")));
+        return Err(Problem::invalid(
+            "q",
+            format!("q is longer than {QUERY_MAX} characters"),
+        ));
     }
     Ok(LogFilter {
         level: level.transpose()?,
@@ -83,7 +86,9 @@ async fn whole(service: Service, actor: Actor, id: JobId, filter: LogFilter) -> 
         async move {
             let (lines, mut filter) = state?;
             let text: String = lines.iter().map(line).collect();
-            let Some(last) = lines.last() else { return Some((Ok(text), None)) };
+            let Some(last) = lines.last() else {
+                return Some((Ok(text), None));
+            };
             if lines.len() < PAGE as usize {
                 return Some((Ok(text), None));
             }
@@ -96,7 +101,10 @@ async fn whole(service: Service, actor: Actor, id: JobId, filter: LogFilter) -> 
         }
     });
     let name = format!("attachment; filename=\"job-{}.log\"", short_id(&id));
-    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8".to_string()), (CONTENT_DISPOSITION, name)];
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8".to_string()),
+        (CONTENT_DISPOSITION, name),
+    ];
     Ok((headers, Body::from_stream(pages)).into_response())
 }
 

@@ -17,6 +17,7 @@ use crate::domain::error::{ErrorCode, JobError, Problem};
 use crate::domain::event::{CameraEvent, EventFilter, ExportFormat};
 use crate::domain::job::JobId;
 use crate::domain::kind::Policy;
+use crate::domain::page::{bytes, count_label, grouped};
 use crate::server::engine::context::Context;
 use crate::server::engine::kind::{Halt, Kind};
 use crate::server::store::events::EventKey;
@@ -105,8 +106,8 @@ impl Kind for Export {
             ctx.warn("No events match the filter.");
             ctx.step("No events match; the file has 0 rows");
         } else {
-            ctx.info(format!("{total} events match."));
-            ctx.step(format!("Writing {total} events"));
+            ctx.info(format!("{} match.", events(total)));
+            ctx.step(format!("Writing {}", events(total)));
         }
 
         let folder = ctx.scratch().await?.to_path_buf();
@@ -130,12 +131,13 @@ impl Kind for Export {
         ctx.progress(rows, rows);
         ctx.step(match rows {
             0 => "No events match; the file has 0 rows".to_string(),
-            1 => format!("Exported 1 event to {name}"),
-            n => format!("Exported {n} events to {name}"),
+            n => format!("Exported {} to {name}", events(n)),
         });
         ctx.info(format!(
-            "{rows} rows, {} bytes, SHA-256 {} in {name}.",
-            artifact.size, artifact.sha256
+            "{}, {}, SHA-256 {} in {name}.",
+            count_label(rows, false, "row", "rows"),
+            bytes(artifact.size),
+            artifact.sha256
         ));
         Ok(json!({
             "rows": rows,
@@ -145,6 +147,11 @@ impl Kind for Export {
             "format": format,
         }))
     }
+}
+
+/// "1 event", "12,345 events".
+fn events(n: u64) -> String {
+    count_label(n, false, "event", "events")
 }
 
 /// Where the rows go.
@@ -183,7 +190,11 @@ impl Export {
             // Events that came in since they were counted are exported too.
             ctx.progress(done, total.max(done));
             if page_number % LOG_EVERY == 0 {
-                ctx.debug(format!("{done} of {} rows handed to the writer.", total.max(done)));
+                ctx.debug(format!(
+                    "{} of {} rows handed to the writer.",
+                    grouped(done),
+                    grouped(total.max(done))
+                ));
             }
         }
         if pages.send(Piece::End).await.is_ok() && done > SLOW_TO_FINISH {

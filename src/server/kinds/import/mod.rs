@@ -20,6 +20,7 @@ use super::blocking::join;
 use crate::domain::error::{ErrorCode, JobError, Problem};
 use crate::domain::kind::Policy;
 use crate::domain::log::Level;
+use crate::domain::page::{bytes, count_label, grouped};
 use crate::server::engine::context::Context;
 use crate::server::engine::kind::{Halt, Kind};
 
@@ -98,12 +99,12 @@ impl Kind for Import {
             format: args.format,
             limits: self.limits,
         };
-        ctx.info(format!("Importing events from {name} ({} bytes).", upload.size));
+        ctx.info(format!("Importing events from {name} ({}).", bytes(upload.size)));
         ctx.step("Checking the file");
         let checked = file.check(ctx).await?;
         ctx.info(match checked.files {
-            1 => format!("The file is sound: {} rows.", checked.rows),
-            files => format!("The archive is sound: {} rows in {files} files.", checked.rows),
+            1 => format!("The file is sound: {}.", rows(checked.rows)),
+            files => format!("The archive is sound: {} in {files} files.", rows(checked.rows)),
         });
         for skipped in &checked.skipped {
             ctx.warn(format!(
@@ -128,8 +129,10 @@ impl Kind for Import {
                 "Failed"
             };
             ctx.warn(format!(
-                "{ending} after {} of {} rows: the {} events imported so far stay.",
-                tally.rows, checked.rows, tally.imported
+                "{ending} after {} of {}: the {} events imported so far stay.",
+                grouped(tally.rows),
+                rows(checked.rows),
+                grouped(tally.imported)
             ));
         }
         let unknown = ended?;
@@ -141,8 +144,9 @@ impl Kind for Import {
             ctx.publish_artifact(REJECTED_FILE, "text/csv; charset=utf-8", &rejected_file)
                 .await?;
             ctx.warn(format!(
-                "{} of {} rows were rejected; {REJECTED_FILE} lists them all.",
-                tally.rejected, tally.rows
+                "{} of {} were rejected; {REJECTED_FILE} lists them all.",
+                grouped(tally.rejected),
+                rows(tally.rows)
             ));
         }
         if let Some(first) = tally.listed.first()
@@ -152,15 +156,17 @@ impl Kind for Import {
                 ErrorCode::Validation,
                 match tally.rows {
                     1 => format!("The file's only row can't be imported. {first}"),
-                    rows => format!("None of the {rows} rows can be imported. {first}"),
+                    n => format!("None of the {} can be imported. {first}", rows(n)),
                 },
             )
             .into());
         }
         let duplicates = tally.rows - tally.rejected - tally.imported;
         let told = format!(
-            "Imported {} events, {duplicates} duplicates, {} rejected",
-            tally.imported, tally.rejected
+            "Imported {}, {}, {} rejected",
+            count_label(tally.imported, false, "event", "events"),
+            count_label(duplicates, false, "duplicate", "duplicates"),
+            grouped(tally.rejected)
         );
         ctx.info(format!("{told}."));
         ctx.step(told);
@@ -302,6 +308,11 @@ fn printable(name: &str) -> String {
     } else {
         clean
     }
+}
+
+/// "1 row", "12,345 rows".
+fn rows(n: u64) -> String {
+    count_label(n, false, "row", "rows")
 }
 
 #[cfg(test)]

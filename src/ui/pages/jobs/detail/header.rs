@@ -18,10 +18,21 @@ fn bar(job: &Job) -> Option<f64> {
     }
 }
 
+/// The job's message; none where it repeats the error, which has a place of its own.
+fn message(job: &Job) -> Option<String> {
+    let repeats = !job.message.is_empty()
+        && job
+            .error
+            .as_deref()
+            .is_some_and(|e| e.starts_with(job.message.trim_end_matches('…')));
+    let failed = matches!(job.status, Status::Failed | Status::Dead | Status::Retrying);
+    (!(failed && repeats)).then(|| job.message.clone())
+}
+
 #[component]
 pub fn Header(selected: Selected, title: String) -> impl IntoView {
     let job = selected.job;
-    let message = Memo::new(move |_| job.with(|j| j.message.clone()));
+    let message = Memo::new(move |_| job.with(message));
     let percent = Memo::new(move |_| job.with(bar));
     let status = Memo::new(move |_| job.with(|j| j.status));
     view! {
@@ -32,7 +43,7 @@ pub fn Header(selected: Selected, title: String) -> impl IntoView {
                 </h2>
                 <StatusBadge job=job />
             </div>
-            <p class="detail-message">{move || message.get()}</p>
+            {move || message.get().map(|text| view! { <p class="detail-message">{text}</p> })}
             <ProgressBar percent=percent status=status label="Progress" />
             <Actions selected=selected />
         </header>
@@ -46,7 +57,7 @@ mod tests {
     use crate::domain::time::from_millis;
 
     #[test]
-    fn no_bar_while_pending() {
+    fn no_bar_while_pending_and_nothing_said_twice() {
         let mut job = Job {
             id: JobId::nil(),
             kind: "export".into(),
@@ -73,6 +84,10 @@ mod tests {
         assert_eq!(bar(&job), None);
         job.status = Status::Failed;
         assert_eq!(bar(&job), Some(40.0));
+        job.message = "The file is empty.".into();
+        assert_eq!(message(&job).as_deref(), Some("The file is empty."));
+        job.error = Some(job.message.clone());
+        assert_eq!(message(&job), None);
         job.status = Status::Completed;
         assert_eq!(bar(&job), Some(100.0));
     }

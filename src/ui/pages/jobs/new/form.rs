@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::answer::{accepted, refusal};
 use super::schema::{self, Field};
 use super::values::{self, Errors, Values};
-use crate::browser::upload::{self, Upload};
+use crate::browser::{
+    self,
+    upload::{self, Upload},
+};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::{JobId, Lane, NewJob};
 use crate::domain::kind::KindInfo;
@@ -153,6 +156,7 @@ impl Form {
             .field
             .map_or_else(|| GENERAL.to_string(), |field| place(&field, &fields, raw));
         self.errors.try_set(Errors::from([(place, problem.detail)]));
+        show_first_error();
     }
 
     /// Sends the form.
@@ -162,7 +166,10 @@ impl Form {
         }
         self.errors.set(Errors::new());
         match self.job() {
-            Err(errors) => self.errors.set(errors),
+            Err(errors) => {
+                self.errors.set(errors);
+                show_first_error();
+            }
             Ok(job) if untrack(|| self.takes_file()) => self.send_file(&job),
             Ok(job) => {
                 self.busy.set(true);
@@ -217,6 +224,7 @@ impl Form {
             .unwrap_or_default();
         let Some(input) = self.file.get_untracked().filter(|i| upload::chosen(i).is_some()) else {
             self.complain(&place, "Choose a file.".into());
+            show_first_error();
             return;
         };
         // The endpoint takes the kind's other args as fields of their own.
@@ -258,6 +266,13 @@ impl Form {
         }
         self.upload.set_value(running);
     }
+}
+
+/// Moves focus to the first field that has an error, once it is marked.
+fn show_first_error() {
+    browser::next_frame(|| {
+        browser::focus_selector(".new-job-form [aria-invalid=true]");
+    });
 }
 
 /// The field of the form that shows an error of what the server calls `field`.
