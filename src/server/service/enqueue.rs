@@ -8,7 +8,7 @@ use crate::domain::page::bytes;
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want};
 use crate::server::queue::{Change, Entry};
-use crate::server::store::ops;
+use crate::server::store::enqueue as stored;
 
 /// What enqueueing came to.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Service {
                 format!("unique_key must have 1 to {KEY_MAX} bytes"),
             ));
         }
-        let enqueue = ops::Enqueue {
+        let enqueue = stored::Enqueue {
             kind: new.kind,
             queue,
             lane: new.priority.unwrap_or_default(),
@@ -78,23 +78,23 @@ impl Service {
             reason: "enqueued".into(),
         };
         match self.write(enqueue).await? {
-            ops::Enqueued::New(row) => Ok(Enqueued {
+            stored::Enqueued::New(row) => Ok(Enqueued {
                 job: row.job,
                 existing: false,
             }),
-            ops::Enqueued::Existing(row) => {
+            stored::Enqueued::Existing(row) => {
                 // The key may be known to others; the job behind it is only shown to those who may see it.
                 let job = self.job(actor, row.job.id).await?;
                 Ok(Enqueued { job, existing: true })
             }
-            ops::Enqueued::Full { waiting } => Err(full(waiting)),
+            stored::Enqueued::Full { waiting } => Err(full(waiting)),
         }
     }
 
     /// Writes a job down and tells the queue and the viewers of it.
-    pub(super) async fn write(&self, new: ops::Enqueue) -> Result<ops::Enqueued, Problem> {
+    pub(super) async fn write(&self, new: stored::Enqueue) -> Result<stored::Enqueued, Problem> {
         let done = self.store.enqueue(new, self.limits.queue_max).await?;
-        if let ops::Enqueued::New(row) = &done {
+        if let stored::Enqueued::New(row) = &done {
             match row.job.status {
                 Status::Pending => self.queue.announce(&[Entry::of(row.seq, &row.job)]).await,
                 _ => self.queue.due_hint(),

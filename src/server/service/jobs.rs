@@ -13,9 +13,9 @@ use crate::domain::time::{Timestamp, from_millis};
 use crate::domain::user::{Actor, Want, may};
 use crate::server::queue::Change;
 use crate::server::store::StoreError;
+use crate::server::store::enqueue::{Enqueue, Enqueued};
 use crate::server::store::jobs::JobRow;
 use crate::server::store::list::Cursor;
-use crate::server::store::ops::{Enqueue, Enqueued};
 
 /// Lines of a log that one answer holds unless told otherwise, and at the most.
 pub const LOG_LIMIT_DEFAULT: u32 = 1_000;

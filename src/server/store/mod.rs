@@ -3,6 +3,7 @@
 
 mod connect;
 pub mod counts;
+pub mod enqueue;
 mod error;
 pub mod events;
 pub mod files;

@@ -36,7 +36,6 @@ pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
     let id = selected.id.to_string();
     view! {
         <dl class="facts">
-            <Fact name="Type" value=move || Some(job.with(|j| label(&j.kind))) />
             <div class="fact fact-id">
                 <dt>"ID"</dt>
                 <dd>
@@ -44,6 +43,7 @@ pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
                     <CopyButton text=id label="Copy job ID" />
                 </dd>
             </div>
+            <Fact name="Type" value=move || Some(job.with(|j| label(&j.kind))) />
             <Fact name="Queue" value=move || Some(job.with(|j| j.queue.clone())) />
             <Fact name="Priority" value=move || Some(job.with(|j| j.priority.label().to_string())) />
             <Fact name="Owner" value=move || Some(job.with(|j| j.owner.clone())) />

@@ -57,36 +57,48 @@ pub fn LogView(job: Signal<Job>, book: RwSignal<LogBook>, feed: Feed, follow: Rw
     };
 
     let empty = Memo::new(move |_| count.get() == 0);
+    // An opened line takes its room from the list: the line itself stays in view.
+    Effect::new(move |_| {
+        window.height.track();
+        if let Some(n) = open.get_untracked() {
+            window.reveal(book.with_untracked(|b| b.position(n)));
+        }
+    });
     view! {
-        <div
-            node_ref=window.node
-            class="log-lines"
-            role="log"
-            aria-label="Log lines"
-            aria-live=move || if follow.get() { "polite" } else { "off" }
-            tabindex="0"
-            on:scroll=move |_| scrolled()
-            on:keydown=key
-        >
-            <div class="log-space" style:height=move || format!("{}px", count.get() as f64 * ROW)>
-                <div class="log-window" style:transform=move || format!("translateY({}px)", range.get().0 as f64 * ROW)>
-                    <For each=rows key=|line: &LogLine| line.n let:line>
-                        <LineRow line=line open=open />
-                    </For>
+        <div class="logs-body">
+            <div
+                node_ref=window.node
+                class="log-lines"
+                role="log"
+                aria-label="Log lines"
+                aria-live=move || if follow.get() { "polite" } else { "off" }
+                tabindex="0"
+                on:scroll=move |_| scrolled()
+                on:keydown=key
+            >
+                <div class="log-space" style:height=move || format!("{}px", count.get() as f64 * ROW)>
+                    <div
+                        class="log-window"
+                        style:transform=move || format!("translateY({}px)", range.get().0 as f64 * ROW)
+                    >
+                        <For each=rows key=|line: &LogLine| line.n let:line>
+                            <LineRow line=line open=open />
+                        </For>
+                    </div>
                 </div>
+                {move || empty.get().then(|| view! { <p class="log-empty">{nothing(job, book, feed)}</p> })}
             </div>
-            {move || empty.get().then(|| view! { <p class="log-empty">{nothing(job, book, feed)}</p> })}
+            {move || {
+                let line = open.get().and_then(|n| book.with_untracked(|b| b.line(n)))?;
+                let close = Callback::new(move |()| {
+                    open.set(None);
+                    if let Some(el) = window.node.get_untracked() {
+                        let _ = el.focus();
+                    }
+                });
+                Some(view! { <LinePanel line=line on_close=close /> })
+            }}
         </div>
-        {move || {
-            let line = open.get().and_then(|n| book.with_untracked(|b| b.line(n)))?;
-            let close = Callback::new(move |()| {
-                open.set(None);
-                if let Some(el) = window.node.get_untracked() {
-                    let _ = el.focus();
-                }
-            });
-            Some(view! { <LinePanel line=line on_close=close /> })
-        }}
     }
 }
 
