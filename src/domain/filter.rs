@@ -79,6 +79,9 @@ impl Order {
 /// Longest search text, in characters.
 pub const QUERY_MAX: usize = 200;
 
+/// Query parameters.
+pub type Pairs<'a> = Vec<(&'a str, &'a str)>;
+
 /// Which jobs, in which order. An empty filter means all, newest first. [`JobFilter::pairs`] and
 /// [`JobFilter::from_pairs`] are its form in a query string, the same in the browser's address and in the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -112,9 +115,7 @@ pub struct JobFilter {
 impl JobFilter {
     /// Reads query parameters. Those that are not the filter's are left to the caller (`limit`, `cursor`, …) and
     /// returned; a value that can't be taken is a [`Problem`] that names the parameter, the value and what is allowed.
-    pub fn from_pairs<'a>(
-        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<(Self, Vec<(&'a str, &'a str)>), Problem> {
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(Self, Pairs<'a>), Problem> {
         let mut filter = Self::default();
         let mut rest = Vec::new();
         for (name, value) in pairs {

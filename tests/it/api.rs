@@ -13,6 +13,10 @@ fn ids(page: &Value) -> Vec<String> {
         .collect()
 }
 
+fn only(id: &str) -> Vec<String> {
+    vec![id.to_string()]
+}
+
 #[tokio::test]
 async fn an_enqueued_job_is_answered_with_its_place_and_runs() {
     let s = Server::start().await;
@@ -104,20 +108,20 @@ async fn filters_and_searches_find_what_they_name() {
     })
     .await;
     let found = async |query: &str| ids(&s.get(&format!("/api/jobs?{query}")).await);
-    assert_eq!(found("status=failed").await, [bad.clone()]);
+    assert_eq!(found("status=failed").await, only(&bad));
     assert_eq!(
         found("status=processing,complete&order=asc").await,
         [good.clone(), waiting.clone()]
     );
-    assert_eq!(found("type=gate").await, [waiting.clone()]);
+    assert_eq!(found("type=gate").await, only(&waiting));
     assert_eq!(found("queue=default&owner=admin").await.len(), 3);
-    assert_eq!(found("q=failure%201").await, [bad.clone()]);
-    assert_eq!(found("q=AUTH_ERR").await, [bad.clone()]);
+    assert_eq!(found("q=failure%201").await, only(&bad));
+    assert_eq!(found("q=AUTH_ERR").await, only(&bad));
     // A running job's message changes too often to be indexed; it is found all the same.
-    assert_eq!(found("q=at%20the%20gate").await, [waiting.clone()]);
-    assert_eq!(found(&format!("q={}", &good[good.len() - 6..])).await, [good.clone()]);
-    assert_eq!(found(&format!("q={good}")).await, [good.clone()]);
-    assert_eq!(found("q=ec").await, [good.clone()]);
+    assert_eq!(found("q=at%20the%20gate").await, only(&waiting));
+    assert_eq!(found(&format!("q={}", &good[good.len() - 6..])).await, only(&good));
+    assert_eq!(found(&format!("q={good}")).await, only(&good));
+    assert_eq!(found("q=ec").await, only(&good));
     assert_eq!(found("q=%22%25_*%27").await, Vec::<String>::new());
     assert_eq!(found("created_after=2001-01-01T00:00:00Z").await.len(), 3);
     assert_eq!(found("created_before=2001-01-01T00:00:00Z").await.len(), 0);

@@ -83,7 +83,7 @@ impl Queue for MemoryQueue {
         }
     }
 
-    async fn len(&self) -> usize {
+    async fn waiting(&self) -> usize {
         lock(&self.index).order.len()
     }
 
@@ -163,11 +163,11 @@ mod tests {
         let queue = MemoryQueue::default();
         queue.announce(&[entry(3, 10), entry(1, 20), entry(2, 10)]).await;
         queue.announce(&[entry(1, 5), entry(3, 10)]).await;
-        assert_eq!(queue.len().await, 3);
+        assert_eq!(queue.waiting().await, 3);
         assert_eq!(queue.take(2).await, [1, 2]);
         queue.withdraw(2).await;
         assert_eq!(queue.take(9).await, [3]);
-        assert_eq!(queue.len().await, 0);
+        assert_eq!(queue.waiting().await, 0);
     }
 
     #[tokio::test]

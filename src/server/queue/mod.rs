@@ -49,7 +49,7 @@ pub trait Queue: Send + Sync {
     async fn take(&self, max: usize) -> Vec<i64>;
 
     /// How many wait.
-    async fn len(&self) -> usize;
+    async fn waiting(&self) -> usize;
 
     /// Some job has a new due time: whoever waits in [`Queue::due_changed`] looks again.
     fn due_hint(&self);

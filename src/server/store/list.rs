@@ -57,7 +57,7 @@ impl Cursor {
     /// Reads what [`Cursor::encode`] wrote for the same order; anything else is the caller's mistake.
     pub fn decode(text: &str, filter: &JobFilter) -> Result<Self, Problem> {
         let bad = || Problem::invalid("cursor", "cursor is not one that this list gave out; start without one");
-        if !text.is_ascii() || text.len() % 2 != 0 || text.len() > 2_000 {
+        if !text.is_ascii() || !text.len().is_multiple_of(2) || text.len() > 2_000 {
             return Err(bad());
         }
         let bytes = (0..text.len())

@@ -101,7 +101,7 @@ pub(super) async fn rebuild(shared: &Shared) -> Result<(), StoreError> {
 /// Compares truth and index by their sizes, and announces again what waits when the index knows of fewer.
 async fn reconcile(shared: &Shared) -> Result<(), StoreError> {
     let truth = shared.service.store.counts().await?.of(Status::Pending);
-    let index = shared.service.queue.len().await as u64;
+    let index = shared.service.queue.waiting().await as u64;
     metrics::gauge!("windlass_jobs_pending").set(truth as f64);
     if index < truth && shared.slots.available_permits() > 0 || index + 1_000 < truth {
         rebuild(shared).await?;
