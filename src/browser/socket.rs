@@ -65,6 +65,15 @@ impl Drop for Inner {
         self.socket.set_onopen(None);
         self.socket.set_onmessage(None);
         self.socket.set_onclose(None);
-        let _ = self.socket.close();
+        if self.socket.ready_state() == WebSocket::CONNECTING {
+            // Browsers put a warning on the console about a socket that is closed before it opened: let it open first.
+            let socket = self.socket.clone();
+            let close = Closure::once_into_js(move || {
+                let _ = socket.close();
+            });
+            self.socket.set_onopen(Some(close.unchecked_ref()));
+        } else {
+            let _ = self.socket.close();
+        }
     }
 }

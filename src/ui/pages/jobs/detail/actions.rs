@@ -145,19 +145,23 @@ fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Act
     let toaster = Toaster::expect();
     let base = JobsBase::expect();
     let navigate = StoredValue::new(use_navigate());
-    let go = move |href: String| {
-        let options = NavigateOptions {
-            resolve: false,
-            scroll: false,
-            ..Default::default()
-        };
-        navigate.try_with_value(|navigate| navigate(&href, options));
-    };
     Callback::new(move |action| {
         if busy.get_untracked().is_some() {
             return;
         }
         busy.set(Some(action));
+        // The live stream may tell of the deletion before the answer comes; what this component keeps is gone by then.
+        let Some(navigate) = navigate.try_get_value() else {
+            return;
+        };
+        let go = move |href: String| {
+            let options = NavigateOptions {
+                resolve: false,
+                scroll: false,
+                ..Default::default()
+            };
+            navigate(&href, options);
+        };
         spawn_local(async move {
             let answer = act(selected.id, action).await;
             busy.try_set(None);

@@ -24,7 +24,7 @@ pub fn Timeline(selected: Selected) -> impl IntoView {
                     .get()
                     .then(|| {
                         view! {
-                            <div class="table-box">
+                            <div class="table-box" role="group" aria-label="Attempts" tabindex="0">
                                 <table class="table attempts">
                                     <caption>"Attempts"</caption>
                                     <thead>
