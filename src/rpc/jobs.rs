@@ -1,6 +1,6 @@
 use leptos::prelude::*;
-use leptos::server_fn::codec::Json;
 
+use super::Json;
 use crate::domain::error::Problem;
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{Job, JobDetail, JobId, NewJob};

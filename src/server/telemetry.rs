@@ -1,5 +1,7 @@
 //! What the process says of itself: log lines on standard error, metrics on request.
 
+use std::io::IsTerminal;
+
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
@@ -14,7 +16,11 @@ pub fn log(config: &Config) {
         .into_iter()
         .filter_map(|d| d.parse().ok())
         .fold(filter, EnvFilter::add_directive);
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
     let started = if config.log_json {
         lines.json().try_init()
     } else {

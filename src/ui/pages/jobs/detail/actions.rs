@@ -149,7 +149,6 @@ fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Act
         if busy.get_untracked().is_some() {
             return;
         }
-        busy.set(Some(action));
         // The live stream may tell of the deletion before the answer comes; what this component keeps is gone by then.
         let Some(navigate) = navigate.try_get_value() else {
             return;
@@ -162,6 +161,7 @@ fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Act
             };
             navigate(&href, options);
         };
+        busy.set(Some(action));
         spawn_local(async move {
             let answer = act(selected.id, action).await;
             busy.try_set(None);
