@@ -1,6 +1,7 @@
 //! What the process says of itself: log lines on standard error, metrics on request.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -29,6 +30,19 @@ pub fn log(config: &Config) {
     if let Err(error) = started {
         tracing::debug!(%error, "logging had been started before");
     }
+}
+
+/// Starts the collection of metrics and its upkeep: what histograms have seen is summed up every few seconds, whether
+/// anybody asks for it or not. Call it within the runtime.
+pub fn keep_metrics() {
+    let handle = metrics();
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tick.tick().await;
+            handle.run_upkeep();
+        }
+    });
 }
 
 /// Starts the collection of metrics, once a process; the handle renders them for Prometheus.

@@ -23,7 +23,7 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     if let Some(reason) = http::refuse_listen(config.listen) {
         return Err(CliError::Usage(reason));
     }
-    telemetry::metrics();
+    telemetry::keep_metrics();
     let system = state::start(config, state::registry(config), !args.no_worker).await?;
     let closing = CancellationToken::new();
     let listener = TcpListener::bind(config.listen).await.map_err(|source| CliError::Io {

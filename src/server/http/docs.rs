@@ -1,6 +1,5 @@
 //! `/api/docs`: the API's document as a page for people. Plain HTML without script, made once at the start.
 
-use axum::response::Html;
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
@@ -10,7 +9,7 @@ const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;max-width:960px;mar
     td,th{padding:.15rem .75rem .15rem 0;text-align:left;vertical-align:top}b{display:inline-block;min-width:4.5rem}";
 
 /// The page.
-pub fn page(document: &OpenApi) -> Html<String> {
+pub fn page(document: &OpenApi) -> String {
     // A document that was made from code is always JSON.
     let document = serde_json::to_value(document).unwrap_or_default();
     let mut html = format!(
@@ -31,7 +30,7 @@ pub fn page(document: &OpenApi) -> Html<String> {
         }
     }
     html.push_str("</body></html>");
-    Html(html)
+    html
 }
 
 fn operation(path: &str, method: &str, call: &Value) -> String {

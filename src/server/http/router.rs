@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header::{
     CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
@@ -10,7 +11,7 @@ use axum::http::header::{
 use axum::http::{Extensions, HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use leptos_axum::{LeptosRoutes, generate_route_list};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -79,7 +80,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole of what is served.
 pub fn router(state: AppState) -> Router {
     let (api, document) = api().split_for_parts();
-    let docs = docs::page(&document);
+    // As bytes: axum clones its handlers for each connection, and a clone of the document is large.
+    let docs = Bytes::from(docs::page(&document));
+    let document = Bytes::from(document.to_json().unwrap_or_default());
+    let fixed = |media: &'static str, body: Bytes| get(async move || ([(CONTENT_TYPE, media)], body));
     let routes = generate_route_list(App);
     let (context, options) = (state.clone(), state.leptos.clone());
     let pages = Router::new().leptos_routes_with_context(
@@ -107,8 +111,8 @@ pub fn router(state: AppState) -> Router {
         ));
     Router::new()
         .merge(api)
-        .route("/api/openapi.json", get(async move || Json(document)))
-        .route("/api/docs", get(async move |_: Request| docs))
+        .route("/api/openapi.json", fixed("application/json", document))
+        .route("/api/docs", fixed("text/html; charset=utf-8", docs))
         .merge(pages)
         .fallback(page::fallback)
         .method_not_allowed_fallback(page::wrong_method)

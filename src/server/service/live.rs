@@ -29,8 +29,9 @@ const OVERVIEW_EVERY: Duration = Duration::from_secs(1);
 const OVERVIEW_IDLE: Duration = Duration::from_secs(10);
 /// Of more changed jobs in one fold, viewers are told to fetch again what they look at.
 const JOBS_MAX: usize = 200;
-/// Folds that a viewer who comes back may have missed.
+/// Folds that a viewer who comes back may have missed, and jobs in them: what is kept stays a few megabytes.
 const RECENT: usize = 1_024;
+const RECENT_JOBS: usize = 5_000;
 /// A new viewer is told again what changed this short a time ago: the page may have been rendered before it.
 const OVERLAP: Duration = Duration::from_secs(15);
 /// Lines that one message of a log stream carries at the most.
@@ -50,6 +51,15 @@ enum Content {
     Stale,
 }
 
+impl Content {
+    fn jobs(&self) -> usize {
+        match self {
+            Self::Jobs(jobs) | Self::Removed(jobs) => jobs.len(),
+            Self::Overview(_) | Self::Stale => 0,
+        }
+    }
+}
+
 /// Folds and hands out.
 pub struct Hub {
     /// Tells cursors of an earlier process from this one's.
@@ -62,6 +72,8 @@ pub struct Hub {
 #[derive(Default)]
 struct Shared {
     next: u64,
+    /// Jobs that the recent folds hold.
+    jobs: usize,
     recent: VecDeque<Arc<Batch>>,
 }
 
@@ -99,8 +111,10 @@ impl Hub {
             content,
         });
         shared.recent.push_back(batch.clone());
-        while shared.recent.len() > RECENT {
-            shared.recent.pop_front();
+        shared.jobs += batch.content.jobs();
+        while shared.recent.len() > RECENT || shared.jobs > RECENT_JOBS {
+            let Some(oldest) = shared.recent.pop_front() else { break };
+            shared.jobs -= oldest.content.jobs();
         }
         // Under the lock, so that a new viewer neither misses a fold nor gets it twice.
         let _ = self.sender.send(batch);
