@@ -89,6 +89,8 @@ fn health(counts: &Counts, facts: &Facts) -> Health {
     let seconds = |since: i64| u64::try_from((facts.now - since) / 1_000).unwrap_or(0);
     let (oldest, ping) = (facts.oldest_pending.map(seconds), facts.last_ping.map(seconds));
     let pending = counts.of(Status::Pending);
+    // Workers report every ten seconds; a running job holds a slot from the moment of its claim.
+    let in_use = u32::try_from(counts.of(Status::Running)).unwrap_or(u32::MAX);
     let mut warnings = Vec::new();
     let mut status = Grade::Healthy;
     let mut warn = |grade: Grade, text: String| {
@@ -117,10 +119,7 @@ fn health(counts: &Counts, facts: &Facts) -> Health {
     let workers = match ping {
         None => check(Grade::Critical, "none"),
         Some(s) if s > PING_MAX_S => check(Grade::Critical, format!("silent for {s} s")),
-        Some(_) => check(
-            Grade::Healthy,
-            format!("{} of {} slots in use", facts.slots_in_use, facts.slots),
-        ),
+        Some(_) => check(Grade::Healthy, format!("{in_use} of {} slots in use", facts.slots)),
     };
     if workers.grade == Grade::Critical {
         warn(
@@ -140,7 +139,7 @@ fn health(counts: &Counts, facts: &Facts) -> Health {
             oldest_pending_seconds: oldest,
             worker_last_ping_seconds: ping,
             slots: facts.slots,
-            slots_in_use: facts.slots_in_use,
+            slots_in_use: in_use,
             warnings,
         },
     }
@@ -157,13 +156,13 @@ mod tests {
             oldest_pending: None,
             last_ping: Some(9_995_000),
             slots: 10,
-            slots_in_use: 2,
         }
     }
 
     fn pending(n: u64) -> Counts {
         let mut counts = Counts::default();
         counts.by_status.insert("pending".into(), n);
+        counts.by_status.insert("running".into(), 2);
         counts
     }
 

@@ -21,7 +21,6 @@ pub struct Facts {
     pub last_ping: Option<i64>,
     /// Of the workers that reported within the last minute.
     pub slots: u32,
-    pub slots_in_use: u32,
 }
 
 impl Store {
@@ -64,8 +63,7 @@ impl Store {
              LIMIT 1000)) AS failed, \
              (SELECT MIN(run_at) FROM jobs WHERE status = 'pending') AS oldest, \
              (SELECT MAX(heartbeat_at) FROM workers) AS ping, \
-             (SELECT COALESCE(SUM(slots), 0) FROM workers WHERE heartbeat_at > $2) AS slots, \
-             (SELECT COALESCE(SUM(in_use), 0) FROM workers WHERE heartbeat_at > $2) AS in_use",
+             (SELECT COALESCE(SUM(slots), 0) FROM workers WHERE heartbeat_at > $2) AS slots",
             [(now - 3_600_000).into(), (now - 60_000).into()],
         );
         let row = self
@@ -79,7 +77,6 @@ impl Store {
             oldest_pending: row.get("oldest")?,
             last_ping: row.get("ping")?,
             slots: row.u32("slots")?,
-            slots_in_use: row.u32("in_use")?,
         })
     }
 }
