@@ -121,7 +121,8 @@ async fn filters_and_searches_find_what_they_name() {
     assert_eq!(found("q=at%20the%20gate").await, only(&waiting));
     assert_eq!(found(&format!("q={}", &good[good.len() - 6..])).await, only(&good));
     assert_eq!(found(&format!("q={good}")).await, only(&good));
-    assert_eq!(found("q=ec").await, only(&good));
+    // Two characters are too few for the index. (Neither occurs in an id.)
+    assert_eq!(found("q=ho").await, only(&good));
     assert_eq!(found("q=%22%25_*%27").await, Vec::<String>::new());
     assert_eq!(found("created_after=2001-01-01T00:00:00Z").await.len(), 3);
     assert_eq!(found("created_before=2001-01-01T00:00:00Z").await.len(), 0);
