@@ -16,6 +16,7 @@ use leptos_axum::{LeptosRoutes, generate_route_list};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
@@ -97,7 +98,12 @@ pub fn router(state: AppState) -> Router {
     let layers = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(guard::guard))
-        .layer(CompressionLayer::new().compress_when(is_text))
+        // Not brotli: its encoder takes megabytes for every answer, and the allocator does not give them back.
+        .layer(
+            CompressionLayer::new()
+                .no_br()
+                .compress_when(SizeAbove::new(1_024).and(is_text)),
+        )
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(X_FRAME_OPTIONS, "DENY"))
         .layer(header(REFERRER_POLICY, "same-origin"))
