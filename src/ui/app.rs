@@ -3,13 +3,13 @@
 use leptos::prelude::*;
 use leptos_meta::{Title, provide_meta_context};
 use leptos_router::components::{ParentRoute, Redirect, Route, Router, Routes};
-use leptos_router::{SsrMode, path};
+use leptos_router::{Lazy, SsrMode, path};
 
 use super::components::toast::{Toaster, Toasts};
 use super::layout::banner::ConnectionBanner;
 use super::layout::sidebar::Sidebar;
 use super::live::Live;
-use super::pages::jobs::detail::JobDetailPanel;
+use super::pages::jobs::detail::JobDetailRoute;
 use super::pages::jobs::{JobsPage, NoSelection};
 use super::pages::not_found::NotFound;
 use super::text;
@@ -36,7 +36,7 @@ pub fn App() -> impl IntoView {
                         <Route path=path!("/") view=|| view! { <Redirect path="/jobs" /> } ssr=SsrMode::Async />
                         <ParentRoute path=path!("/jobs") view=|| view! { <JobsPage base="/jobs" /> } ssr=SsrMode::Async>
                             <Route path=path!("") view=NoSelection />
-                            <Route path=path!(":id") view=JobDetailPanel />
+                            <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
                         </ParentRoute>
                         <ParentRoute
                             path=path!("/admin/jobs")
@@ -44,7 +44,7 @@ pub fn App() -> impl IntoView {
                             ssr=SsrMode::Async
                         >
                             <Route path=path!("") view=NoSelection />
-                            <Route path=path!(":id") view=JobDetailPanel />
+                            <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
                         </ParentRoute>
                     </Routes>
                 </main>

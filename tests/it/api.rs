@@ -214,6 +214,13 @@ async fn what_is_not_there_is_a_problem_too() {
             "{path}: {problem}"
         );
     }
+    let call = s.ask(Method::POST, "/rpc/job_detail").json(&json!({ "id": gone }));
+    let (status, problem) = read(call.send().await.expect("answer")).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::NOT_FOUND, &json!("not_found")),
+        "a server function refuses with the same status as the API: {problem}"
+    );
     let (status, problem) = read(s.ask(Method::PUT, "/api/jobs").send().await.expect("answer")).await;
     assert_eq!(
         (status, &problem["code"]),
@@ -336,9 +343,12 @@ async fn pages_are_rendered_on_the_server_under_a_strict_policy() {
     let html = answer.text().await.expect("text");
     assert!(html.contains("Monitor background jobs and their progress") && html.contains(&id));
     assert!(!html.contains("<script>alert(1)"), "texts of jobs are escaped");
-    let missing = s.ask(Method::GET, "/no-such-page").send().await.expect("answer");
-    assert_eq!(missing.status(), StatusCode::NOT_FOUND);
-    assert!(missing.text().await.expect("text").contains("</html>"));
+    let gone = format!("/jobs/{}", uuid::Uuid::now_v7());
+    for path in ["/no-such-page", "/jobs/17", &gone] {
+        let missing = s.ask(Method::GET, path).send().await.expect("answer");
+        assert_eq!(missing.status(), StatusCode::NOT_FOUND, "{path}");
+        assert!(missing.text().await.expect("text").contains("</html>"), "{path}");
+    }
     s.stop().await;
 }
 

@@ -99,11 +99,7 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(guard::guard))
         // Not brotli: its encoder takes megabytes for every answer, and the allocator does not give them back.
-        .layer(
-            CompressionLayer::new()
-                .no_br()
-                .compress_when(SizeAbove::new(1_024).and(is_text)),
-        )
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(1_024).and(is_text)))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(X_FRAME_OPTIONS, "DENY"))
         .layer(header(REFERRER_POLICY, "same-origin"))

@@ -266,6 +266,28 @@ impl Store {
         Ok(paths.len())
     }
 
+    /// Removes at most `limit` uploads that came in more than `older_than_ms` milliseconds ago and that no job uses, and says how many.
+    pub async fn expire_uploads(&self, older_than_ms: i64, limit: u32) -> Result<usize, StoreError> {
+        let ids: Vec<String> = self
+            .writer()
+            .write(move |tx| {
+                async move {
+                    let text = format!(
+                        "DELETE FROM uploads WHERE id IN \
+                         (SELECT id FROM uploads WHERE uses = 0 AND created_at <= $1 LIMIT {limit}) RETURNING id"
+                    );
+                    let rows = tx.all(Sql::with(&text, [(tx.now() - older_than_ms).into()])).await?;
+                    rows.iter().map(|r| r.get("id")).collect()
+                }
+                .boxed()
+            })
+            .await?;
+        for id in &ids {
+            self.files().remove_upload(id).await;
+        }
+        Ok(ids.len())
+    }
+
     /// Makes a file that came in completely an upload: synced, moved to its place, recorded.
     pub async fn keep_upload(&self, id: String, file_name: String, incoming: &Path) -> Result<Upload, StoreError> {
         let path = self.files().uploads.join(&id);

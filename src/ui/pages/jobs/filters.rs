@@ -5,9 +5,9 @@ use leptos::prelude::*;
 use super::inputs::{Choice, Line};
 use super::state::ListState;
 use crate::domain::filter::QUERY_MAX;
-use crate::domain::kind::{self, KindInfo};
+use crate::domain::kind;
 use crate::domain::status::Status;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{from_input, to_input};
 use crate::ui::components::Icon;
 use crate::ui::live::Live;
 use crate::ui::query::{Entry, JobsUrl, Span};
@@ -15,7 +15,7 @@ use crate::ui::text;
 
 /// The bar above the list.
 #[component]
-pub fn Filters(list: ListState, kinds: Vec<KindInfo>) -> impl IntoView {
+pub fn Filters(list: ListState, kinds: Vec<String>) -> impl IntoView {
     let url = JobsUrl::expect();
     let query = url.query;
     Effect::new(move |_| {
@@ -110,10 +110,13 @@ fn StatusChoice() -> impl IntoView {
 }
 
 #[component]
-fn TypeChoice(kinds: Vec<KindInfo>) -> impl IntoView {
+fn TypeChoice(kinds: Vec<String>) -> impl IntoView {
     let url = JobsUrl::expect();
     let live = Live::expect();
-    let kinds: Vec<_> = kinds.into_iter().map(|k| (k.name, k.label)).collect();
+    let kinds: Vec<_> = kinds
+        .into_iter()
+        .map(|name| (name.clone(), kind::label(&name)))
+        .collect();
     let kinds = StoredValue::new(kinds);
     let value = Signal::derive(move || url.query.with(|q| q.filter.kind.clone().unwrap_or_default()));
     let options = Memo::new(move |_| {
@@ -164,11 +167,11 @@ fn CustomSpan() -> impl IntoView {
     let url = JobsUrl::expect();
     let from = move || {
         url.query
-            .with(|q| q.filter.created_after.map(local).unwrap_or_default())
+            .with(|q| q.filter.created_after.map(to_input).unwrap_or_default())
     };
     let until = move || {
         url.query
-            .with(|q| q.filter.created_before.map(local).unwrap_or_default())
+            .with(|q| q.filter.created_before.map(to_input).unwrap_or_default())
     };
     view! {
         <span class="span-custom">
@@ -178,7 +181,7 @@ fn CustomSpan() -> impl IntoView {
                 prop:value=from
                 value=from
                 on:change=move |ev| {
-                    let at = moment(&event_target_value(&ev));
+                    let at = from_input(&event_target_value(&ev));
                     url.change(Entry::New, |q| q.filter.created_after = at);
                 }
             />
@@ -189,24 +192,12 @@ fn CustomSpan() -> impl IntoView {
                 prop:value=until
                 value=until
                 on:change=move |ev| {
-                    let at = moment(&event_target_value(&ev));
+                    let at = from_input(&event_target_value(&ev));
                     url.change(Entry::New, |q| q.filter.created_before = at);
                 }
             />
         </span>
     }
-}
-
-/// A moment as the browser's control takes it.
-fn local(t: Timestamp) -> String {
-    t.format("%Y-%m-%dT%H:%M").to_string()
-}
-
-/// What the browser's control gives, read as UTC.
-fn moment(text: &str) -> Option<Timestamp> {
-    chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M")
-        .ok()
-        .map(|t| t.and_utc())
 }
 
 /// The bar before it is known.

@@ -93,7 +93,7 @@ pub fn JobsPage(base: &'static str) -> impl IntoView {
         },
     );
     let overview = Resource::new(|| (), |()| rpc::overview());
-    let kinds = Resource::new(|| (), |()| rpc::kinds());
+    let kinds = Resource::new(|| (), |()| rpc::kind_names());
 
     let filters = move || {
         Suspend::new(async move {

@@ -58,9 +58,15 @@ pub fn StatsButton(overview: Resource<Result<Overview, Problem>>) -> impl IntoVi
             <span class="btn-label">"Stats"</span>
         </button>
         <Dialog id="stats" title="Stats" open class="wide">
-            <StatsTables counts=counts.into() />
+            <Suspense fallback=|| ()>{move || Suspend::new(stats_tables(counts.into()))}</Suspense>
         </Dialog>
     }
+}
+
+/// The tables in a part of their own, which the browser fetches when the panel is opened for the first time.
+#[lazy]
+fn stats_tables(counts: Signal<Option<Counts>>) -> AnyView {
+    view! { <StatsTables counts=counts /> }.into_any()
 }
 
 #[component]

@@ -14,6 +14,7 @@ mod timeline;
 use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::hooks::use_params_map;
+use leptos_router::{LazyRoute, lazy_route};
 
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::{Job, JobDetail, JobId, short_id};
@@ -33,36 +34,52 @@ pub fn job_title(kind: &str, id: &JobId) -> String {
     format!("{} #{}", label(kind), short_id(id))
 }
 
-/// The job that the address names.
-#[component]
-pub fn JobDetailPanel() -> impl IntoView {
-    let params = use_params_map();
-    let id = Memo::new(move |_| params.with(|p| p.get("id").and_then(|text| text.parse::<JobId>().ok())));
+/// The right side of the page: the job that the address names. Its code is fetched when the first job is opened, at the
+/// same time as the job.
+#[derive(Clone, Copy)]
+pub struct JobDetailRoute {
+    detail: Resource<Result<JobDetail, Problem>>,
+    news: RwSignal<Option<Job>>,
+}
 
-    // Listens before the first fetch, so that no change falls between the two.
-    let news = RwSignal::new(None::<Job>);
-    Live::expect().subscribe(move |event| {
-        if let LiveEvent::Jobs(jobs) = event
-            && let Some(wanted) = id.try_get_untracked().flatten()
-            && let Some(job) = jobs.iter().find(|j| j.id == wanted)
-        {
-            news.try_update(|known| {
-                if known.as_ref().is_none_or(|k| k.id != job.id || k.rev < job.rev) {
-                    *known = Some(job.clone());
-                }
-            });
-        }
-    });
+#[lazy_route]
+impl LazyRoute for JobDetailRoute {
+    fn data() -> Self {
+        let params = use_params_map();
+        // An address that is no id names a job that can't exist: the server answers as for any other that does not.
+        let id = Memo::new(move |_| {
+            params.with(|p| {
+                p.get("id")
+                    .and_then(|text| text.parse::<JobId>().ok())
+                    .unwrap_or_default()
+            })
+        });
 
-    let detail = Resource::new(
-        move || id.get(),
-        |id| async move {
-            match id {
-                Some(id) => job_detail(id).await,
-                None => Err(Problem::not_found("A job with this address")),
+        // Listens before the first fetch, so that no change falls between the two.
+        let news = RwSignal::new(None::<Job>);
+        Live::expect().subscribe(move |event| {
+            if let LiveEvent::Jobs(jobs) = event
+                && let Some(wanted) = id.try_get_untracked()
+                && let Some(job) = jobs.iter().find(|j| j.id == wanted)
+            {
+                news.try_update(|known| {
+                    if known.as_ref().is_none_or(|k| k.id != job.id || k.rev < job.rev) {
+                        *known = Some(job.clone());
+                    }
+                });
             }
-        },
-    );
+        });
+        let detail = Resource::new(move || id.get(), job_detail);
+        Self { detail, news }
+    }
+
+    fn view(this: Self) -> AnyView {
+        view! { <JobDetailPanel detail=this.detail news=this.news /> }.into_any()
+    }
+}
+
+#[component]
+fn JobDetailPanel(detail: Resource<Result<JobDetail, Problem>>, news: RwSignal<Option<Job>>) -> impl IntoView {
     view! {
         <section class="detail" aria-label="Job details">
             <Transition fallback=Skeleton>

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use super::ansi;
 use crate::domain::log::{Level, LogLine};
-use crate::domain::time::clock;
+use crate::domain::time::{clock, exact_millis};
 use crate::ui::components::{CopyButton, Icon};
 
 /// A line in the list, of fixed height; what does not fit is cut. A click opens it.
@@ -29,12 +29,7 @@ pub fn LineRow(line: LogLine, open: RwSignal<Option<u64>>) -> impl IntoView {
 #[component]
 pub fn LinePanel(line: LogLine, on_close: Callback<()>) -> impl IntoView {
     let plain = ansi::plain(&line.message).into_owned();
-    let facts = format!(
-        "Line {} · {} UTC · attempt {}",
-        line.n,
-        line.at.format("%Y-%m-%d %H:%M:%S%.3f"),
-        line.attempt
-    );
+    let facts = format!("Line {} · {} · attempt {}", line.n, exact_millis(line.at), line.attempt);
     view! {
         <div class="log-panel" role="group" aria-label="Log line">
             <div class="log-panel-head">

@@ -7,6 +7,7 @@ mod options;
 mod schema;
 mod values;
 
+use leptos::html;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use leptos::web_sys::SubmitEvent;
@@ -42,9 +43,15 @@ pub fn NewJobButton() -> impl IntoView {
             <span class="btn-label">"New job"</span>
         </button>
         <Dialog id="new-job" title="New job" open=open class="new-job">
-            <NewJobForm open=open known=known />
+            <Suspense fallback=|| ()>{move || Suspend::new(new_job_form(open, known))}</Suspense>
         </Dialog>
     }
+}
+
+/// The form in a part of its own, which the browser fetches when the dialog opens for the first time.
+#[lazy]
+fn new_job_form(open: RwSignal<bool>, known: Kinds) -> AnyView {
+    view! { <NewJobForm open=open known=known /> }.into_any()
 }
 
 /// The form, from when the dialog opens until it closes.
@@ -146,12 +153,22 @@ fn KindChoice(form: Form, known: Kinds) -> impl IntoView {
             form.choose(kind);
         }
     };
+    // The form may come after the dialog has opened; before that, focusing does nothing and the dialog sees to it.
+    let node = NodeRef::<html::Select>::new();
+    Effect::new(move |_| {
+        if let Some(select) = node.get() {
+            request_animation_frame(move || {
+                let _ = select.focus();
+            });
+        }
+    });
     let about = move || form.kind.with(|k| k.as_ref().map(|k| k.description.clone()));
     view! {
         <div class="field">
             <label for="new-job-type">"Job type"</label>
             <select
                 id="new-job-type"
+                node_ref=node
                 data-focus=""
                 aria-describedby="new-job-type-hint"
                 on:change=move |ev| choose(event_target_value(&ev))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::schema::{Control, Field};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, from_input, to_input};
 
 /// What was typed or chosen, by the field's path; absent or empty means nothing.
 pub type Values = BTreeMap<String, String>;
@@ -48,9 +48,7 @@ pub fn fill(fields: &[Field], args: &Value) -> Values {
 
 fn typed(control: &Control, value: &Value) -> String {
     match (control, value) {
-        (Control::DateTime, Value::String(text)) => text
-            .parse::<Timestamp>()
-            .map_or_else(|_| text.clone(), |t| t.format("%Y-%m-%dT%H:%M:%S").to_string()),
+        (Control::DateTime, Value::String(text)) => text.parse::<Timestamp>().map_or_else(|_| text.clone(), to_input),
         (Control::Json, value) => value.to_string(),
         (_, Value::String(text)) => text.clone(),
         (_, value) => value.to_string(),
@@ -121,9 +119,7 @@ fn parsed(control: &Control, text: &str) -> Result<Option<Value>, String> {
 
 /// What a date-and-time field holds, taken as UTC, in RFC 3339.
 pub fn utc(text: &str) -> Option<String> {
-    let seconds = if text.len() == 16 { ":00" } else { "" };
-    let moment: Timestamp = format!("{text}{seconds}Z").parse().ok()?;
-    Some(moment.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+    Some(format!("{}Z", to_input(from_input(text)?)))
 }
 
 #[cfg(test)]
