@@ -22,5 +22,11 @@ pub mod browser;
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
     console_error_panic_hook::set_once();
-    leptos::mount::hydrate_lazy(ui::app::App);
+    wasm_bindgen_futures::spawn_local(async {
+        // What the address needs comes first: then the page comes alive in one go, and nothing that happens meanwhile can
+        // come between what the server rendered and what the browser expects.
+        let path = leptos::prelude::window().location().pathname();
+        ui::app::fetch_parts(&path.unwrap_or_default()).await;
+        leptos::mount::hydrate_lazy(ui::app::App);
+    });
 }

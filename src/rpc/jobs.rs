@@ -12,49 +12,49 @@ use crate::domain::status::Action;
 /// One part of the list of jobs that match `filter`.
 #[server(prefix = "/rpc", endpoint = "list_jobs", input = Json, output = Json)]
 pub async fn list_jobs(filter: JobFilter, page: PageRequest) -> Result<Page<Job>, Problem> {
-    let (service, actor) = crate::server::http::rpc_caller()?;
-    crate::server::http::rpc_answer(service.list_jobs(&actor, &filter, &page).await)
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.list_jobs(&actor, &filter, &page).await)
 }
 
 /// All of one job.
 #[server(name = JobDetailCall, prefix = "/rpc", endpoint = "job_detail", input = Json, output = Json)]
 pub async fn job_detail(id: JobId) -> Result<JobDetail, Problem> {
-    let (service, actor) = crate::server::http::rpc_caller()?;
-    crate::server::http::rpc_answer(service.job_detail(&actor, id).await)
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.job_detail(&actor, id).await)
 }
 
 /// Counts and health.
 #[server(name = OverviewCall, prefix = "/rpc", endpoint = "overview", input = Json, output = Json)]
 pub async fn overview() -> Result<Overview, Problem> {
-    let (service, actor) = crate::server::http::rpc_caller()?;
-    crate::server::http::rpc_answer(service.overview(&actor).await)
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.overview(&actor).await)
 }
 
 /// The kinds that can be enqueued.
 #[server(prefix = "/rpc", endpoint = "kinds", input = Json, output = Json)]
 pub async fn kinds() -> Result<Vec<KindInfo>, Problem> {
-    let (service, actor) = crate::server::http::rpc_caller()?;
-    crate::server::http::rpc_answer(service.kinds(&actor))
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.kinds(&actor))
 }
 
 /// The names of the kinds that can be enqueued: what the Type filter offers.
 #[server(name = KindNamesCall, prefix = "/rpc", endpoint = "kind_names", input = Json, output = Json)]
 pub async fn kind_names() -> Result<Vec<String>, Problem> {
-    let (service, actor) = crate::server::http::rpc_caller()?;
-    let kinds = crate::server::http::rpc_answer(service.kinds(&actor))?;
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    let kinds = crate::server::http::rpc::answer(service.kinds(&actor))?;
     Ok(kinds.into_iter().map(|kind| kind.name).collect())
 }
 
 /// Enqueues one job.
 #[server(prefix = "/rpc", endpoint = "enqueue", input = Json, output = Json)]
 pub async fn enqueue(job: NewJob) -> Result<Job, Problem> {
-    let (service, actor) = crate::server::http::rpc_caller()?;
-    crate::server::http::rpc_answer(service.enqueue(&actor, job).await.map(|done| done.job))
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.enqueue(&actor, job).await.map(|done| done.job))
 }
 
 /// Does `action` to one job and answers with the job as it is then: for Run again the copy, for Delete its last state.
 #[server(prefix = "/rpc", endpoint = "act", input = Json, output = Json)]
 pub async fn act(id: JobId, action: Action) -> Result<Job, Problem> {
-    let (service, actor) = crate::server::http::rpc_caller()?;
-    crate::server::http::rpc_answer(service.act(&actor, id, action, Default::default()).await)
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.act(&actor, id, action, Default::default()).await)
 }

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use leptos_meta::{Title, provide_meta_context};
 use leptos_router::components::{ParentRoute, Redirect, Route, Router, Routes};
-use leptos_router::{Lazy, SsrMode, path};
+use leptos_router::{Lazy, LazyRoute, SsrMode, path};
 
 use super::components::toast::{Toaster, Toasts};
 use super::layout::banner::ConnectionBanner;
@@ -14,6 +14,14 @@ use super::pages::jobs::{JobsPage, NoSelection};
 use super::pages::not_found::NotFound;
 use super::text;
 use crate::browser;
+
+/// Fetches the code that the page at `path` is made of, beyond what all pages share.
+pub async fn fetch_parts(path: &str) {
+    let mut segments = path.trim_start_matches("/admin").split('/').filter(|s| !s.is_empty());
+    if segments.next() == Some("jobs") && segments.next().is_some() {
+        JobDetailRoute::preload().await;
+    }
+}
 
 /// The dashboard. On the server below [`super::shell::shell`], in the browser below `body`.
 #[component]
@@ -34,15 +42,11 @@ pub fn App() -> impl IntoView {
                     <ConnectionBanner />
                     <Routes fallback=NotFound>
                         <Route path=path!("/") view=|| view! { <Redirect path="/jobs" /> } ssr=SsrMode::Async />
-                        <ParentRoute path=path!("/jobs") view=|| view! { <JobsPage base="/jobs" /> } ssr=SsrMode::Async>
+                        <ParentRoute path=path!("/jobs") view=JobsPage ssr=SsrMode::Async>
                             <Route path=path!("") view=NoSelection />
                             <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
                         </ParentRoute>
-                        <ParentRoute
-                            path=path!("/admin/jobs")
-                            view=|| view! { <JobsPage base="/admin/jobs" /> }
-                            ssr=SsrMode::Async
-                        >
+                        <ParentRoute path=path!("/admin/jobs") view=JobsPage ssr=SsrMode::Async>
                             <Route path=path!("") view=NoSelection />
                             <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
                         </ParentRoute>

@@ -26,7 +26,7 @@ const PARTS: &[Part] = &[
         path: "ui",
         may_use: &["domain", "rpc", "browser"],
     },
-    // And `server::http::rpc_caller` in the bodies of server functions: see `allowed`.
+    // And `server::http::rpc` in the bodies of server functions: see `allowed`.
     Part {
         path: "rpc",
         may_use: &["domain"],
@@ -248,13 +248,13 @@ fn the_checker_sees_breaches() {
         ),
         (
             "src/rpc/jobs.rs",
-            "use crate::server::http::rpc_caller;",
-            &["server::http::rpc_caller"],
+            "use crate::server::http::rpc::caller;",
+            &["server::http::rpc::caller"],
         ),
         (
             "src/rpc/jobs.rs",
-            "#[server(prefix = \"/rpc\")]\npub async fn a() -> R { let x = crate::server::http::rpc_caller()?; { x } }\nfn b() { crate::server::http::rpc_caller(); }",
-            &["server::http::rpc_caller"],
+            "#[server(prefix = \"/rpc\")]\npub async fn a() -> R { let x = crate::server::http::rpc::caller()?; { x } }\nfn b() { crate::server::http::rpc::caller(); }",
+            &["server::http::rpc::caller"],
         ),
         (
             "src/rpc/jobs.rs",
@@ -408,7 +408,7 @@ fn allowed(file: &str, reference: &Reference) -> bool {
     within(&reference.to, part.path)
         || part.may_use.iter().any(|p| within(&reference.to, p))
         || (MOUNT.contains(&file) && within(&reference.to, "ui"))
-        || (part.path == "rpc" && reference.in_server_body && within(&reference.to, "server::http::rpc_caller"))
+        || (part.path == "rpc" && reference.in_server_body && within(&reference.to, "server::http::rpc"))
 }
 
 // ---- a reader of just enough Rust

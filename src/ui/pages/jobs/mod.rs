@@ -13,9 +13,13 @@ pub mod stats;
 pub mod status_strip;
 
 use leptos::prelude::*;
+use leptos::task::spawn_local;
 use leptos_meta::Title;
+use leptos_router::LazyRoute;
 use leptos_router::components::Outlet;
+use leptos_router::hooks::use_location;
 
+use crate::browser;
 use crate::domain::job::JobId;
 use crate::rpc;
 use crate::ui::components::Icon;
@@ -25,6 +29,7 @@ use crate::ui::live::Live;
 use crate::ui::query::JobsUrl;
 use crate::ui::text;
 
+use detail::JobDetailRoute;
 use filters::{Filters, FiltersSkeleton};
 use list::ListPane;
 use new::{NewJobButton, NewJobOpen};
@@ -71,9 +76,11 @@ impl JobsBase {
     }
 }
 
-/// The page. `base` is its address without a job.
+/// The page, at whichever of its two addresses.
 #[component]
-pub fn JobsPage(base: &'static str) -> impl IntoView {
+pub fn JobsPage() -> impl IntoView {
+    let admin = use_location().pathname.with_untracked(|p| p.starts_with("/admin/"));
+    let base = if admin { "/admin/jobs" } else { "/jobs" };
     let url = JobsUrl::provide(base);
     provide_context(JobsBase { path: base, url });
     provide_context(NewJobOpen(RwSignal::new(false)));
@@ -81,6 +88,9 @@ pub fn JobsPage(base: &'static str) -> impl IntoView {
     let filter = url.query.with_untracked(|q| q.filter.clone());
     let list = ListState::new(filter.clone());
     live.subscribe(move |event| list.hear(event));
+
+    // Once the page is alive, the rest of it is fetched too: nobody waits for it then, be the server there or not.
+    Effect::new(|_| browser::next_frame(|| spawn_local(JobDetailRoute::preload())));
 
     let first = Resource::new(
         || (),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use leptos::prelude::*;
 
+use crate::browser;
 use crate::domain::error::Problem;
 use crate::domain::kind;
 use crate::domain::page::grouped;
@@ -38,6 +39,11 @@ pub fn StatsButton(overview: Resource<Result<Overview, Problem>>) -> impl IntoVi
     let live = Live::expect();
     let url = JobsUrl::expect();
     let open = RwSignal::new(false);
+    Effect::new(|_| {
+        browser::next_frame(|| {
+            lazy_preload!(stats_tables);
+        });
+    });
     // A link in the panel leads to a filtered list, which the panel would cover.
     Effect::new(move |_| {
         url.query.track();
@@ -63,7 +69,7 @@ pub fn StatsButton(overview: Resource<Result<Overview, Problem>>) -> impl IntoVi
     }
 }
 
-/// The tables in a part of their own, which the browser fetches when the panel is opened for the first time.
+/// The tables in a part of their own, which the browser fetches when the page has come alive.
 #[lazy]
 fn stats_tables(counts: Signal<Option<Counts>>) -> AnyView {
     view! { <StatsTables counts=counts /> }.into_any()

@@ -34,8 +34,7 @@ pub fn job_title(kind: &str, id: &JobId) -> String {
     format!("{} #{}", label(kind), short_id(id))
 }
 
-/// The right side of the page: the job that the address names. Its code is fetched when the first job is opened, at the
-/// same time as the job.
+/// The right side of the page: the job that the address names, in a part of its own.
 #[derive(Clone, Copy)]
 pub struct JobDetailRoute {
     detail: Resource<Result<JobDetail, Problem>>,

@@ -14,6 +14,7 @@ use leptos::web_sys::SubmitEvent;
 use leptos_router::NavigateOptions;
 use leptos_router::hooks::use_navigate;
 
+use crate::browser;
 use crate::domain::error::Problem;
 use crate::domain::job::JobId;
 use crate::domain::kind::KindInfo;
@@ -37,6 +38,11 @@ pub struct NewJobOpen(pub RwSignal<bool>);
 pub fn NewJobButton() -> impl IntoView {
     let open = use_context().map_or_else(|| RwSignal::new(false), |NewJobOpen(open)| open);
     let known: Kinds = RwSignal::new(None);
+    Effect::new(|_| {
+        browser::next_frame(|| {
+            lazy_preload!(new_job_form);
+        });
+    });
     view! {
         <button type="button" class="btn primary" aria-haspopup="dialog" on:click=move |_| open.set(true)>
             <Icon icon=icondata_lu::LuPlus />
@@ -48,7 +54,7 @@ pub fn NewJobButton() -> impl IntoView {
     }
 }
 
-/// The form in a part of its own, which the browser fetches when the dialog opens for the first time.
+/// The form in a part of its own, which the browser fetches when the page has come alive.
 #[lazy]
 fn new_job_form(open: RwSignal<bool>, known: Kinds) -> AnyView {
     view! { <NewJobForm open=open known=known /> }.into_any()
