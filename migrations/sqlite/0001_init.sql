@@ -35,19 +35,17 @@ CREATE TABLE jobs (
     CHECK ((status = 'running') = (lease_until IS NOT NULL))
 );
 
+-- Every index costs each job's life several writes, so there are few. A cell is the jobs of one status and kind in the
+-- order of enqueueing: whatever asks for statuses or kinds reads some cells and merges them.
+CREATE INDEX jobs_cell ON jobs (status, kind, seq);
 CREATE INDEX jobs_created ON jobs (created_at, seq);
-CREATE INDEX jobs_status ON jobs (status, created_at, seq);
-CREATE INDEX jobs_kind ON jobs (kind, created_at, seq);
-CREATE INDEX jobs_kind_status ON jobs (kind, status, created_at, seq);
 CREATE INDEX jobs_owner ON jobs (owner, created_at, seq);
-CREATE INDEX jobs_started ON jobs (started_at, seq);
-CREATE INDEX jobs_completed ON jobs (completed_at, seq);
-CREATE INDEX jobs_progress ON jobs (progress, seq);
+CREATE INDEX jobs_started ON jobs (started_at, seq) WHERE started_at IS NOT NULL;
+CREATE INDEX jobs_completed ON jobs (completed_at, seq) WHERE completed_at IS NOT NULL;
+CREATE INDEX jobs_progress ON jobs (progress, seq) WHERE progress IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL;
-CREATE INDEX jobs_lease ON jobs (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (run_at) WHERE status IN ('scheduled', 'retrying');
 CREATE INDEX jobs_failed ON jobs (completed_at) WHERE status IN ('failed', 'dead');
-CREATE INDEX jobs_pending ON jobs (run_at) WHERE status = 'pending';
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
     WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled');
 
@@ -60,21 +58,25 @@ CREATE TABLE job_data (
     log_lines INTEGER NOT NULL DEFAULT 0
 );
 
+-- Attempts that have ended; the running one is in the job's row.
 CREATE TABLE attempts (
     job_seq    INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
     number     INTEGER NOT NULL,
     epoch      INTEGER NOT NULL,
     worker     TEXT    NOT NULL,
     started_at INTEGER NOT NULL,
-    ended_at   INTEGER,
-    outcome    TEXT,
+    ended_at   INTEGER NOT NULL,
+    outcome    TEXT    NOT NULL,
     error      TEXT,
     PRIMARY KEY (job_seq, number)
 ) WITHOUT ROWID;
 
+-- Changes of status that neither the job's row nor its attempts tell: an attempt's row says when, by whom and from which
+-- status it began, and that of a completed one also how it ended.
 CREATE TABLE transitions (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     job_seq     INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    attempt     INTEGER NOT NULL, -- the running or last one at that moment
     at          INTEGER NOT NULL,
     from_status TEXT,
     to_status   TEXT    NOT NULL,
@@ -115,8 +117,8 @@ CREATE TABLE uploads (
     uses       INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- How many jobs there are of each status, kind and queue: kept by the triggers below, and so in the transaction of
--- whatever change they count.
+-- How many jobs there are of each status, kind and queue. Whoever changes jobs adds up what changed, in the same
+-- transaction (store/counts.rs).
 CREATE TABLE job_counts (
     status TEXT    NOT NULL,
     kind   TEXT    NOT NULL,
@@ -125,28 +127,11 @@ CREATE TABLE job_counts (
     PRIMARY KEY (status, kind, queue)
 ) WITHOUT ROWID;
 
-CREATE TRIGGER jobs_count_insert AFTER INSERT ON jobs BEGIN
-    INSERT INTO job_counts (status, kind, queue, n) VALUES (NEW.status, NEW.kind, NEW.queue, 1)
-    ON CONFLICT (status, kind, queue) DO UPDATE SET n = n + 1;
-END;
-
-CREATE TRIGGER jobs_count_update AFTER UPDATE OF status ON jobs WHEN OLD.status <> NEW.status BEGIN
-    UPDATE job_counts SET n = n - 1 WHERE status = OLD.status AND kind = OLD.kind AND queue = OLD.queue;
-    INSERT INTO job_counts (status, kind, queue, n) VALUES (NEW.status, NEW.kind, NEW.queue, 1)
-    ON CONFLICT (status, kind, queue) DO UPDATE SET n = n + 1;
-END;
-
-CREATE TRIGGER jobs_count_delete AFTER DELETE ON jobs BEGIN
-    UPDATE job_counts SET n = n - 1 WHERE status = OLD.status AND kind = OLD.kind AND queue = OLD.queue;
-END;
-
--- What a search looks through: domain::filter::search_text of each job that is not running (a running job's message
--- changes too often; there are few of those, and they are looked at directly).
+-- What a search looks through: domain::filter::search_text of each job. Renewed a moment after a job changed, since it
+-- costs more than all else; search_stale names the jobs that it does not know as they are, and those are looked at one
+-- by one.
 CREATE VIRTUAL TABLE job_search USING fts5 (text, tokenize = 'trigram', content = '', contentless_delete = 1);
-
-CREATE TRIGGER jobs_search_delete AFTER DELETE ON jobs BEGIN
-    DELETE FROM job_search WHERE rowid = OLD.seq;
-END;
+CREATE TABLE search_stale (job_seq INTEGER PRIMARY KEY);
 
 CREATE TABLE workers (
     id           TEXT    PRIMARY KEY,

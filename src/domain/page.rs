@@ -28,8 +28,11 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Matching items in all; at least this many when `total_capped`.
     pub total: u64,
-    /// Counting stopped at [`COUNT_CAP`].
+    /// There may be more: counting stopped at [`COUNT_CAP`], or the search could not look at every job.
     pub total_capped: bool,
+    /// Jobs that changed so short a time ago that the search has not looked at them.
+    #[serde(default)]
+    pub unsearched: u64,
     /// Hand it in as `cursor` for the next part; absent at the end.
     pub next_cursor: Option<String>,
 }

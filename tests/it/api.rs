@@ -280,6 +280,62 @@ async fn a_full_queue_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_bulk_is_enqueued_whole_or_not_at_all() {
+    let s = Server::with(|c| c.queue_max = 500).await;
+    let jobs = |n: u32| {
+        (0..n)
+            .map(|i| json!({ "type": "echo", "args": { "value": i } }))
+            .collect::<Vec<_>>()
+    };
+    let (status, done) = s.post("/api/jobs/bulk", json!(jobs(300))).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{done}");
+    let ids = done["ids"].as_array().expect("ids");
+    assert_eq!((&done["enqueued"], ids.len()), (&json!(300), 300));
+    for (i, id) in ids.iter().enumerate().step_by(100) {
+        let id = id.as_str().expect("id");
+        s.until(id, "completed").await;
+        assert_eq!(
+            s.detail(id).await["args"],
+            json!({ "value": i }),
+            "the ids come in the order of the jobs"
+        );
+    }
+
+    let lines = "{\"type\":\"echo\",\"unique_key\":\"a\",\"delay\":60}\n\n{\"type\":\"echo\",\"unique_key\":\"a\",\"delay\":60}\n";
+    let ndjson = |body: String| {
+        let call = s
+            .ask(Method::POST, "/api/jobs/bulk")
+            .header("Content-Type", "application/x-ndjson");
+        call.body(body).send()
+    };
+    let (status, done) = read(ndjson(lines.into()).await.expect("answer")).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{done}");
+    assert_eq!((&done["enqueued"], &done["existing"]), (&json!(1), &json!(1)));
+    assert_eq!(done["ids"][0], done["ids"][1], "the second has the key of the first");
+
+    let before = s.get("/api/jobs/stats").await["total"].clone();
+    let mut bad = jobs(3);
+    bad[1]["type"] = json!("no-such-kind");
+    let (status, problem) = s.post("/api/jobs/bulk", json!(bad)).await;
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::BAD_REQUEST, &json!("jobs[1].type"))
+    );
+    let (status, problem) = read(ndjson("{\"type\":\"echo\"}\n{]\n".into()).await.expect("answer")).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("line 2")));
+    let (status, problem) = s.post("/api/jobs/bulk", json!([])).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("jobs")));
+    let (status, _) = s.post("/api/jobs/bulk", json!(jobs(501))).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        s.get("/api/jobs/stats").await["total"],
+        before,
+        "nothing of what was refused is there"
+    );
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn the_document_describes_every_route_and_health_answers() {
     let s = Server::start().await;
     let document = s.get("/api/openapi.json").await;

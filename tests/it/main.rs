@@ -6,4 +6,5 @@ mod engine;
 mod files;
 mod harness;
 mod live;
+mod model;
 mod rules;

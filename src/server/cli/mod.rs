@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod demo;
 mod serve;
 
@@ -23,6 +24,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Fill the sample domain with realistic camera events, the same ones for the same seed.
     Demo(demo::DemoArgs),
+    /// Measure how fast this machine runs jobs, on databases of its own.
+    Bench(bench::BenchArgs),
     /// Bring the database up to date and end.
     Migrate,
     /// Print the API's OpenAPI document.
@@ -91,6 +94,7 @@ fn start(command: Command) -> Result<(), CliError> {
         match command {
             Command::Serve(args) => serve::run(args, &config).await,
             Command::Demo(args) => demo::run(args, &config).await,
+            Command::Bench(args) => bench::run(args, &config).await,
             Command::Migrate => {
                 super::store::Store::open(&config).await?;
                 println!("{} is up to date", config.database_path().display());

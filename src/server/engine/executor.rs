@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -14,10 +15,16 @@ use super::report::{self, Report};
 use super::running::Attempt;
 use super::{Backoff, LEASE, Shared, panics, random};
 use crate::domain::error::{ErrorCode, JobError, truncate};
+use crate::domain::job::Job;
 use crate::domain::log::Level;
 use crate::domain::machine::Event;
+use crate::domain::status::Status;
 use crate::domain::time::duration;
-use crate::server::store::ops::Claimed;
+use crate::server::queue::Change;
+use crate::server::store::StoreError;
+use crate::server::store::claim::Claimed;
+use crate::server::store::finish::Finish;
+use crate::server::store::ops::Lease;
 
 /// Bytes of a result as JSON; of a larger one the job keeps the beginning.
 const RESULT_MAX: usize = 1_000_000;
@@ -77,58 +84,90 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
             .into()))
         }
     };
-    if let Some(ended) = ended {
-        let policy = shared.registry.policy(&kind);
-        let (event, result) = match ended {
-            Ok(result) => (Event::Complete { epoch: lease.epoch }, Some(cut(result))),
-            Err(Halt::Cancelled) => (Event::Stopped { epoch: lease.epoch }, None),
-            Err(Halt::Failed(error)) => {
-                report.log(Level::Error, error.to_string());
-                let delay_ms = i64::try_from(policy.delay_ms(job.round, random())).unwrap_or(i64::MAX);
-                let epoch = lease.epoch;
-                (Event::Fail { epoch, error, delay_ms }, None)
-            }
-        };
-        record(&shared, &job.lease, &report, event, result).await;
+    metrics::histogram!("windlass_attempt_seconds", "type" => kind.clone()).record(started.elapsed().as_secs_f64());
+    // What is left is the database's work: the slot is free for the next job. Since that one is claimed behind this one's
+    // end, in the same order of commits, ends can't pile up.
+    drop(slot);
+    match ended {
+        Some(Ok(result)) => complete(&shared, job.job, lease, &report, result).await,
+        Some(Err(halt)) => {
+            let policy = shared.registry.policy(&kind);
+            let event = match halt {
+                Halt::Cancelled => Event::Stopped { epoch: lease.epoch },
+                Halt::Failed(error) => {
+                    report.log(Level::Error, error.to_string());
+                    let delay_ms = i64::try_from(policy.delay_ms(job.round, random())).unwrap_or(i64::MAX);
+                    let epoch = lease.epoch;
+                    Event::Fail { epoch, error, delay_ms }
+                }
+            };
+            end(&shared, &kind, lease, &report, event).await;
+        }
+        None => {}
     }
     shared.running.remove(lease);
     shared.service.store.files().remove_scratch(lease.id, lease.epoch).await;
-    metrics::histogram!("windlass_attempt_seconds", "type" => kind).record(started.elapsed().as_secs_f64());
-    drop(slot);
 }
 
-/// Writes the attempt's last words and its end. While the database is away, finished work is kept until the lease ends.
-async fn record(
-    shared: &Shared,
-    lease: &crate::server::store::ops::Lease,
+/// Records that the attempt ended well.
+async fn complete(shared: &Shared, mut job: Job, lease: Lease, report: &Report, result: Value) {
+    let result = (!result.is_null()).then(|| cut(result).to_string());
+    let written = insist(shared, lease, report, || {
+        let result = result.clone();
+        shared.service.store.finish(Finish { lease, result }).boxed()
+    });
+    if let Some(done) = written.await {
+        ended(&job.kind, Status::Completed);
+        job.status = Status::Completed;
+        job.progress = Some(100.0);
+        job.completed_at = Some(done.at);
+        job.cancel_requested = false;
+        (job.error_code, job.error) = (None, None);
+        (job.done, job.total, job.message, job.rev) = (done.done, done.total, done.message, done.rev);
+        shared.service.bus.change(Change::Job(job));
+    }
+}
+
+/// Records any other end.
+async fn end(shared: &Shared, kind: &str, lease: Lease, report: &Report, event: Event) {
+    let written = insist(shared, lease, report, || {
+        let by = shared.worker.clone();
+        let store = &shared.service.store;
+        store.change(lease.id, event.clone(), by, reason(&event)).boxed()
+    });
+    if let Some(changed) = written.await {
+        ended(kind, changed.row.job.status);
+        shared.service.settle(&changed).await;
+    }
+}
+
+fn ended(kind: &str, status: Status) {
+    let (kind, status) = (kind.to_string(), status.as_str());
+    metrics::counter!("windlass_attempts_ended_total", "type" => kind, "status" => status).increment(1);
+}
+
+/// Writes the attempt's last words and then its end. While the database is away, finished work is kept until the lease
+/// ends. `None`: the end could not be written, or was not this attempt's to write any more.
+async fn insist<'a, T>(
+    shared: &'a Shared,
+    lease: Lease,
     report: &Report,
-    event: Event,
-    result: Option<Value>,
-) {
+    write: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
+) -> Option<T> {
     let mut backoff = Backoff::default();
     let since = Instant::now();
     loop {
-        let written = async {
-            report::flush(shared, *lease, report).await?;
-            let by = shared.worker.clone();
-            let store = &shared.service.store;
-            store
-                .change(lease.id, event.clone(), by, reason(&event), result.clone())
-                .await
+        let written = match report::flush(shared, lease, report).await {
+            Ok(()) => write().await,
+            Err(error) => Err(error),
         };
-        match written.await {
-            Ok(changed) => {
-                let status = changed.row.job.status.as_str();
-                let kind = changed.row.job.kind.clone();
-                metrics::counter!("windlass_attempts_ended_total", "type" => kind, "status" => status).increment(1);
-                shared.service.settle(&changed).await;
-                return;
-            }
+        match written {
+            Ok(done) => return Some(done),
             Err(error) if error.is_stale() => {
-                report::stale(shared, *lease);
-                return;
+                report::stale(shared, lease);
+                return None;
             }
-            Err(crate::server::store::StoreError::NoJob(_)) => return,
+            Err(StoreError::NoJob(_)) => return None,
             Err(error) => {
                 let (pause, log) = backoff.fail();
                 if log {
@@ -136,7 +175,7 @@ async fn record(
                 }
                 if since.elapsed() + pause > LEASE {
                     tracing::error!(%error, job = %lease.id, "the lease ended first: the job will run again");
-                    return;
+                    return None;
                 }
                 tokio::time::sleep(pause).await;
             }

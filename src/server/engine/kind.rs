@@ -161,6 +161,10 @@ impl Catalog for Registry {
         self.kinds.get(kind).map(|(info, _)| info.clone())
     }
 
+    fn policy(&self, kind: &str) -> Option<Policy> {
+        self.kinds.get(kind).map(|(info, _)| info.policy)
+    }
+
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem> {
         match self.kinds.get(kind) {
             Some((_, k)) => k.check(args),

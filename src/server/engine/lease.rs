@@ -82,10 +82,10 @@ pub(super) async fn beat(shared: &Shared) -> Result<(), StoreError> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").into(),
         slots: shared.settings.slots,
-        in_use: u32::try_from(shared.running.len()).unwrap_or(u32::MAX),
+        in_use: slots_in_use(shared),
     };
     shared.service.store.worker_beat(row).await?;
-    metrics::gauge!("windlass_slots_in_use").set(shared.running.len() as f64);
+    metrics::gauge!("windlass_slots_in_use").set(f64::from(slots_in_use(shared)));
     metrics::histogram!("windlass_heartbeat_seconds").record(started.elapsed().as_secs_f64());
     Ok(())
 }
@@ -105,4 +105,9 @@ pub(super) async fn listen(shared: Arc<Shared>) {
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+fn slots_in_use(shared: &Shared) -> u32 {
+    let free = u32::try_from(shared.slots.available_permits()).unwrap_or(u32::MAX);
+    shared.settings.slots.saturating_sub(free)
 }

@@ -123,7 +123,7 @@ impl Engine {
                 match shared
                     .service
                     .store
-                    .change(lease.id, event, shared.worker.clone(), reason, None)
+                    .change(lease.id, event, shared.worker.clone(), reason)
                     .await
                 {
                     Ok(changed) => shared.service.settle(&changed).await,

@@ -12,6 +12,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let next = async {
             // Closed never: an error can't happen, and would only end the loop.
             let mut permit = shared.slots.clone().acquire_owned().await.ok()?;
+            // Short jobs end together: whoever is about to give up a slot does so first, and one claim takes for all.
+            tokio::task::yield_now().await;
             let more = shared.slots.available_permits();
             if more > 0
                 && let Ok(rest) = shared.slots.clone().try_acquire_many_owned(more as u32)

@@ -129,33 +129,80 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let media = request
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
-        let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let bytes = Bytes::from_request(request, state).await.map_err(|e: BytesRejection| {
-            let code = match e.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::TooLarge,
-                _ => ProblemCode::InvalidInput,
-            };
-            ApiError(Problem::new(code, e.body_text()))
-        })?;
-        // Anything but JSON is refused: a form of another site can send the other types without asking.
-        if !bytes.is_empty() && media != "application/json" && !media.ends_with("+json") {
-            let detail = format!("the body has the type \"{media}\"; allowed is application/json");
-            return Err(Problem::invalid("Content-Type", detail).into());
+        let media = media(&request);
+        let bytes = bytes(request, state).await?;
+        if !bytes.is_empty() && !is_json(&media) {
+            return Err(wrong_media(&media, "application/json"));
         }
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let mut json = serde_json::Deserializer::from_slice(text);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-            let path = e.path().to_string();
-            let field = if path == "." { "body".into() } else { path };
-            ApiError(Problem::invalid(field, e.into_inner().to_string()))
-        })?;
-        json.end()
-            .map_err(|e| ApiError(Problem::invalid("body", e.to_string())))?;
-        Ok(Self(value))
+        Ok(Self(json(if bytes.is_empty() { b"{}" } else { &bytes }, "")?))
     }
+}
+
+/// A list in the body: a JSON array, or NDJSON.
+pub struct Many<T>(pub Vec<T>);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Many<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let media = media(&request);
+        let bytes = bytes(request, state).await?;
+        if is_json(&media) {
+            return Ok(Self(json(&bytes, "")?));
+        }
+        if media != "application/x-ndjson" && media != "application/jsonl" {
+            return Err(wrong_media(&media, "application/json or application/x-ndjson"));
+        }
+        let lines = bytes.split(|b| *b == b'\n').enumerate();
+        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+        let items = lines.map(|(i, line)| json(line, &format!("line {}", i + 1)));
+        Ok(Self(items.collect::<Answer<_>>()?))
+    }
+}
+
+fn media(request: &Request) -> String {
+    let media = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
+    media.trim().to_ascii_lowercase()
+}
+
+fn is_json(media: &str) -> bool {
+    media == "application/json" || media.ends_with("+json")
+}
+
+/// Anything but JSON is refused: a form of another site can send the other types without asking.
+fn wrong_media(media: &str, allowed: &str) -> ApiError {
+    let mut media = media.to_string();
+    truncate(&mut media, 80);
+    let detail = format!("the body has the type \"{media}\"; allowed is {allowed}");
+    Problem::invalid("Content-Type", detail).into()
+}
+
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Answer<Bytes> {
+    Bytes::from_request(request, state).await.map_err(|e: BytesRejection| {
+        let code = match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::TooLarge,
+            _ => ProblemCode::InvalidInput,
+        };
+        ApiError(Problem::new(code, e.body_text()))
+    })
+}
+
+/// One JSON value, or a problem that names the field below `place`.
+fn json<T: DeserializeOwned>(text: &[u8], place: &str) -> Answer<T> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let at = |field: &str| match (place, field) {
+        // "." is the whole, "?" some part of it that is no JSON.
+        ("", "" | "." | "?") => "body".to_string(),
+        ("", field) => field.to_string(),
+        (place, "" | "." | "?") => place.to_string(),
+        (place, field) => format!("{place}: {field}"),
+    };
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let field = at(&e.path().to_string());
+        ApiError(Problem::invalid(field, e.into_inner().to_string()))
+    })?;
+    json.end()
+        .map_err(|e| ApiError(Problem::invalid(at(""), e.to_string())))?;
+    Ok(value)
 }

@@ -64,13 +64,17 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(health::metrics))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
         .layer(DefaultBodyLimit::max(BODY_MAX));
+    let bulk = OpenApiRouter::new()
+        .routes(routes!(jobs::bulk))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
+        .layer(jobs::bulk_limit());
     let long = OpenApiRouter::new()
         .routes(routes!(logs::logs))
         .routes(routes!(ws::logs))
         .routes(routes!(sse::events))
         .routes(routes!(artifacts::download))
         .routes(routes!(events::import).layer(DefaultBodyLimit::disable()));
-    quick.merge(long)
+    quick.merge(bulk).merge(long)
 }
 
 /// The OpenAPI document of [`api`].

@@ -1,5 +1,8 @@
 //! New jobs.
 
+use serde::Serialize;
+use uuid::Uuid;
+
 use super::jobs::delay_ms;
 use super::{Service, require};
 use crate::domain::error::{Problem, ProblemCode};
@@ -8,7 +11,7 @@ use crate::domain::page::bytes;
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want};
 use crate::server::queue::{Change, Entry};
-use crate::server::store::enqueue as stored;
+use crate::server::store::enqueue::{self as stored, Batch, Written};
 
 /// What enqueueing came to.
 #[derive(Clone, Debug)]
@@ -18,12 +21,66 @@ pub struct Enqueued {
     pub existing: bool,
 }
 
+/// What enqueueing many came to.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct BulkEnqueued {
+    /// Jobs that are new.
+    pub enqueued: usize,
+    /// Jobs that a unique key led to.
+    pub existing: usize,
+    /// One for each job that was given, in their order.
+    pub ids: Vec<Uuid>,
+}
+
+/// Jobs that can be enqueued in one go.
+pub const BULK_MAX: usize = 10_000;
 /// Bytes of a unique key.
 const KEY_MAX: usize = 200;
 
 impl Service {
     /// Checks a wish for a job and writes it down: once this answers, the job survives a power cut.
     pub async fn enqueue(&self, actor: &Actor, new: NewJob) -> Result<Enqueued, Problem> {
+        let enqueue = self.checked(actor, new)?;
+        match self.write(enqueue).await? {
+            Written::New(row) => Ok(Enqueued {
+                job: row.job,
+                existing: false,
+            }),
+            Written::Existing(row) => {
+                // The key may be known to others; the job behind it is only shown to those who may see it.
+                let job = self.job(actor, row.job.id).await?;
+                Ok(Enqueued { job, existing: true })
+            }
+        }
+    }
+
+    /// [`Service::enqueue`] for at most [`BULK_MAX`] jobs, all or none. What is wrong with one of them is said with its place
+    /// in the list, from 0.
+    pub async fn enqueue_bulk(&self, actor: &Actor, jobs: Vec<NewJob>) -> Result<BulkEnqueued, Problem> {
+        if jobs.is_empty() || jobs.len() > BULK_MAX {
+            let detail = format!("{} jobs were given; allowed are 1 to {BULK_MAX} in one go", jobs.len());
+            return Err(Problem::invalid("jobs", detail));
+        }
+        let checked = jobs.into_iter().enumerate().map(|(i, new)| {
+            self.checked(actor, new).map_err(|mut problem| {
+                problem.field = Some(match problem.field {
+                    Some(field) => format!("jobs[{i}].{field}"),
+                    None => format!("jobs[{i}]"),
+                });
+                problem
+            })
+        });
+        let written = self.write_all(checked.collect::<Result<_, _>>()?).await?;
+        let existing = written.iter().filter(|w| matches!(w, Written::Existing(_))).count();
+        Ok(BulkEnqueued {
+            enqueued: written.len() - existing,
+            existing,
+            ids: written.into_iter().map(|w| w.into_row().job.id).collect(),
+        })
+    }
+
+    /// What the store is asked to write for a wish, or what is wrong with it.
+    fn checked(&self, actor: &Actor, new: NewJob) -> Result<stored::Enqueue, Problem> {
         require(actor, Want::Enqueue { kind: &new.kind })?;
         let size = new.args.to_string().len() as u64;
         if size > self.limits.args_max {
@@ -36,9 +93,9 @@ impl Service {
             return Err(problem);
         }
         let args = self.catalog.check(&new.kind, &new.args)?;
-        let info = self
+        let policy = self
             .catalog
-            .info(&new.kind)
+            .policy(&new.kind)
             .ok_or_else(|| Problem::invalid("type", format!("type \"{}\" is not a kind known here", new.kind)))?;
         let queue = new.queue.unwrap_or_else(|| DEFAULT_QUEUE.into());
         if !valid_queue_name(&queue) {
@@ -63,50 +120,59 @@ impl Service {
                 format!("unique_key must have 1 to {KEY_MAX} bytes"),
             ));
         }
-        let enqueue = stored::Enqueue {
+        Ok(stored::Enqueue {
             kind: new.kind,
             queue,
             lane: new.priority.unwrap_or_default(),
             owner: actor.name.clone(),
             args,
-            max_attempts: info.policy.max_attempts,
-            timeout_s: info.policy.timeout_s,
+            max_attempts: policy.max_attempts,
+            timeout_s: policy.timeout_s,
             parent: None,
             unique_key: new.unique_key,
             run_at: new.run_at.map(|t| t.timestamp_millis()),
             delay_ms: new.delay.map(delay_ms).transpose()?,
-            reason: "enqueued".into(),
-        };
-        match self.write(enqueue).await? {
-            stored::Enqueued::New(row) => Ok(Enqueued {
-                job: row.job,
-                existing: false,
-            }),
-            stored::Enqueued::Existing(row) => {
-                // The key may be known to others; the job behind it is only shown to those who may see it.
-                let job = self.job(actor, row.job.id).await?;
-                Ok(Enqueued { job, existing: true })
-            }
-            stored::Enqueued::Full { waiting } => Err(full(waiting)),
-        }
+            reason: None,
+        })
     }
 
     /// Writes a job down and tells the queue and the viewers of it.
-    pub(super) async fn write(&self, new: stored::Enqueue) -> Result<stored::Enqueued, Problem> {
-        let done = self.store.enqueue(new, self.limits.queue_max).await?;
-        if let stored::Enqueued::New(row) = &done {
+    pub(super) async fn write(&self, new: stored::Enqueue) -> Result<Written, Problem> {
+        let mut written = self.write_all(vec![new]).await?;
+        written
+            .pop()
+            .ok_or_else(|| Problem::new(ProblemCode::Internal, "The store lost a job."))
+    }
+
+    /// Writes jobs down, all or none, and tells the queue and the viewers of them.
+    pub(super) async fn write_all(&self, jobs: Vec<stored::Enqueue>) -> Result<Vec<Written>, Problem> {
+        let queue_max = self.limits.queue_max;
+        let written = match self.store.enqueue(Batch { jobs, queue_max }).await? {
+            stored::Enqueued::Written(written) => written,
+            stored::Enqueued::Full { waiting } => return Err(full(waiting)),
+        };
+        let mut entries = Vec::with_capacity(written.len());
+        let mut later = false;
+        for one in &written {
+            let Written::New(row) = one else { continue };
             match row.job.status {
-                Status::Pending => self.queue.announce(&[Entry::of(row.seq, &row.job)]).await,
-                _ => self.queue.due_hint(),
+                Status::Pending => entries.push(Entry::of(row.seq, &row.job)),
+                _ => later = true,
             }
             self.bus.change(Change::Job(row.job.clone()));
             metrics::counter!("windlass_jobs_enqueued_total", "type" => row.job.kind.clone()).increment(1);
         }
-        Ok(done)
+        if !entries.is_empty() {
+            self.queue.announce(&entries).await;
+        }
+        if later {
+            self.queue.due_hint();
+        }
+        Ok(written)
     }
 }
 
-pub(super) fn full(waiting: u64) -> Problem {
+fn full(waiting: u64) -> Problem {
     Problem::new(
         ProblemCode::QueueFull,
         format!("{waiting} jobs wait already; try again when some have run"),

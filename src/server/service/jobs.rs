@@ -13,7 +13,7 @@ use crate::domain::time::{Timestamp, from_millis};
 use crate::domain::user::{Actor, Want, may};
 use crate::server::queue::Change;
 use crate::server::store::StoreError;
-use crate::server::store::enqueue::{Enqueue, Enqueued};
+use crate::server::store::enqueue::Enqueue;
 use crate::server::store::jobs::JobRow;
 use crate::server::store::list::Cursor;
 
@@ -73,11 +73,16 @@ impl Service {
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(filter, row).encode());
-        let (total, total_capped) = self.store.count(filter).await?;
+        let (total, capped) = self.store.count(filter).await?;
+        let unsearched = match filter.q {
+            Some(_) => self.store.unsearched().await?,
+            None => 0,
+        };
         Ok(Page {
             items: rows.into_iter().map(|r| r.job).collect(),
             total,
-            total_capped,
+            total_capped: capped || unsearched > 0,
+            unsearched,
             next_cursor,
         })
     }
@@ -117,7 +122,7 @@ impl Service {
     pub async fn job_detail(&self, actor: &Actor, id: JobId) -> Result<JobDetail, Problem> {
         let row = self.row(actor, id).await?;
         let data = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(id))?;
-        let JobHistory { transitions, attempts } = self.store.history(row.seq).await?;
+        let JobHistory { transitions, attempts } = self.store.history(&row).await?;
         let artifacts = self.store.artifacts(row.seq).await?;
         let parent = match row.parent {
             Some(parent) => self.row(actor, parent).await.ok().map(|p| JobRef {
@@ -162,7 +167,7 @@ impl Service {
     /// Transitions and attempts of one job.
     pub async fn history(&self, actor: &Actor, id: JobId) -> Result<JobHistory, Problem> {
         let row = self.row(actor, id).await?;
-        Ok(self.store.history(row.seq).await?)
+        Ok(self.store.history(&row).await?)
     }
 
     /// Lines of one job's log.
@@ -210,7 +215,7 @@ impl Service {
         let reason = format!("{} by {}", action.label(), actor.name);
         let changed = self
             .store
-            .change(id, event, actor.name.clone(), reason, None)
+            .change(id, event, actor.name.clone(), reason)
             .await
             .map_err(no_lease)?;
         self.settle(&changed).await;
@@ -270,12 +275,9 @@ impl Service {
             unique_key: None,
             run_at: None,
             delay_ms: None,
-            reason: format!("Run again of {id}"),
+            reason: Some(format!("Run again of {id}")),
         };
-        match self.write(copy).await? {
-            Enqueued::New(row) | Enqueued::Existing(row) => Ok(row.job),
-            Enqueued::Full { waiting } => Err(super::enqueue::full(waiting)),
-        }
+        Ok(self.write(copy).await?.into_row().job)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use enqueue::Enqueued;
+pub use enqueue::{BulkEnqueued, Enqueued};
 pub use jobs::ActOptions;
 
 use super::queue::{Bus, Change, Entry, Queue, Signal};
@@ -19,7 +19,7 @@ use super::store::Store;
 use super::store::ops::Changed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::JobId;
-use crate::domain::kind::KindInfo;
+use crate::domain::kind::{KindInfo, Policy};
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want, may};
 use live::Hub;
@@ -29,6 +29,8 @@ pub trait Catalog: Send + Sync {
     fn infos(&self) -> Vec<KindInfo>;
 
     fn info(&self, kind: &str) -> Option<KindInfo>;
+
+    fn policy(&self, kind: &str) -> Option<Policy>;
 
     /// The args as the kind understands them, or what is wrong with them or with the kind's name.
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem>;

@@ -54,6 +54,8 @@ impl Store {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)
+            // One file on this machine: a question before every commit would tell nothing.
+            .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(options.clone().pragma("cache_size", "-16384"))

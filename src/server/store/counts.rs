@@ -1,6 +1,8 @@
 //! Numbers about the whole system, none of them by counting jobs.
 
-use sea_orm::ConnectionTrait;
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, DbErr};
 
 use super::Store;
 use super::error::StoreError;
@@ -15,12 +17,53 @@ pub struct Facts {
     pub now: i64,
     /// Failed or dead within the last hour; counting stops at a thousand.
     pub failed_last_hour: u64,
-    /// Since when the pending job that waits longest could have started.
+    /// Since when the pending job that waits longest could have started; looked for among the first enqueued of each kind.
     pub oldest_pending: Option<i64>,
     /// The latest report of any worker.
     pub last_ping: Option<i64>,
     /// Of the workers that reported within the last minute.
     pub slots: u32,
+}
+
+/// How the numbers of jobs have changed since the table of counts was last written.
+#[derive(Debug, Default)]
+pub struct Deltas(HashMap<(Status, String, String), i64>);
+
+impl Deltas {
+    pub fn add(&mut self, status: Status, kind: &str, queue: &str, n: i64) {
+        *self.0.entry((status, kind.into(), queue.into())).or_default() += n;
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        for (key, n) in other.0 {
+            *self.0.entry(key).or_default() += n;
+        }
+    }
+
+    /// The change over all kinds and queues.
+    pub fn of(&self, statuses: &[Status]) -> i64 {
+        let matching = self.0.iter().filter(|((status, _, _), _)| statuses.contains(status));
+        matching.map(|(_, n)| n).sum()
+    }
+}
+
+/// Adds the changes of a transaction to the table, in that transaction.
+pub(super) async fn write(conn: &impl ConnectionTrait, deltas: &Deltas) -> Result<(), DbErr> {
+    let rows: Vec<(&str, &str, &str, i64)> = deltas
+        .0
+        .iter()
+        .filter(|(_, n)| **n != 0)
+        .map(|((status, kind, queue), n)| (status.as_str(), kind.as_str(), queue.as_str(), *n))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows = serde_json::to_string(&rows).map_err(|e| DbErr::Custom(e.to_string()))?;
+    let text = "INSERT INTO job_counts (status, kind, queue, n) \
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1) WHERE true \
+        ON CONFLICT (status, kind, queue) DO UPDATE SET n = n + excluded.n";
+    conn.execute_raw(Sql::with(text, [rows.into()])).await?;
+    Ok(())
 }
 
 impl Store {
@@ -61,7 +104,9 @@ impl Store {
         let stmt = Sql::with(
             "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE status IN ('failed', 'dead') AND completed_at > $1 \
              LIMIT 1000)) AS failed, \
-             (SELECT MIN(run_at) FROM jobs WHERE status = 'pending') AS oldest, \
+             (SELECT MIN((SELECT MIN(run_at) FROM (SELECT run_at FROM jobs WHERE status = 'pending' \
+                AND kind = waiting.kind ORDER BY seq LIMIT 20))) \
+              FROM (SELECT DISTINCT kind FROM job_counts WHERE status = 'pending' AND n > 0) AS waiting) AS oldest, \
              (SELECT MAX(heartbeat_at) FROM workers) AS ping, \
              (SELECT COALESCE(SUM(slots), 0) FROM workers WHERE heartbeat_at > $2) AS slots",
             [(now - 3_600_000).into(), (now - 60_000).into()],

@@ -361,7 +361,7 @@ impl Store {
 
 /// Counts one use less of the upload that a job's args name, and forgets it with the last. Answers with the id of an upload
 /// whose file has to go.
-pub(super) async fn release_upload(tx: &Tx, job_seq: i64) -> Result<Option<String>, StoreError> {
+pub(super) async fn release_upload(tx: &Tx<'_>, job_seq: i64) -> Result<Option<String>, StoreError> {
     let text = "UPDATE uploads SET uses = uses - 1 \
                 WHERE id = (SELECT args ->> 'upload' FROM job_data WHERE job_seq = $1) RETURNING id, uses";
     let Some(row) = tx.one(Sql::with(text, [job_seq.into()])).await? else {

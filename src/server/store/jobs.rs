@@ -54,21 +54,20 @@ impl Store {
     }
 
     /// Attempts and transitions of a job, oldest first.
-    pub async fn history(&self, seq: i64) -> Result<JobHistory, StoreError> {
+    pub async fn history(&self, row: &JobRow) -> Result<JobHistory, StoreError> {
         let attempts = Sql::with(
             "SELECT * FROM attempts WHERE job_seq = $1 ORDER BY number",
-            [seq.into()],
+            [row.seq.into()],
         );
         let attempts = self.read().query_all_raw(attempts).await?;
         let transitions = Sql::with(
             "SELECT * FROM transitions WHERE job_seq = $1 ORDER BY seq",
-            [seq.into()],
+            [row.seq.into()],
         );
         let transitions = self.read().query_all_raw(transitions).await?;
-        Ok(JobHistory {
-            attempts: attempts.iter().map(attempt).collect::<Result<_, _>>()?,
-            transitions: transitions.iter().map(transition).collect::<Result<_, _>>()?,
-        })
+        let attempts = attempts.iter().map(attempt).collect::<Result<_, _>>()?;
+        let transitions = transitions.iter().map(transition).collect::<Result<_, _>>()?;
+        Ok(super::history::whole(row, attempts, transitions))
     }
 
     /// Jobs that this one enqueued, in order, at most a thousand.
@@ -96,7 +95,7 @@ pub(super) fn by_id(id: JobId) -> Statement {
 }
 
 /// The job's row within a transaction; its absence is an error.
-pub(super) async fn load(tx: &Tx, id: JobId) -> Result<JobRow, StoreError> {
+pub(super) async fn load(tx: &Tx<'_>, id: JobId) -> Result<JobRow, StoreError> {
     match tx.one(by_id(id)).await? {
         Some(row) => job_row(&row),
         None => Err(StoreError::NoJob(id)),
@@ -174,29 +173,29 @@ fn job_data(r: &QueryResult) -> Result<JobData, StoreError> {
 }
 
 fn attempt(r: &QueryResult) -> Result<Attempt, StoreError> {
-    let outcome: Option<String> = r.get("outcome")?;
+    let outcome: String = r.get("outcome")?;
     let error: Option<String> = r.get("error")?;
     Ok(Attempt {
         number: r.u32("number")?,
         worker: r.get("worker")?,
         started_at: r.time("started_at")?,
         ended_at: r.opt_time("ended_at")?,
-        outcome: outcome
-            .map(|o| Outcome::parse(&o).ok_or_else(|| StoreError::corrupt("outcome", o)))
-            .transpose()?,
+        outcome: Some(Outcome::parse(&outcome).ok_or_else(|| StoreError::corrupt("outcome", outcome))?),
         error: error.map(|t| json("error", t)).transpose()?,
     })
 }
 
-fn transition(r: &QueryResult) -> Result<Transition, StoreError> {
+/// With the number of the attempt that ran then, or ran last.
+fn transition(r: &QueryResult) -> Result<(u32, Transition), StoreError> {
     let from: Option<String> = r.get("from_status")?;
     let to: String = r.get("to_status")?;
     let parse = |s: String| Status::parse(&s).ok_or_else(|| StoreError::corrupt("status", s));
-    Ok(Transition {
+    let transition = Transition {
         at: r.time("at")?,
         from: from.map(parse).transpose()?,
         to: parse(to)?,
         by: r.get("by")?,
         reason: r.get("reason")?,
-    })
+    };
+    Ok((r.u32("attempt")?, transition))
 }

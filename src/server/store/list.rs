@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
+use super::search::STALE_MAX;
 use super::sql::{RowExt, Sql};
 use crate::domain::error::Problem;
 use crate::domain::filter::{JobFilter, Order, Sort};
@@ -86,6 +87,9 @@ fn column(sort: Sort) -> &'static str {
     }
 }
 
+/// Cells (see the index jobs_cell) that one list merges at the most; with more of them it goes through the jobs in order.
+const CELLS_MAX: usize = 64;
+
 impl Store {
     /// At most `limit` jobs that match, from `after` or `offset` on.
     pub async fn list(
@@ -95,13 +99,23 @@ impl Store {
         offset: u32,
         after: Option<&Cursor>,
     ) -> Result<Vec<JobRow>, StoreError> {
-        let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM jobs WHERE "));
-        condition(&mut sql, filter);
-        if let Some(cursor) = after {
-            sql.push(" AND ");
-            beyond(&mut sql, cursor);
-        }
         let (column, order) = (column(filter.sort), filter.order.as_str());
+        let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM jobs WHERE "));
+        match self.cells(filter).await? {
+            Some(cells) if cells.is_empty() => return Ok(Vec::new()),
+            Some(cells) => {
+                sql.push("seq IN (");
+                merged(&mut sql, filter, &cells, limit.saturating_add(offset), after);
+                sql.push(")");
+            }
+            None => {
+                condition(&mut sql, filter);
+                if let Some(cursor) = after {
+                    sql.push(" AND ");
+                    beyond(&mut sql, cursor);
+                }
+            }
+        }
         sql.push(&format!(
             " ORDER BY {column} {order}, seq {order} LIMIT {limit} OFFSET {offset}"
         ));
@@ -111,6 +125,30 @@ impl Store {
             .iter()
             .map(job_row)
             .collect()
+    }
+
+    /// The cells that hold what matches, when reading those is the shortest way.
+    async fn cells(&self, filter: &JobFilter) -> Result<Option<Vec<(String, String)>>, StoreError> {
+        let narrowed = !filter.status.is_empty() || filter.kind.is_some();
+        let useful = match filter.sort {
+            Sort::CreatedAt => narrowed,
+            Sort::Status | Sort::JobType => true,
+            Sort::StartedAt | Sort::CompletedAt | Sort::Progress => false,
+        };
+        if !useful || filter.q.is_some() || filter.owner.is_some() || filter.parent.is_some() {
+            return Ok(None);
+        }
+        let counted = JobFilter {
+            created_after: None,
+            created_before: None,
+            ..filter.clone()
+        };
+        let mut sql = Sql::new("SELECT DISTINCT status, kind FROM job_counts WHERE n > 0 AND ");
+        condition(&mut sql, &counted);
+        let rows = self.read().query_all_raw(sql.build()).await?;
+        let cells = rows.iter().map(|r| Ok((r.get("status")?, r.get("kind")?)));
+        let cells: Vec<_> = cells.collect::<Result<_, StoreError>>()?;
+        Ok((cells.len() <= CELLS_MAX).then_some(cells))
     }
 
     /// How many jobs match, and whether counting stopped at [`COUNT_CAP`]. Exact and free of counting where the counts
@@ -128,6 +166,34 @@ impl Store {
         let row = self.read().query_one_raw(sql.build()).await?;
         let n = row.map(|r| r.u64("n")).transpose()?.unwrap_or(0);
         Ok((n.min(COUNT_CAP), n > COUNT_CAP))
+    }
+}
+
+/// The numbers of the first `limit` jobs of each cell that match and lie beyond the cursor.
+fn merged(sql: &mut Sql, filter: &JobFilter, cells: &[(String, String)], limit: u32, after: Option<&Cursor>) {
+    let rest = JobFilter {
+        status: Vec::new(),
+        kind: None,
+        ..filter.clone()
+    };
+    let order = filter.order.as_str();
+    for (i, (status, kind)) in cells.iter().enumerate() {
+        sql.push(if i > 0 { " UNION ALL " } else { "" });
+        sql.push("SELECT seq FROM (SELECT seq FROM jobs WHERE status = ")
+            .bind(status.as_str());
+        sql.push(" AND kind = ").bind(kind.as_str()).push(" AND ");
+        condition(sql, &rest);
+        if let Some(cursor) = after {
+            sql.push(" AND ");
+            if filter.sort == Sort::CreatedAt {
+                // Within a cell the order of enqueueing is that of the numbers.
+                let op = if filter.order == Order::Desc { "<" } else { ">" };
+                sql.push(&format!("seq {op} ")).bind(cursor.seq);
+            } else {
+                beyond(sql, cursor);
+            }
+        }
+        sql.push(&format!(" ORDER BY seq {order} LIMIT {limit})"));
     }
 }
 
@@ -178,23 +244,28 @@ fn condition(sql: &mut Sql, filter: &JobFilter) {
     }
 }
 
-/// Jobs whose search text contains `q` (lower case). Three characters and more use the trigram index; running jobs, whose
-/// text is not in it, and shorter texts are looked at row by row.
+/// Jobs whose search text contains `q` (lower case). Three characters and more use the trigram index; jobs that it does not
+/// know as they are (those that run, and those that changed a moment ago), and shorter texts, are looked at row by row.
 fn search(sql: &mut Sql, q: &str) {
     const TEXT: &str = "lower(kind || ' ' || owner || ' ' || message || ' ' || COALESCE(error_code, '') || ' ' || COALESCE(error, ''))";
     let indexed = q.chars().count() >= 3;
-    sql.push(" AND (");
+    sql.push(" AND ");
     if indexed {
         let phrase = format!("\"{}\"", q.replace('"', "\"\""));
         sql.push("seq IN (SELECT rowid FROM job_search WHERE text MATCH ")
             .bind(phrase);
-        sql.push(") OR status = 'running' AND (");
+        sql.push(&format!(
+            " UNION ALL SELECT seq FROM jobs WHERE (status = 'running' OR seq IN \
+             (SELECT job_seq FROM search_stale ORDER BY job_seq DESC LIMIT {STALE_MAX})) AND "
+        ));
     }
-    sql.push(&format!("instr({TEXT}, ")).bind(q).push(") > 0");
+    sql.push(&format!("(instr({TEXT}, ")).bind(q).push(") > 0");
     sql.push(" OR instr(lower(hex(id)), ")
         .bind(q.replace('-', ""))
-        .push(") > 0");
-    sql.push(if indexed { "))" } else { ")" });
+        .push(") > 0)");
+    if indexed {
+        sql.push(")");
+    }
 }
 
 /// Beyond the cursor in its order. NULLs come first ascending and last descending, as SQLite sorts them.

@@ -71,7 +71,7 @@ fn line(r: &QueryResult) -> Result<LogLine, StoreError> {
     })
 }
 
-async fn report(tx: &Tx, lease: Lease, reported: Reported) -> Result<Job, StoreError> {
+async fn report(tx: &Tx<'_>, lease: Lease, reported: Reported) -> Result<Job, StoreError> {
     let Reported {
         progress,
         message,
@@ -113,7 +113,7 @@ async fn report(tx: &Tx, lease: Lease, reported: Reported) -> Result<Job, StoreE
 }
 
 /// The refusal of a write under a lease that no longer holds.
-pub(super) async fn stale(tx: &Tx, lease: Lease) -> Result<StoreError, StoreError> {
+pub(super) async fn stale(tx: &Tx<'_>, lease: Lease) -> Result<StoreError, StoreError> {
     let row = tx
         .one(Sql::with("SELECT epoch FROM jobs WHERE seq = $1", [lease.seq.into()]))
         .await?;
@@ -127,7 +127,7 @@ pub(super) async fn stale(tx: &Tx, lease: Lease) -> Result<StoreError, StoreErro
 }
 
 /// Fails unless the lease holds: for writes about other tables.
-pub(super) async fn fence(tx: &Tx, lease: Lease) -> Result<(), StoreError> {
+pub(super) async fn fence(tx: &Tx<'_>, lease: Lease) -> Result<(), StoreError> {
     let text = "SELECT 1 AS held FROM jobs WHERE seq = $1 AND status = 'running' AND epoch = $2";
     match tx
         .one(Sql::with(text, [lease.seq.into(), int(lease.epoch).into()]))

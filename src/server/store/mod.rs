@@ -1,16 +1,20 @@
 //! The truth: jobs, their logs and files, and the sample domain, in a SQL database. Everything that other layers know
 //! about a job was read here; everything that they change goes through the group-committing [`writer`].
 
+pub mod claim;
 mod connect;
 pub mod counts;
 pub mod enqueue;
 mod error;
 pub mod events;
 pub mod files;
+pub mod finish;
+mod history;
 pub mod jobs;
 pub mod list;
 pub mod logs;
 pub mod ops;
+pub mod search;
 mod sql;
 mod workers;
 mod writer;

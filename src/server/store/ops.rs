@@ -1,10 +1,9 @@
-//! Changing jobs. Every change of a status goes through [`change`], which asks the state machine, or through the two set
-//! statements of [`Store::claim`], which do for many jobs what the machine says about one. What a worker writes carries
+//! Changing jobs. Every change of a status goes through [`change`], which asks the state machine, or through the set
+//! statements of `claim` and `finish`, which do for many jobs what the machine says about one. What a worker writes carries
 //! its lease and is refused when that is no longer the job's.
 
 use futures::FutureExt;
 use sea_orm::Value as SqlValue;
-use serde_json::Value;
 
 use super::Store;
 use super::error::StoreError;
@@ -12,7 +11,6 @@ use super::jobs::{COLUMNS, JobRow, job_row, load};
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::error::{JobError, truncate};
-use crate::domain::filter::search_text;
 use crate::domain::job::{Job, JobId, Lane};
 use crate::domain::machine::{Effects, Event, Refused, apply};
 use crate::domain::status::Status;
@@ -33,19 +31,6 @@ pub struct Changed {
     pub effects: Effects,
 }
 
-/// What a worker took.
-#[derive(Clone, Debug)]
-pub struct Claimed {
-    pub lease: Lease,
-    pub job: Job,
-    pub args: Value,
-    pub timeout_s: u64,
-    /// Lines that earlier attempts logged.
-    pub log_lines: u64,
-    /// Failed attempts since a person last granted new ones, this one not counted.
-    pub round: u32,
-}
-
 /// What a heartbeat learns about a lease that still holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Beat {
@@ -54,24 +39,11 @@ pub struct Beat {
 }
 
 impl Store {
-    /// Lets `event` happen to a job on behalf of `by`. `result` and the event's error are kept beside the row.
-    pub async fn change(
-        &self,
-        id: JobId,
-        event: Event,
-        by: String,
-        reason: String,
-        result: Option<Value>,
-    ) -> Result<Changed, StoreError> {
+    /// Lets `event` happen to a job on behalf of `by`; its error is kept beside the row. How an attempt ends
+    /// well is [`Store::finish`]'s.
+    pub async fn change(&self, id: JobId, event: Event, by: String, reason: String) -> Result<Changed, StoreError> {
         self.writer()
-            .write(move |tx| async move { change(tx, id, &event, &by, &reason, result).await }.boxed())
-            .await
-    }
-
-    /// Takes those of `seqs` that are still waiting, in one go, for `worker`, with leases of `lease_ms`.
-    pub async fn claim(&self, seqs: Vec<i64>, worker: String, lease_ms: i64) -> Result<Vec<Claimed>, StoreError> {
-        self.writer()
-            .write(move |tx| async move { claim(tx, &seqs, &worker, lease_ms).await }.boxed())
+            .write(move |tx| async move { change(tx, id, &event, &by, &reason).await }.boxed())
             .await
     }
 
@@ -114,13 +86,13 @@ impl Store {
                 async move {
                     let until = if all { i64::MAX } else { tx.now() };
                     let stmt = Sql::with(
-                        "SELECT id FROM jobs WHERE lease_until < $1 ORDER BY lease_until LIMIT 100",
+                        "SELECT id FROM jobs WHERE status = 'running' AND lease_until < $1 LIMIT 100",
                         [until.into()],
                     );
                     let mut changed = Vec::new();
                     for row in tx.all(stmt).await? {
                         let reason = "its worker died or lost touch: the lease ran out";
-                        changed.push(change(tx, row.get("id")?, &Event::LeaseLost, "system", reason, None).await?);
+                        changed.push(change(tx, row.get("id")?, &Event::LeaseLost, "system", reason).await?);
                     }
                     Ok(changed)
                 }
@@ -155,8 +127,7 @@ impl Store {
                     );
                     let mut changed = Vec::new();
                     for row in tx.all(stmt).await? {
-                        changed
-                            .push(change(tx, row.get("id")?, &Event::Due, "system", "its time has come", None).await?);
+                        changed.push(change(tx, row.get("id")?, &Event::Due, "system", "its time has come").await?);
                     }
                     Ok(changed)
                 }
@@ -174,6 +145,8 @@ impl Store {
                 async move {
                     let row = load(tx, id).await?;
                     let unused = super::files::release_upload(tx, row.seq).await?;
+                    tx.count(row.job.status, &row.job.kind, &row.job.queue, -1);
+                    super::search::forget(tx, row.seq).await?;
                     tx.execute(Sql::with("DELETE FROM jobs WHERE seq = $1", [row.seq.into()]))
                         .await?;
                     Ok((row, unused))
@@ -188,26 +161,23 @@ impl Store {
         Ok(row)
     }
 
-    /// Waiting jobs that a rebuilt index has to know, a page at a time, in the order of their numbers.
-    pub async fn pending_after(&self, seq: i64, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+    /// Waiting jobs that a rebuilt index has to know, a page at a time, from behind the last one of the page before.
+    pub async fn pending_after(&self, after: Option<&JobRow>, limit: u32) -> Result<Vec<JobRow>, StoreError> {
         use sea_orm::ConnectionTrait;
+        let (kind, seq) = after.map_or(("", 0), |row| (row.job.kind.as_str(), row.seq));
         let stmt = Sql::with(
-            &format!("SELECT {COLUMNS} FROM jobs WHERE status = 'pending' AND seq > $1 ORDER BY seq LIMIT {limit}"),
-            [seq.into()],
+            &format!(
+                "SELECT {COLUMNS} FROM jobs WHERE status = 'pending' AND (kind, seq) > ($1, $2) \
+                 ORDER BY kind, seq LIMIT {limit}"
+            ),
+            [kind.into(), seq.into()],
         );
         self.read().query_all_raw(stmt).await?.iter().map(job_row).collect()
     }
 }
 
 /// Asks the machine and writes what it says: the row, the attempt, the transition, the search text.
-async fn change(
-    tx: &Tx,
-    id: JobId,
-    event: &Event,
-    by: &str,
-    reason: &str,
-    result: Option<Value>,
-) -> Result<Changed, StoreError> {
+async fn change(tx: &Tx<'_>, id: JobId, event: &Event, by: &str, reason: &str) -> Result<Changed, StoreError> {
     let before = load(tx, id).await?;
     let now = from_millis(tx.now());
     let (next, effects) = apply(&before.state, event, now)?;
@@ -239,16 +209,13 @@ async fn change(
     } else if from.is_finished() {
         sql.push(", completed_at = NULL, progress = NULL, done = NULL, total = NULL, error_code = NULL, error = NULL");
     }
-    if to == Status::Completed {
-        sql.push(", progress = 100, error_code = NULL, error = NULL");
-    }
     if let Some(error) = &error {
         sql.push(", error_code = ")
             .bind(error.code.as_str())
             .push(", error = ")
             .bind(error.message.clone());
     }
-    if let Some(mut message) = message(&before, event, to, by, error.as_ref()) {
+    if let Some(mut message) = message(event, to, by, error.as_ref()) {
         truncate(&mut message, Job::MESSAGE_MAX);
         sql.push(", message = ").bind(message);
     }
@@ -268,137 +235,61 @@ async fn change(
     let row = job_row(&row)?;
     let error = error.map(|e| to_json(&e)).transpose()?;
     if let Some(outcome) = effects.ended {
-        let text = "UPDATE attempts SET ended_at = $1, outcome = $2, error = $3 WHERE job_seq = $4 AND number = $5";
+        let text = "INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, error) \
+            SELECT seq, attempt, $1, worker, started_at, $2, $3, $4 FROM jobs WHERE seq = $5";
         let values: [SqlValue; 5] = [
+            int(before.state.epoch).into(),
             tx.now().into(),
             outcome.as_str().into(),
             error.clone().into(),
             row.seq.into(),
-            i64::from(before.state.attempt).into(),
         ];
         tx.execute(Sql::with(text, values)).await?;
     }
-    if to == Status::Completed || error.is_some() {
-        let result = result.map(|r| to_json(&r)).transpose()?;
-        let text = "UPDATE job_data SET result = $1, error = $2 WHERE job_seq = $3";
-        tx.execute(Sql::with(text, [result.into(), error.into(), row.seq.into()]))
-            .await?;
+    if error.is_some() {
+        let text = "UPDATE job_data SET result = NULL, error = $1 WHERE job_seq = $2";
+        tx.execute(Sql::with(text, [error.into(), row.seq.into()])).await?;
     } else if from.is_finished() {
         let text = "UPDATE job_data SET result = NULL, error = NULL WHERE job_seq = $1";
         tx.execute(Sql::with(text, [row.seq.into()])).await?;
     }
-    transition(tx, row.seq, Some(from), to, by, reason).await?;
+    transition(tx, &before, to, by, reason).await?;
+    if from != to {
+        tx.count(from, &row.job.kind, &row.job.queue, -1);
+        tx.count(to, &row.job.kind, &row.job.queue, 1);
+    }
     if to != Status::Running {
-        index(tx, &row).await?;
+        super::search::mark(tx, &[row.seq]).await?;
     }
     Ok(Changed { row, effects })
 }
 
 /// What the job's message becomes; `None` keeps the last step's.
-fn message(before: &JobRow, event: &Event, to: Status, by: &str, error: Option<&JobError>) -> Option<String> {
+fn message(event: &Event, to: Status, by: &str, error: Option<&JobError>) -> Option<String> {
     match (event, to) {
         (Event::Abort, _) => Some(format!("Aborted by {by}")),
         (Event::Cancel, Status::Cancelled) => Some(format!("Cancelled by {by}")),
         (_, Status::Cancelled) => Some("Cancelled while it ran".into()),
-        (_, Status::Completed) if before.job.message.is_empty() => Some("Completed".into()),
         (Event::HandBack { .. }, _) => Some("Handed back by a worker that shut down".into()),
         (Event::Retry { .. } | Event::Resume, _) => Some(String::new()),
         _ => error.map(|e| e.message.clone()),
     }
 }
 
-async fn claim(tx: &Tx, seqs: &[i64], worker: &str, lease_ms: i64) -> Result<Vec<Claimed>, StoreError> {
-    let now = tx.now();
-    let sql = format!(
-        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $1, lease_until = $2, \
-         started_at = $3, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', rev = rev + 1 \
-         WHERE seq IN (SELECT value FROM json_each($4)) AND status = 'pending' AND run_at <= $3 \
-         RETURNING {COLUMNS}"
-    );
-    let values: [SqlValue; 4] = [
-        worker.into(),
-        (now + lease_ms).into(),
-        now.into(),
-        to_json(seqs)?.into(),
-    ];
-    let rows = tx.all(Sql::with(&sql, values)).await?;
-    let rows: Vec<JobRow> = rows.iter().map(job_row).collect::<Result<_, _>>()?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let taken = to_json(&rows.iter().map(|r| r.seq).collect::<Vec<_>>())?;
-    let list = "(SELECT value FROM json_each($1))";
-    let attempts = format!(
-        "INSERT INTO attempts (job_seq, number, epoch, worker, started_at) \
-         SELECT seq, attempt, epoch, worker, started_at FROM jobs WHERE seq IN {list}"
-    );
-    tx.execute(Sql::with(&attempts, [taken.clone().into()])).await?;
-    let transitions = format!(
-        "INSERT INTO transitions (job_seq, at, from_status, to_status, by, reason) \
-         SELECT seq, started_at, 'pending', 'running', worker, 'attempt ' || attempt FROM jobs WHERE seq IN {list}"
-    );
-    tx.execute(Sql::with(&transitions, [taken.clone().into()])).await?;
-    let data = format!("SELECT job_seq, args, timeout_s, log_lines FROM job_data WHERE job_seq IN {list}");
-    let mut data: std::collections::HashMap<i64, (String, u64, u64)> = tx
-        .all(Sql::with(&data, [taken.into()]))
-        .await?
-        .iter()
-        .map(|r| {
-            Ok((
-                r.get("job_seq")?,
-                (r.get("args")?, r.u64("timeout_s")?, r.u64("log_lines")?),
-            ))
-        })
-        .collect::<Result<_, StoreError>>()?;
-    rows.into_iter()
-        .map(|row| {
-            let (args, timeout_s, log_lines) = data
-                .remove(&row.seq)
-                .ok_or_else(|| StoreError::corrupt("job", format!("{} has no data", row.job.id)))?;
-            let used = row.state.max_attempts.saturating_sub(row.state.attempts_per_round);
-            Ok(Claimed {
-                lease: Lease {
-                    id: row.job.id,
-                    seq: row.seq,
-                    epoch: row.state.epoch,
-                },
-                args: serde_json::from_str(&args).map_err(|_| StoreError::corrupt("args", args))?,
-                timeout_s,
-                log_lines,
-                round: row.state.attempt.saturating_sub(used).max(1),
-                job: row.job,
-            })
-        })
-        .collect()
-}
-
-pub(super) async fn transition(
-    tx: &Tx,
-    seq: i64,
-    from: Option<Status>,
-    to: Status,
-    by: &str,
-    reason: &str,
-) -> Result<(), StoreError> {
-    let text =
-        "INSERT INTO transitions (job_seq, at, from_status, to_status, by, reason) VALUES ($1, $2, $3, $4, $5, $6)";
-    let values: [SqlValue; 6] = [
-        seq.into(),
+/// Writes down a change of status that neither the row nor an attempt tells.
+async fn transition(tx: &Tx<'_>, before: &JobRow, to: Status, by: &str, reason: &str) -> Result<(), StoreError> {
+    let text = "INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let values: [SqlValue; 7] = [
+        before.seq.into(),
+        i64::from(before.state.attempt).into(),
         tx.now().into(),
-        from.map(Status::as_str).into(),
+        before.state.status.as_str().into(),
         to.as_str().into(),
         by.into(),
         reason.into(),
     ];
     tx.execute(Sql::with(text, values)).await?;
-    Ok(())
-}
-
-/// Renews the text that a search finds the job by.
-pub(super) async fn index(tx: &Tx, row: &JobRow) -> Result<(), StoreError> {
-    let text = "INSERT OR REPLACE INTO job_search (rowid, text) VALUES ($1, $2)";
-    tx.execute(Sql::with(text, [row.seq.into(), search_text(&row.job).into()]))
-        .await?;
     Ok(())
 }
 

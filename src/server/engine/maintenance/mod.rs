@@ -5,7 +5,7 @@ mod sweeper;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +20,9 @@ const RESCUE_EVERY: Duration = Duration::from_secs(5);
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
 /// How often files whose time has passed are removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// Jobs whose search text is renewed in one step, and the wait after there were none.
+const INDEX_STEP: u32 = 64;
+const INDEX_IDLE: Duration = Duration::from_millis(500);
 /// Rows that one page of a walk reads.
 const PAGE: u32 = 5_000;
 
@@ -40,6 +43,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, tasks: &TaskTracker) {
         async move { sweeper::sweep(&s).await }
     }));
     tasks.spawn(promote(shared.clone()));
+    tasks.spawn(index(shared.clone()));
 }
 
 async fn every<F, Fut>(shared: Arc<Shared>, name: &'static str, period: Duration, mut work: F)
@@ -88,13 +92,13 @@ pub(super) async fn rescue(shared: &Shared, all: bool) -> Result<usize, StoreErr
 
 /// Announces every pending job, page by page. What the index knows already it takes without harm.
 pub(super) async fn rebuild(shared: &Shared) -> Result<(), StoreError> {
-    let mut after = 0;
+    let mut after = None;
     loop {
-        let rows = shared.service.store.pending_after(after, PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = last.seq;
+        let mut rows = shared.service.store.pending_after(after.as_ref(), PAGE).await?;
         let entries: Vec<Entry> = rows.iter().map(|r| Entry::of(r.seq, &r.job)).collect();
         shared.service.queue.announce(&entries).await;
+        let Some(last) = rows.pop() else { return Ok(()) };
+        after = Some(last);
     }
 }
 
@@ -143,4 +147,37 @@ fn failed(backoff: &mut Backoff, error: &StoreError) -> Duration {
         tracing::warn!(%error, "due jobs could not be looked for");
     }
     pause
+}
+
+/// Keeps the search up to date, in steps so small that no writer waits long behind one, and no more than half of the time.
+async fn index(shared: Arc<Shared>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let began = Instant::now();
+        let store = &shared.service.store;
+        let step = async {
+            match store.index_lags().await? {
+                true => store.index_some(INDEX_STEP).await,
+                false => Ok(0),
+            }
+        };
+        let wait = match step.await {
+            Ok(0) => INDEX_IDLE,
+            Ok(_) => {
+                backoff.reset();
+                began.elapsed()
+            }
+            Err(error) => {
+                let (pause, log) = backoff.fail();
+                if log {
+                    tracing::warn!(%error, "the search could not be brought up to date");
+                }
+                pause
+            }
+        };
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Jobs: list, enqueue, read.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -14,7 +14,8 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::stats::Counts;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Body, Id, Params, known, parse};
+use crate::server::http::extract::{Answer, Body, Id, Many, Params, known, parse};
+use crate::server::service::BulkEnqueued;
 
 /// The parameters of the list, as an unknown one's problem names them.
 const LIST_PARAMS: [&str; 13] = [
@@ -92,6 +93,27 @@ pub async fn enqueue(
     };
     let location = format!("/api/jobs/{}", enqueued.job.id);
     Ok((status, [(LOCATION, location)], Json(enqueued.job)))
+}
+
+/// Bytes of a bulk.
+const BULK_BYTES_MAX: usize = 64_000_000;
+
+/// Enqueues up to 10,000 jobs, all or none: a JSON array of what `POST /api/jobs` takes, or NDJSON
+/// (`application/x-ndjson`), one a line.
+#[utoipa::path(post, path = "/api/jobs/bulk", tag = "jobs", request_body = Vec<NewJob>,
+    responses((status = 202, body = BulkEnqueued), (status = 400, body = Problem), (status = 429, body = Problem)))]
+pub async fn bulk(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Many(jobs): Many<NewJob>,
+) -> Answer<(StatusCode, Json<BulkEnqueued>)> {
+    let done = state.service.enqueue_bulk(&actor, jobs).await?;
+    Ok((StatusCode::ACCEPTED, Json(done)))
+}
+
+/// What [`bulk`] needs of the router: room for its body.
+pub fn bulk_limit() -> DefaultBodyLimit {
+    DefaultBodyLimit::max(BULK_BYTES_MAX)
 }
 
 /// The kinds that can be enqueued.

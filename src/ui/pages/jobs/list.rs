@@ -8,7 +8,7 @@ use super::state::{ListState, ROW, Row};
 use crate::browser::{self, Listener};
 use crate::domain::filter::{Order, Sort};
 use crate::domain::job::JobId;
-use crate::domain::page::count_label;
+use crate::domain::page::{count_label, grouped};
 use crate::domain::stats::Overview;
 use crate::ui::components::Icon;
 use crate::ui::live::Live;
@@ -74,6 +74,10 @@ pub fn ListPane(
                 {move || {
                     let (n, capped) = count.get();
                     count_label(n, capped, text::JOB.0, text::JOB.1)
+                }}
+                {move || {
+                    let n = list.unsearched.get();
+                    (n > 0).then(|| format!(" · {} too new to be searched yet", grouped(n)))
                 }}
             </span>
             <SortControls />

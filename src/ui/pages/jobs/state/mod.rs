@@ -59,6 +59,8 @@ pub struct ListState {
     pub rows: RwSignal<Vec<Row>>,
     /// Matches, and whether there are more than that; see [`ListState::count`].
     total: RwSignal<(u64, bool)>,
+    /// Jobs that the search passed over.
+    pub unsearched: RwSignal<u64>,
     pub problem: RwSignal<Option<Problem>>,
     /// Anything is being fetched.
     pub loading: RwSignal<bool>,
@@ -81,6 +83,7 @@ impl ListState {
         Self {
             rows: RwSignal::new(Vec::new()),
             total: RwSignal::new((0, false)),
+            unsearched: RwSignal::new(0),
             problem: RwSignal::new(None),
             loading: RwSignal::new(false),
             outdated: RwSignal::new(false),
@@ -207,6 +210,7 @@ impl ListState {
             None => Row::new(job),
         });
         self.rows.set(rows.collect());
+        self.unsearched.set(page.unsearched);
         self.arrived(page.total, page.total_capped, page.next_cursor);
     }
 

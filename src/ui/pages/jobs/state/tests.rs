@@ -35,6 +35,7 @@ fn page(numbers: &[u128], next_cursor: Option<&str>) -> Page<Job> {
         items: numbers.iter().map(|n| job(*n, Status::Pending)).collect(),
         total: numbers.len() as u64,
         total_capped: false,
+        unsearched: 0,
         next_cursor: next_cursor.map(Into::into),
     }
 }

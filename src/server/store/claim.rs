@@ -1,0 +1,83 @@
+//! Taking jobs, many at once: what the state machine says about [`Event::Claim`] for one job, this statement does for a set.
+//!
+//! [`Event::Claim`]: crate::domain::machine::Event::Claim
+
+use sea_orm::Value as SqlValue;
+use serde_json::Value;
+
+use super::Store;
+use super::error::StoreError;
+use super::jobs::{COLUMNS, JobRow, job_row};
+use super::ops::{Lease, to_json};
+use super::sql::{RowExt, Sql};
+use super::writer::Tx;
+use crate::domain::job::Job;
+use crate::domain::status::Status;
+
+/// Who wants which jobs.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub seqs: Vec<i64>,
+    pub worker: String,
+    pub lease_ms: i64,
+}
+
+/// What a worker took.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    pub lease: Lease,
+    pub job: Job,
+    pub args: Value,
+    pub timeout_s: u64,
+    /// Lines that earlier attempts logged.
+    pub log_lines: u64,
+    /// Failed attempts since a person last granted new ones, this one not counted.
+    pub round: u32,
+}
+
+impl Store {
+    /// Takes those of `seqs` that are still waiting, in one go, for `worker`, with leases of `lease_ms`.
+    pub async fn claim(&self, seqs: Vec<i64>, worker: String, lease_ms: i64) -> Result<Vec<Claimed>, StoreError> {
+        self.writer().claim(Claim { seqs, worker, lease_ms }).await
+    }
+}
+
+pub(super) async fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
+    let now = tx.now();
+    let sql = format!(
+        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $1, lease_until = $2, \
+         started_at = $3, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', rev = rev + 1 \
+         WHERE seq IN (SELECT value FROM json_each($4)) AND status = 'pending' AND run_at <= $3 \
+         RETURNING {COLUMNS}, (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
+         (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s, \
+         (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines"
+    );
+    let values: [SqlValue; 4] = [
+        claim.worker.clone().into(),
+        (now + claim.lease_ms).into(),
+        now.into(),
+        to_json(&claim.seqs)?.into(),
+    ];
+    let rows = tx.all(Sql::with(&sql, values)).await?;
+    let claimed = rows.iter().map(|r| {
+        let JobRow { seq, job, state, .. } = job_row(r)?;
+        let used = state.max_attempts.saturating_sub(state.attempts_per_round);
+        let args: String = r.get("args")?;
+        tx.count(Status::Pending, &job.kind, &job.queue, -1);
+        tx.count(Status::Running, &job.kind, &job.queue, 1);
+        Ok(Claimed {
+            lease: Lease {
+                id: job.id,
+                seq,
+                epoch: state.epoch,
+            },
+            // What can't be read fails as invalid args, and holds up nobody else.
+            args: serde_json::from_str(&args).unwrap_or_default(),
+            timeout_s: r.u64("timeout_s")?,
+            log_lines: r.u64("log_lines")?,
+            round: state.attempt.saturating_sub(used).max(1),
+            job,
+        })
+    });
+    claimed.collect()
+}

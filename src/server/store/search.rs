@@ -1,0 +1,88 @@
+//! The text that jobs are found by. Renewing it costs more than all else that a job's life writes, so that is done a moment
+//! later, in small steps: until then the job stands in `search_stale`, and a search looks at it itself.
+
+use futures::FutureExt;
+use sea_orm::ConnectionTrait;
+
+use super::Store;
+use super::error::StoreError;
+use super::jobs::{COLUMNS, job_row};
+use super::ops::to_json;
+use super::sql::{RowExt, Sql};
+use super::writer::Tx;
+use crate::domain::filter::search_text;
+
+/// Jobs that the index does not know yet and that one search looks at itself, the newest first.
+pub const STALE_MAX: u32 = 20_000;
+
+/// Says that the index no longer knows these jobs as they are.
+pub(super) async fn mark(tx: &Tx<'_>, seqs: &[i64]) -> Result<(), StoreError> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let text = "INSERT INTO search_stale (job_seq) SELECT value FROM json_each($1) WHERE true \
+        ON CONFLICT (job_seq) DO NOTHING";
+    tx.execute(Sql::with(text, [to_json(seqs)?.into()])).await?;
+    Ok(())
+}
+
+/// Forgets a job that is removed.
+pub(super) async fn forget(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
+    tx.execute(Sql::with("DELETE FROM job_search WHERE rowid = $1", [seq.into()]))
+        .await?;
+    tx.execute(Sql::with("DELETE FROM search_stale WHERE job_seq = $1", [seq.into()]))
+        .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Whether the index lags behind.
+    pub async fn index_lags(&self) -> Result<bool, StoreError> {
+        let stmt = Sql::new("SELECT 1 AS one FROM search_stale LIMIT 1").build();
+        Ok(self.read().query_one_raw(stmt).await?.is_some())
+    }
+
+    /// How many jobs a search passes over, since the index lags behind by more than it looks at itself. Counting stops at a
+    /// million.
+    pub async fn unsearched(&self) -> Result<u64, StoreError> {
+        let stmt = Sql::new("SELECT COUNT(*) AS n FROM (SELECT 1 FROM search_stale LIMIT 1000000)").build();
+        let row = self.read().query_one_raw(stmt).await?;
+        let lag = row.map(|r| r.u64("n")).transpose()?.unwrap_or(0);
+        Ok(lag.saturating_sub(u64::from(STALE_MAX)))
+    }
+
+    /// Renews the text of at most `limit` jobs, the oldest first, and says of how many. A job that changes again is marked
+    /// again by that change.
+    pub async fn index_some(&self, limit: u32) -> Result<usize, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = format!(
+                        "SELECT job_seq, {COLUMNS} FROM search_stale LEFT JOIN jobs ON seq = job_seq ORDER BY job_seq LIMIT {limit}"
+                    );
+                    let rows = tx.all(Sql::new(&text).build()).await?;
+                    let mut texts = Vec::with_capacity(rows.len());
+                    let mut done: Vec<i64> = Vec::with_capacity(rows.len());
+                    for row in &rows {
+                        done.push(row.get("job_seq")?);
+                        let seq: Option<i64> = row.get("seq")?;
+                        if seq.is_some() {
+                            let row = job_row(row)?;
+                            texts.push((row.seq, search_text(&row.job)));
+                        }
+                    }
+                    if done.is_empty() {
+                        return Ok(0);
+                    }
+                    let text = "INSERT OR REPLACE INTO job_search (rowid, text) \
+                        SELECT value ->> 0, value ->> 1 FROM json_each($1)";
+                    tx.execute(Sql::with(text, [to_json(&texts)?.into()])).await?;
+                    let text = "DELETE FROM search_stale WHERE job_seq IN (SELECT value FROM json_each($1))";
+                    tx.execute(Sql::with(text, [to_json(&done)?.into()])).await?;
+                    Ok(done.len())
+                }
+                .boxed()
+            })
+            .await
+    }
+}
