@@ -51,10 +51,11 @@ pub(super) async fn set<F: AsRef<Finish>>(
     let items: Vec<&Finish> = items.iter().map(AsRef::as_ref).collect();
     let leases: Vec<(i64, u64)> = items.iter().map(|f| (f.lease.seq, f.lease.epoch)).collect();
     let leases = to_json(&leases)?;
+    // The pluses keep the planner from walking all that run, or have ended, instead of looking up the few that are given.
     let ended = "UPDATE jobs SET status = 'completed', epoch = epoch + 1, rev = rev + 1, lease_until = NULL, \
         completed_at = $2, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL \
         FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($1)) AS held \
-        WHERE jobs.seq = held.s AND jobs.epoch = held.e AND jobs.status = 'running' \
+        WHERE jobs.seq = held.s AND jobs.epoch = held.e AND +jobs.status = 'running' \
         RETURNING jobs.seq AS seq, jobs.rev AS rev, jobs.message AS message, jobs.kind AS kind, jobs.queue AS queue, \
         jobs.attempt AS attempt, jobs.done AS done, jobs.total AS total";
     let rows = tx
@@ -83,8 +84,8 @@ pub(super) async fn set<F: AsRef<Finish>>(
     }
     let attempts = "INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome) \
         SELECT jobs.seq, attempt, held.e, worker, started_at, $2, 'completed' \
-        FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($1)) AS held JOIN jobs ON jobs.seq = held.s \
-        WHERE jobs.epoch = held.e + 1 AND jobs.status = 'completed' AND jobs.completed_at = $2 \
+        FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($1)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
+        WHERE jobs.epoch = held.e + 1 AND +jobs.status = 'completed' AND +jobs.completed_at = $2 \
         ON CONFLICT (job_seq, number) DO NOTHING";
     tx.execute(Sql::with(attempts, [leases.into(), tx.now().into()]))
         .await?;
