@@ -30,6 +30,7 @@ struct Inner {
     report: Arc<Report>,
     stop: Arc<Stop>,
     scratch: PathBuf,
+    scratch_made: AtomicBool,
 }
 
 /// The wish to stop, as seen by the attempt.
@@ -71,6 +72,7 @@ impl Context {
                 report,
                 stop,
                 scratch,
+                scratch_made: AtomicBool::new(false),
             }),
         }
     }
@@ -164,10 +166,16 @@ impl Context {
 
     /// A folder of this attempt's own; removed when the attempt ends.
     pub async fn scratch(&self) -> Result<&Path, JobError> {
+        self.inner.scratch_made.store(true, Ordering::Release);
         tokio::fs::create_dir_all(&self.inner.scratch)
             .await
             .map_err(|e| JobError::caused(ErrorCode::IoError, "the attempt's folder can't be made", &e))?;
         Ok(&self.inner.scratch)
+    }
+
+    /// Whether the attempt has asked for its folder.
+    pub(super) fn scratch_made(&self) -> bool {
+        self.inner.scratch_made.load(Ordering::Acquire)
     }
 
     /// Makes a finished file (in [`Context::scratch`]) one of the job's artifacts: synced to disk, moved to its place,

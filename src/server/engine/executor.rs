@@ -48,6 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
         ctx.info(format!("Attempt {attempt} of at most {}", job.job.max_attempts));
     }
     let started = Instant::now();
+    let context = ctx.clone();
     let task = tokio::spawn({
         let (shared, kind, args) = (shared.clone(), kind.clone(), job.args);
         async move {
@@ -68,6 +69,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
         report: report.clone(),
         task: abort.clone(),
         confirmed: Instant::now(),
+        ending: false,
     });
     let limit = Duration::from_secs(job.timeout_s);
     let ended = match tokio::time::timeout(limit, task).await {
@@ -87,6 +89,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
     metrics::histogram!("windlass_attempt_seconds", "type" => kind.clone()).record(started.elapsed().as_secs_f64());
     // What is left is the database's work: the slot is free for the next job. Since that one is claimed behind this one's
     // end, in the same order of commits, ends can't pile up.
+    shared.running.ending(lease);
     drop(slot);
     match ended {
         Some(Ok(result)) => complete(&shared, job.job, lease, &report, result).await,
@@ -106,7 +109,9 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
         None => {}
     }
     shared.running.remove(lease);
-    shared.service.store.files().remove_scratch(lease.id, lease.epoch).await;
+    if context.scratch_made() {
+        shared.service.store.files().remove_scratch(lease.id, lease.epoch).await;
+    }
 }
 
 /// Records that the attempt ended well.

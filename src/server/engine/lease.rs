@@ -52,10 +52,9 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
             shared.running.cancel(beat.lease.id);
         }
     }
-    let still = shared.running.leases();
     for lease in leases {
-        // An attempt that ended between the two looks has lost nothing.
-        if still.contains(&lease) && !held.iter().any(|b| b.lease == lease) {
+        // An attempt that ended between the two looks, or is about to, has lost nothing.
+        if !held.iter().any(|b| b.lease == lease) && shared.running.works(lease) {
             tracing::warn!(job = %lease.id, epoch = lease.epoch, "a lease was lost; its attempt ends");
             shared.running.abort(lease.id);
         }

@@ -21,6 +21,8 @@ pub(super) struct Attempt {
     pub task: AbortHandle,
     /// When the database last confirmed the lease.
     pub confirmed: Instant,
+    /// The kind has ended; what is left is to write that down, after which the lease is gone.
+    pub ending: bool,
 }
 
 #[derive(Default)]
@@ -63,6 +65,20 @@ impl Running {
         if let Some(attempt) = self.lock().get_mut(&lease.id).filter(|a| a.lease == lease) {
             attempt.confirmed = Instant::now();
         }
+    }
+
+    /// The attempt's end is on its way to the database.
+    pub fn ending(&self, lease: Lease) {
+        if let Some(attempt) = self.lock().get_mut(&lease.id).filter(|a| a.lease == lease) {
+            attempt.ending = true;
+        }
+    }
+
+    /// Whether the attempt still works under this lease.
+    pub fn works(&self, lease: Lease) -> bool {
+        self.lock()
+            .get(&lease.id)
+            .is_some_and(|a| a.lease == lease && !a.ending)
     }
 
     pub fn cancel(&self, id: JobId) {

@@ -2,14 +2,16 @@
 //!
 //! [`Event::Claim`]: crate::domain::machine::Event::Claim
 
-use sea_orm::Value as SqlValue;
+use std::sync::LazyLock;
+
+use sea_orm::QueryResult;
 use serde_json::Value;
 
 use super::Store;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
-use super::ops::{Lease, to_json};
-use super::sql::{RowExt, Sql};
+use super::ops::Lease;
+use super::sql::RowExt;
 use super::writer::Tx;
 use crate::domain::job::Job;
 use crate::domain::status::Status;
@@ -42,43 +44,37 @@ impl Store {
     }
 }
 
-pub(super) async fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
-    let now = tx.now();
-    // The plus keeps the planner from walking all that wait instead of looking up the few that are asked for.
-    let sql = format!(
-        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $1, lease_until = $2, \
-         started_at = $3, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', rev = rev + 1 \
-         WHERE seq IN (SELECT value FROM json_each($4)) AND +status = 'pending' AND run_at <= $3 \
-         RETURNING {COLUMNS}, (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
+/// The statement, for [`super::sets`]: `$1` is the moment, `$4` the numbers, `$5` the worker, `$6` the end of the leases. The
+/// plus keeps the planner from walking all that wait instead of looking up the few that are asked for.
+pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $5, lease_until = $6, \
+         started_at = $1, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', rev = rev + 1 \
+         WHERE seq IN (SELECT value FROM json_each($4)) AND +status = 'pending' AND run_at <= $1 \
+         RETURNING 'claimed' AS what, {COLUMNS}, (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
          (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s, \
-         (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines"
-    );
-    let values: [SqlValue; 4] = [
-        claim.worker.clone().into(),
-        (now + claim.lease_ms).into(),
-        now.into(),
-        to_json(&claim.seqs)?.into(),
-    ];
-    let rows = tx.all(Sql::with(&sql, values)).await?;
-    let claimed = rows.iter().map(|r| {
-        let JobRow { seq, job, state, .. } = job_row(r)?;
-        let used = state.max_attempts.saturating_sub(state.attempts_per_round);
-        let args: String = r.get("args")?;
-        tx.count(Status::Pending, &job.kind, &job.queue, -1);
-        tx.count(Status::Running, &job.kind, &job.queue, 1);
-        Ok(Claimed {
-            lease: Lease {
-                id: job.id,
-                seq,
-                epoch: state.epoch,
-            },
-            // What can't be read fails as invalid args, and holds up nobody else.
-            args: serde_json::from_str(&args).unwrap_or_default(),
-            timeout_s: r.u64("timeout_s")?,
-            log_lines: r.u64("log_lines")?,
-            round: state.attempt.saturating_sub(used).max(1),
-            job,
-        })
-    });
-    claimed.collect()
+         (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines; "
+    )
+});
+
+/// What [`TAKE`] says of one job.
+pub(super) fn read(tx: &Tx<'_>, r: &QueryResult) -> Result<Claimed, StoreError> {
+    let JobRow { seq, job, state, .. } = job_row(r)?;
+    let used = state.max_attempts.saturating_sub(state.attempts_per_round);
+    let args: String = r.get("args")?;
+    tx.count(Status::Pending, &job.kind, &job.queue, -1);
+    tx.count(Status::Running, &job.kind, &job.queue, 1);
+    Ok(Claimed {
+        lease: Lease {
+            id: job.id,
+            seq,
+            epoch: state.epoch,
+        },
+        // What can't be read fails as invalid args, and holds up nobody else.
+        args: serde_json::from_str(&args).unwrap_or_default(),
+        timeout_s: r.u64("timeout_s")?,
+        log_lines: r.u64("log_lines")?,
+        round: state.attempt.saturating_sub(used).max(1),
+        job,
+    })
 }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
+use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::error::StoreError;
 use super::files::Files;
@@ -51,17 +52,13 @@ impl Store {
             .pragma("temp_store", "memory")
             .statement_cache_capacity(256);
         let failed = |e: sqlx::Error| StoreError::Open(format!("the database {} can't be opened: {e}", path.display()));
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            // One file on this machine: a question before every commit would tell nothing.
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone().pragma("cache_size", "-16384"))
+        let mut writer = SqliteConnection::connect_with(&options.clone().pragma("cache_size", "-16384"))
             .await
             .map_err(failed)?;
-        MIGRATIONS.run(&writer).await.map_err(|e| migration_error(&path, e))?;
+        MIGRATIONS
+            .run(&mut writer)
+            .await
+            .map_err(|e| migration_error(&path, e))?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(1)
@@ -70,12 +67,10 @@ impl Store {
             .connect_with(options.pragma("cache_size", "-8192").pragma("query_only", "on"))
             .await
             .map_err(failed)?;
-        let write = DatabaseConnection::from(writer);
         Ok(Self {
             inner: Arc::new(Inner {
                 read: DatabaseConnection::from(read),
-                writer: Writer::start(write.clone()),
-                write,
+                writer: Writer::start(writer),
                 files,
                 artifact_ttl: config.artifact_ttl,
                 lock: Mutex::new(lock),
@@ -87,6 +82,11 @@ impl Store {
     pub async fn clock(&self) -> Result<i64, StoreError> {
         Ok(clock(self.read()).await?)
     }
+}
+
+/// The database's clock in milliseconds, as the writer sees it: an embedded database has no other than its machine's.
+pub(super) fn system_clock() -> i64 {
+    chrono::Utc::now().timestamp_millis()
 }
 
 /// The database's clock in milliseconds.

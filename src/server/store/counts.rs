@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::{ConnectionTrait, Value};
 
 use super::Store;
 use super::error::StoreError;
+use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use crate::domain::stats::Counts;
 use crate::domain::status::Status;
@@ -47,23 +48,25 @@ impl Deltas {
     }
 }
 
-/// Adds the changes of a transaction to the table, in that transaction.
-pub(super) async fn write(conn: &impl ConnectionTrait, deltas: &Deltas) -> Result<(), DbErr> {
-    let rows: Vec<(&str, &str, &str, i64)> = deltas
-        .0
-        .iter()
-        .filter(|(_, n)| **n != 0)
-        .map(|((status, kind, queue), n)| (status.as_str(), kind.as_str(), queue.as_str(), *n))
-        .collect();
-    if rows.is_empty() {
-        return Ok(());
+impl Deltas {
+    /// Appends the statement that adds the changes to the table.
+    pub(super) fn push(&self, text: &mut String, values: &mut Vec<Value>) -> Result<(), StoreError> {
+        let rows = self.0.iter().filter(|(_, n)| **n != 0);
+        let rows: Vec<(&str, &str, &str, i64)> = rows
+            .map(|((status, kind, queue), n)| (status.as_str(), kind.as_str(), queue.as_str(), *n))
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        values.push(to_json(&rows)?.into());
+        text.push_str(&format!(
+            "INSERT INTO job_counts (status, kind, queue, n) \
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(${}) WHERE true \
+             ON CONFLICT (status, kind, queue) DO UPDATE SET n = n + excluded.n; ",
+            values.len()
+        ));
+        Ok(())
     }
-    let rows = serde_json::to_string(&rows).map_err(|e| DbErr::Custom(e.to_string()))?;
-    let text = "INSERT INTO job_counts (status, kind, queue, n) \
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1) WHERE true \
-        ON CONFLICT (status, kind, queue) DO UPDATE SET n = n + excluded.n";
-    conn.execute_raw(Sql::with(text, [rows.into()])).await?;
-    Ok(())
 }
 
 impl Store {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sea_orm::{QueryResult, Value as SqlValue};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -44,12 +45,6 @@ pub struct Batch {
     pub queue_max: u64,
 }
 
-impl AsRef<Batch> for Batch {
-    fn as_ref(&self) -> &Batch {
-        self
-    }
-}
-
 /// What enqueueing a batch came to.
 #[derive(Clone, Debug)]
 pub enum Enqueued {
@@ -85,7 +80,7 @@ impl Store {
     }
 }
 
-/// A job on its way into the tables: the columns of [`insert`]'s statements in their order.
+/// A job on its way into the tables: the columns of the statements below in their order.
 type Columns<'a> = (
     i64,
     String,
@@ -104,24 +99,33 @@ type Columns<'a> = (
 
 /// What a set comes to before it is written.
 #[derive(Default)]
-struct Planned<'a> {
+pub(super) struct Planned<'a> {
     rows: Vec<Columns<'a>>,
     /// First transitions that say more than that a job was enqueued and waits.
     told: Vec<(i64, &'a str, &'a str, &'a str)>,
     uploads: Vec<&'a str>,
 }
 
-/// One answer for each batch, in their order. An error of the whole means that nothing was written.
-pub(super) async fn set<B: AsRef<Batch>>(
+/// What [`plan`] needs to know, for [`super::sets`]: the number of the newest job, and how many jobs wait (the statuses are
+/// those of [`WAITING`]).
+pub(super) const BEFORE: &str = "SELECT 'before' AS what, \
+    COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0) AS seq, \
+    (SELECT COALESCE(SUM(n), 0) FROM job_counts WHERE status IN ('pending', 'scheduled', 'blocked')) AS waiting; ";
+
+/// What [`BEFORE`] says: the newest number, and the jobs that wait with what this commit has changed about them.
+pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<(i64, u64), StoreError> {
+    let waiting: i64 = row.get("waiting")?;
+    let waiting = u64::try_from(waiting + tx.moved(&WAITING)).unwrap_or(0);
+    Ok((row.get("seq")?, waiting))
+}
+
+/// What is to be written for the batches, from what [`read`] says, and one answer for each of them in their order.
+pub(super) async fn plan<'a>(
     tx: &Tx<'_>,
-    batches: &[B],
-) -> Result<Vec<Result<Enqueued, StoreError>>, StoreError> {
-    if batches.is_empty() {
-        return Ok(Vec::new());
-    }
-    let batches: Vec<&Batch> = batches.iter().map(AsRef::as_ref).collect();
-    let (mut seq, mut waiting) = begin(tx).await?;
-    let mut by_key = known_keys(tx, &batches).await?;
+    batches: &[&'a Batch],
+    (mut seq, mut waiting): (i64, u64),
+) -> Result<(Planned<'a>, Vec<Result<Enqueued, StoreError>>), StoreError> {
+    let mut by_key = known_keys(tx, batches).await?;
     let mut planned = Planned::default();
     let mut answers = Vec::with_capacity(batches.len());
     for batch in batches {
@@ -147,24 +151,7 @@ pub(super) async fn set<B: AsRef<Batch>>(
         }
         answers.push(Ok(Enqueued::Written(written)));
     }
-    insert(tx, &planned).await?;
-    Ok(answers)
-}
-
-/// The number of the newest job, and how many jobs wait.
-async fn begin(tx: &Tx<'_>) -> Result<(i64, u64), StoreError> {
-    // The names are those of WAITING.
-    let text = "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0) AS seq, \
-        (SELECT COALESCE(SUM(n), 0) FROM job_counts WHERE status IN ('pending', 'scheduled', 'blocked')) AS waiting";
-    let row = tx
-        .one(Sql::new(text).build())
-        .await?
-        .ok_or_else(|| StoreError::corrupt("row", "the counts gave no row"))?;
-    let waiting: i64 = row.get("waiting")?;
-    Ok((
-        row.get("seq")?,
-        u64::try_from(waiting + tx.moved(&WAITING)).unwrap_or(0),
-    ))
+    Ok((planned, answers))
 }
 
 /// Unfinished jobs by those unique keys that the batches use.
@@ -261,31 +248,39 @@ impl<'a> Planned<'a> {
     }
 }
 
-async fn insert(tx: &Tx<'_>, planned: &Planned<'_>) -> Result<(), StoreError> {
-    if planned.rows.is_empty() {
-        return Ok(());
+impl Planned<'_> {
+    /// Appends the statements that write it, with the moment as `$1` and their values from `values` on.
+    pub(super) fn push(&self, text: &mut String, values: &mut Vec<SqlValue>) -> Result<(), StoreError> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        values.push(to_json(&self.rows)?.into());
+        let rows = values.len();
+        text.push_str(&format!(
+            "INSERT INTO jobs (seq, id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, \
+             max_attempts, attempts_per_round) \
+             SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+             unhex(value ->> 7), value ->> 8, $1, value ->> 9, value ->> 10, value ->> 10 FROM json_each(${rows}); \
+             INSERT INTO job_data (job_seq, args, timeout_s) \
+             SELECT value ->> 0, value ->> 11, value ->> 12 FROM json_each(${rows}); \
+             INSERT INTO search_stale (job_seq) SELECT value ->> 0 FROM json_each(${rows}); "
+        ));
+        if !self.told.is_empty() {
+            values.push(to_json(&self.told)?.into());
+            text.push_str(&format!(
+                "INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
+                 SELECT value ->> 0, 0, $1, NULL, value ->> 1, value ->> 2, value ->> 3 FROM json_each(${}); ",
+                values.len()
+            ));
+        }
+        if !self.uploads.is_empty() {
+            values.push(to_json(&self.uploads)?.into());
+            let uploads = values.len();
+            text.push_str(&format!(
+                "UPDATE uploads SET uses = uses + (SELECT COUNT(*) FROM json_each(${uploads}) WHERE value = uploads.id) \
+                 WHERE id IN (SELECT value FROM json_each(${uploads})); "
+            ));
+        }
+        Ok(())
     }
-    let now = tx.now();
-    let rows = to_json(&planned.rows)?;
-    let jobs = "INSERT INTO jobs (seq, id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, \
-        max_attempts, attempts_per_round) \
-        SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-        unhex(value ->> 7), value ->> 8, $2, value ->> 9, value ->> 10, value ->> 10 FROM json_each($1)";
-    tx.execute(Sql::with(jobs, [rows.clone().into(), now.into()])).await?;
-    let data = "INSERT INTO job_data (job_seq, args, timeout_s) \
-        SELECT value ->> 0, value ->> 11, value ->> 12 FROM json_each($1)";
-    tx.execute(Sql::with(data, [rows.clone().into()])).await?;
-    let stale = "INSERT INTO search_stale (job_seq) SELECT value ->> 0 FROM json_each($1)";
-    tx.execute(Sql::with(stale, [rows.into()])).await?;
-    if !planned.told.is_empty() {
-        let text = "INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
-            SELECT value ->> 0, 0, $2, NULL, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1)";
-        tx.execute(Sql::with(text, [to_json(&planned.told)?.into(), now.into()]))
-            .await?;
-    }
-    for upload in &planned.uploads {
-        let text = "UPDATE uploads SET uses = uses + 1 WHERE id = $1";
-        tx.execute(Sql::with(text, [(*upload).into()])).await?;
-    }
-    Ok(())
 }

@@ -77,7 +77,7 @@ impl EventStore {
                         (id, camera_id, occurred_at, risk_level, label, summary, reviewed, metadata) \
                         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
                         value ->> 6, value ->> 7 FROM json_each($1) WHERE true ON CONFLICT (id) DO NOTHING";
-                    Ok(tx.execute(Sql::with(text, [rows.into()])).await?.rows_affected())
+                    Ok(tx.execute(Sql::with(text, [rows.into()])).await?)
                 }
                 .boxed()
             })

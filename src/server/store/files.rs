@@ -347,7 +347,7 @@ impl Store {
             .write(move |tx| {
                 async move {
                     let text = "DELETE FROM uploads WHERE id = $1 AND uses = 0";
-                    Ok(tx.execute(Sql::with(text, [upload.into()])).await?.rows_affected() > 0)
+                    Ok(tx.execute(Sql::with(text, [upload.into()])).await? > 0)
                 }
                 .boxed()
             })

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use sea_orm::QueryResult;
+
 use super::Store;
 use super::error::StoreError;
 use super::ops::{Lease, to_json};
@@ -40,72 +42,66 @@ impl Store {
     }
 }
 
-/// One answer for each item, in their order. An error of the whole means that nothing was written.
-pub(super) async fn set<F: AsRef<Finish>>(
-    tx: &Tx<'_>,
-    items: &[F],
-) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
-    if items.is_empty() {
-        return Ok(Vec::new());
-    }
-    let items: Vec<&Finish> = items.iter().map(AsRef::as_ref).collect();
+/// The statements, for [`super::sets`]: `$1` is the moment, `$2` the leases as pairs of number and epoch, `$3` the results as
+/// triples of number, epoch and JSON. The pluses keep the planner from walking all that run, or have ended, instead of
+/// looking up the few that are given.
+pub(super) const END: &str = "UPDATE jobs SET status = 'completed', epoch = epoch + 1, rev = rev + 1, lease_until = NULL, \
+    completed_at = $1, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL \
+    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held \
+    WHERE jobs.seq = held.s AND jobs.epoch = held.e AND +jobs.status = 'running' \
+    RETURNING 'finished' AS what, jobs.seq AS seq, jobs.rev AS rev, jobs.message AS message, jobs.kind AS kind, \
+    jobs.queue AS queue, jobs.done AS done, jobs.total AS total; \
+    INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome) \
+    SELECT jobs.seq, attempt, held.e, worker, started_at, $1, 'completed' \
+    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
+    WHERE jobs.epoch = held.e + 1 AND +jobs.status = 'completed' AND +jobs.completed_at = $1 \
+    ON CONFLICT (job_seq, number) DO NOTHING; \
+    INSERT INTO search_stale (job_seq) SELECT jobs.seq \
+    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
+    WHERE jobs.epoch = held.e + 1 AND +jobs.completed_at = $1 AND (jobs.message <> '' OR jobs.attempt > 1) \
+    ON CONFLICT (job_seq) DO NOTHING; ";
+pub(super) const RESULTS: &str = "UPDATE job_data SET result = given.r, error = NULL \
+    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e, value ->> 2 AS r FROM json_each($3)) AS given \
+    CROSS JOIN jobs ON jobs.seq = given.s \
+    WHERE job_data.job_seq = given.s AND jobs.epoch = given.e + 1 AND +jobs.completed_at = $1; ";
+
+/// The leases and, where there are any, the results of a set, as the statements take them.
+pub(super) fn values(items: &[&Finish]) -> Result<(String, Option<String>), StoreError> {
     let leases: Vec<(i64, u64)> = items.iter().map(|f| (f.lease.seq, f.lease.epoch)).collect();
-    let leases = to_json(&leases)?;
-    // The pluses keep the planner from walking all that run, or have ended, instead of looking up the few that are given.
-    let ended = "UPDATE jobs SET status = 'completed', epoch = epoch + 1, rev = rev + 1, lease_until = NULL, \
-        completed_at = $2, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL \
-        FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($1)) AS held \
-        WHERE jobs.seq = held.s AND jobs.epoch = held.e AND +jobs.status = 'running' \
-        RETURNING jobs.seq AS seq, jobs.rev AS rev, jobs.message AS message, jobs.kind AS kind, jobs.queue AS queue, \
-        jobs.attempt AS attempt, jobs.done AS done, jobs.total AS total";
-    let rows = tx
-        .all(Sql::with(ended, [leases.clone().into(), tx.now().into()]))
-        .await?;
-    let at = from_millis(tx.now());
-    let mut finished: HashMap<i64, Finished> = HashMap::with_capacity(rows.len());
-    let mut stale = Vec::new();
-    for row in &rows {
-        let (seq, kind, queue): (i64, String, String) = (row.get("seq")?, row.get("kind")?, row.get("queue")?);
-        let message: String = row.get("message")?;
-        tx.count(Status::Running, &kind, &queue, -1);
-        tx.count(Status::Completed, &kind, &queue, 1);
-        // What a search knows from before the attempt is still true of a job that said nothing.
-        if !message.is_empty() || row.u32("attempt")? > 1 {
-            stale.push(seq);
-        }
-        let done = Finished {
-            at,
-            rev: row.u64("rev")?,
-            message,
-            done: row.opt_u64("done")?,
-            total: row.opt_u64("total")?,
-        };
-        finished.insert(seq, done);
-    }
-    let attempts = "INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome) \
-        SELECT jobs.seq, attempt, held.e, worker, started_at, $2, 'completed' \
-        FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($1)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
-        WHERE jobs.epoch = held.e + 1 AND +jobs.status = 'completed' AND +jobs.completed_at = $2 \
-        ON CONFLICT (job_seq, number) DO NOTHING";
-    tx.execute(Sql::with(attempts, [leases.into(), tx.now().into()]))
-        .await?;
-    let results: Vec<(i64, &str)> = items
+    let results = items
         .iter()
-        .filter(|f| finished.contains_key(&f.lease.seq))
-        .filter_map(|f| Some((f.lease.seq, f.result.as_deref()?)))
-        .collect();
-    if !results.is_empty() {
-        let text = "UPDATE job_data SET result = given.r, error = NULL \
-            FROM (SELECT value ->> 0 AS s, value ->> 1 AS r FROM json_each($1)) AS given WHERE job_seq = given.s";
-        tx.execute(Sql::with(text, [to_json(&results)?.into()])).await?;
-    }
-    super::search::mark(tx, &stale).await?;
+        .filter_map(|f| Some((f.lease.seq, f.lease.epoch, f.result.as_deref()?)));
+    let results: Vec<(i64, u64, &str)> = results.collect();
+    let results = (!results.is_empty()).then(|| to_json(&results)).transpose()?;
+    Ok((to_json(&leases)?, results))
+}
+
+/// What [`END`] says of one job.
+pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<(i64, Finished), StoreError> {
+    let (kind, queue): (String, String) = (row.get("kind")?, row.get("queue")?);
+    tx.count(Status::Running, &kind, &queue, -1);
+    tx.count(Status::Completed, &kind, &queue, 1);
+    let done = Finished {
+        at: from_millis(tx.now()),
+        rev: row.u64("rev")?,
+        message: row.get("message")?,
+        done: row.opt_u64("done")?,
+        total: row.opt_u64("total")?,
+    };
+    Ok((row.get("seq")?, done))
+}
+
+/// One answer for each item, in their order.
+pub(super) async fn answers(
+    tx: &Tx<'_>,
+    items: &[&Finish],
+    mut finished: HashMap<i64, Finished>,
+) -> Result<Vec<Result<Finished, StoreError>>, StoreError> {
     let mut answers = Vec::with_capacity(items.len());
     for item in items {
-        let lease = item.lease;
-        answers.push(match finished.remove(&lease.seq) {
+        answers.push(match finished.remove(&item.lease.seq) {
             Some(done) => Ok(done),
-            None => Err(lost(tx, lease).await?),
+            None => Err(lost(tx, item.lease).await?),
         });
     }
     Ok(answers)
@@ -121,10 +117,4 @@ async fn lost(tx: &Tx<'_>, lease: Lease) -> Result<StoreError, StoreError> {
         }),
         None => StoreError::NoJob(lease.id),
     })
-}
-
-impl AsRef<Finish> for Finish {
-    fn as_ref(&self) -> &Finish {
-        self
-    }
 }

@@ -15,6 +15,8 @@ pub mod list;
 pub mod logs;
 pub mod ops;
 pub mod search;
+mod session;
+mod sets;
 mod sql;
 mod workers;
 mod writer;
@@ -39,7 +41,6 @@ pub struct Store {
 
 struct Inner {
     read: DatabaseConnection,
-    write: DatabaseConnection,
     writer: Writer,
     files: Files,
     artifact_ttl: Duration,
@@ -55,10 +56,9 @@ impl Store {
 
     /// Waits for what is being written, closes the database and gives its lock back. Whatever is asked afterwards fails.
     pub async fn close(&self) {
-        for connection in [&self.inner.write, &self.inner.read] {
-            if let Err(error) = connection.close_by_ref().await {
-                tracing::warn!(%error, "the database could not be closed");
-            }
+        self.inner.writer.close().await;
+        if let Err(error) = self.inner.read.close_by_ref().await {
+            tracing::warn!(%error, "the database could not be closed");
         }
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

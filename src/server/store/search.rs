@@ -42,6 +42,11 @@ impl Store {
         Ok(self.read().query_one_raw(stmt).await?.is_some())
     }
 
+    /// How many operations the store has been asked for so far.
+    pub fn writes(&self) -> u64 {
+        self.writer().asked()
+    }
+
     /// How many jobs a search passes over, since the index lags behind by more than it looks at itself. Counting stops at a
     /// million.
     pub async fn unsearched(&self) -> Result<u64, StoreError> {
