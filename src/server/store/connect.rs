@@ -91,7 +91,7 @@ pub(super) fn system_clock() -> i64 {
 
 /// The database's clock in milliseconds.
 pub(super) async fn clock(conn: &impl ConnectionTrait) -> Result<i64, DbErr> {
-    let stmt = Sql::new("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER) AS now").build();
+    let stmt = Sql::new("SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now").build();
     let row = conn
         .query_one_raw(stmt)
         .await?

@@ -105,7 +105,7 @@ impl Store {
     pub async fn next_due(&self) -> Result<Option<u64>, StoreError> {
         use sea_orm::ConnectionTrait;
         let sql = Sql::new(
-            "SELECT MIN(run_at) - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS wait FROM jobs \
+            "SELECT MIN(run_at) - CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS wait FROM jobs \
              WHERE status IN ('scheduled', 'retrying')",
         );
         let wait: Option<i64> = match self.read().query_one_raw(sql.build()).await? {
