@@ -1,5 +1,5 @@
 // Prints what the systems answered as one table, and writes it to a file where one is named:
-//   node table.mjs FOLDER [FILE]      FOLDER holds one JSON file per system, in the order of their names
+//   node table.mjs FOLDER [FILE]      FOLDER holds one JSON file per system and round, in the order of their names
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join } from "node:path";
@@ -16,14 +16,32 @@ const MEASURES = [
 ];
 
 const [folder, file] = process.argv.slice(2);
-const systems = readdirSync(folder)
+const answers = readdirSync(folder)
   .filter((name) => name.endsWith(".json"))
   .sort()
   .map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")));
+const known = (value) => typeof value === "number" && Number.isFinite(value);
+
+/** The median of each figure over all rounds; where they are even in number, of the middle two the one on the left. */
+function merged(rounds) {
+  const results = {};
+  for (const key of new Set(rounds.flatMap((round) => Object.keys(round.results)))) {
+    const values = rounds.map((round) => round.results[key]).filter(known).sort((a, b) => a - b);
+    results[key] = values.length > 0 ? values[Math.floor((values.length - 1) / 2)] : rounds[0].results[key];
+  }
+  const notes = [...new Set(rounds.flatMap((round) => round.notes ?? []))];
+  return { ...rounds[0], results, notes, rounds: rounds.map((round) => round.results) };
+}
+
+const byName = new Map();
+for (const answer of answers) {
+  const name = answer.peer ?? `windlass ${answer.arrangement}`;
+  byName.set(name, [...(byName.get(name) ?? []), answer]);
+}
+const systems = [...byName.values()].map(merged);
 const ours = systems.filter((system) => system.arrangement);
 const peers = systems.filter((system) => system.peer);
 
-const known = (value) => typeof value === "number" && Number.isFinite(value);
 const plain = (value) =>
   known(value) ? value.toLocaleString("en-GB", { maximumFractionDigits: value < 100 ? 2 : 0 }) : value === null ? "failed" : "–";
 
@@ -62,7 +80,7 @@ for (const system of ours) {
     ]),
   );
 }
-for (const system of systems) for (const note of system.notes ?? []) console.log(`note: ${label(system)}: ${note}`);
+for (const system of systems) for (const note of system.notes) console.log(`note: ${label(system)}: ${note}`);
 
 if (file) {
   const machine = { cpu: cpus()[0]?.model, cores: cpus().length, kernel: release(), node: process.version };

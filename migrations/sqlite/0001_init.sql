@@ -12,6 +12,10 @@ CREATE TABLE jobs (
     owner              TEXT    NOT NULL,
     parent             BLOB,
     unique_key         TEXT,
+    concurrency_key    TEXT,
+    member             INTEGER NOT NULL DEFAULT 0, -- whether the limit of running jobs per member holds for its owner
+    holds              TEXT,                       -- while it runs: the limits that it counts against, as JSON
+    dependents         INTEGER NOT NULL DEFAULT 0, -- whether any job ever waited for this one
     created_at         INTEGER NOT NULL,
     run_at             INTEGER NOT NULL,
     started_at         INTEGER,
@@ -36,16 +40,17 @@ CREATE TABLE jobs (
 );
 
 -- Every index costs each job's life several writes, so there are few. A cell is the jobs of one status and kind in the
--- order of enqueueing: whatever asks for statuses or kinds reads some cells and merges them.
+-- order of enqueueing: whatever asks for statuses or kinds reads some cells and merges them. Numbers follow the moments
+-- of enqueueing, so there is no index of those.
 CREATE INDEX jobs_cell ON jobs (status, kind, seq);
-CREATE INDEX jobs_created ON jobs (created_at, seq);
-CREATE INDEX jobs_owner ON jobs (owner, created_at, seq);
+CREATE INDEX jobs_owner ON jobs (owner, seq);
 CREATE INDEX jobs_started ON jobs (started_at, seq) WHERE started_at IS NOT NULL;
 CREATE INDEX jobs_completed ON jobs (completed_at, seq) WHERE completed_at IS NOT NULL;
-CREATE INDEX jobs_progress ON jobs (progress, seq) WHERE progress IS NOT NULL;
+CREATE INDEX jobs_progress ON jobs (progress, seq) WHERE status = 'running' AND progress IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (run_at) WHERE status IN ('scheduled', 'retrying');
 CREATE INDEX jobs_failed ON jobs (completed_at) WHERE status IN ('failed', 'dead');
+CREATE INDEX jobs_key ON jobs (unique_key, seq) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
     WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled');
 
@@ -55,8 +60,29 @@ CREATE TABLE job_data (
     result    TEXT,
     error     TEXT,
     timeout_s INTEGER NOT NULL,
-    log_lines INTEGER NOT NULL DEFAULT 0
+    log_lines INTEGER NOT NULL DEFAULT 0,
+    run_anyway INTEGER NOT NULL DEFAULT 0, -- whether it runs even when a job that it depends on did not complete
+    checkpoint TEXT                        -- where its next attempt goes on
 );
+
+-- Which jobs wait, or waited, for which others.
+CREATE TABLE job_deps (
+    job_seq   INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    needs_seq INTEGER NOT NULL, -- may be removed before the other
+    needs_id  BLOB    NOT NULL,
+    PRIMARY KEY (job_seq, needs_seq)
+) WITHOUT ROWID;
+
+CREATE INDEX job_deps_needs ON job_deps (needs_seq);
+
+-- Jobs that have ended, and for which others waited that have not been looked at since.
+CREATE TABLE deps_due (needs_seq INTEGER PRIMARY KEY);
+
+-- How many running jobs count against each limit (queue::Hold as text).
+CREATE TABLE running_holds (
+    hold TEXT     PRIMARY KEY,
+    n    INTEGER NOT NULL
+) WITHOUT ROWID;
 
 -- Attempts that have ended; the running one is in the job's row.
 CREATE TABLE attempts (
@@ -123,8 +149,23 @@ CREATE TABLE job_counts (
     status TEXT    NOT NULL,
     kind   TEXT    NOT NULL,
     queue  TEXT    NOT NULL,
+    shard  INTEGER NOT NULL, -- whoever writes side by side with others changes rows of its own; a count is their sum
     n      INTEGER NOT NULL,
-    PRIMARY KEY (status, kind, queue)
+    PRIMARY KEY (status, kind, queue, shard)
+) WITHOUT ROWID;
+
+-- What happened in each minute (since 1970), added up in the transaction that did it (store/rollups.rs): metric is enqueued,
+-- completed, failed, dead, cancelled, retried, or wait and run, whose bucket says how long: 0 is under a millisecond, b is
+-- 2^(b-1) up to 2^b milliseconds.
+CREATE TABLE rollups (
+    minute INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    shard  INTEGER NOT NULL,
+    n      INTEGER NOT NULL,
+    kind   TEXT NOT NULL,
+    queue  TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    PRIMARY KEY (minute, kind, queue, metric, bucket, shard)
 ) WITHOUT ROWID;
 
 -- What a search looks through: domain::filter::search_text of each job. Renewed a moment after a job changed, since it
@@ -132,6 +173,48 @@ CREATE TABLE job_counts (
 -- by one.
 CREATE VIRTUAL TABLE job_search USING fts5 (text, tokenize = 'trigram', content = '', contentless_delete = 1);
 CREATE TABLE search_stale (job_seq INTEGER PRIMARY KEY);
+
+-- How many jobs of a kind that has a rate were begun in which window of time.
+CREATE TABLE kind_rates (
+    kind   TEXT     PRIMARY KEY,
+    period INTEGER NOT NULL,
+    n      INTEGER NOT NULL
+);
+
+-- Cron rules. next_at is when one falls due; a run is claimed by its row in schedule_runs, which nobody can write twice.
+CREATE TABLE schedules (
+    id         BLOB    PRIMARY KEY,
+    name       TEXT     NOT NULL UNIQUE,
+    cron       TEXT NOT NULL,
+    time_zone  TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    args       TEXT NOT NULL,
+    queue      TEXT NOT NULL,
+    lane       INTEGER NOT NULL,
+    misfire    TEXT NOT NULL CHECK (misfire IN ('once', 'skip')),
+    owner      TEXT NOT NULL,
+    paused     INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    next_at    INTEGER,
+    last_at    INTEGER,
+    last_job   BLOB
+);
+
+CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
+
+CREATE TABLE schedule_runs (
+    schedule BLOB    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
+    due_at   INTEGER NOT NULL,
+    job      BLOB    NOT NULL,
+    PRIMARY KEY (schedule, due_at)
+) WITHOUT ROWID;
+
+-- When chores such as the sweep of old jobs last ran, and what they did, as JSON.
+CREATE TABLE chores (
+    name   TEXT PRIMARY KEY,
+    ran_at INTEGER NOT NULL,
+    told   TEXT NOT NULL
+);
 
 CREATE TABLE workers (
     id           TEXT    PRIMARY KEY,

@@ -115,8 +115,14 @@ pub struct Job {
     pub completed_at: Option<DateTime<Utc>>,
     /// The worker that holds the lease, or held it last.
     pub worker: Option<String>,
+    /// Of the jobs with this key one runs at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
     /// A person asked the running job to stop ("Cancelling…").
     pub cancel_requested: bool,
+    /// A person asked the running job to stop at its next checkpoint ("Pausing…").
+    #[serde(default)]
+    pub pause_requested: bool,
     pub error_code: Option<ErrorCode>,
     /// The last error's message.
     pub error: Option<String>,
@@ -221,12 +227,19 @@ pub struct JobDetail {
     pub artifacts: Vec<Artifact>,
     /// The job that enqueued this one.
     pub parent: Option<JobRef>,
+    /// Jobs that this one enqueued.
     pub children: Vec<JobRef>,
+    /// Jobs that this one waits for, or waited for.
+    pub depends_on: Vec<JobRef>,
+    /// Jobs that wait for this one, or waited for it.
+    pub dependents: Vec<JobRef>,
     pub policy: Policy,
     /// What the caller may ask of the job now.
     pub actions: Vec<Action>,
     /// Log lines stored so far.
     pub log_lines: u64,
+    /// Raised whenever the right to write about the job changes hands.
+    pub epoch: u64,
 }
 
 /// `GET /api/jobs/{id}/history`.
@@ -264,6 +277,36 @@ pub struct NewJob {
     /// While a job with this key is unfinished, enqueueing again answers with that job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_key: Option<String>,
+    /// For so many seconds after it was enqueued, the job with this key is answered with even when it has finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_for: Option<u64>,
+    /// Jobs that must have ended before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Uuid>,
+    /// What becomes of it when one of those ends otherwise than completed.
+    #[serde(default, skip_serializing_if = "OnFailure::is_cancel")]
+    pub on_failure: OnFailure,
+    /// Of the jobs with this key one runs at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+}
+
+/// What becomes of a job when one that it depends on is cancelled, fails or dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is cancelled, too.
+    #[default]
+    Cancel,
+    /// It runs all the same, once all of them have ended.
+    Run,
+}
+
+impl OnFailure {
+    fn is_cancel(&self) -> bool {
+        *self == Self::Cancel
+    }
 }
 
 fn empty_object() -> Value {
@@ -280,6 +323,10 @@ impl NewJob {
             run_at: None,
             delay: None,
             unique_key: None,
+            unique_for: None,
+            depends_on: Vec::new(),
+            on_failure: OnFailure::Cancel,
+            concurrency_key: None,
         }
     }
 }

@@ -31,6 +31,21 @@ pub struct Policy {
     pub jitter_percent: u32,
     /// An attempt that runs for longer than this many seconds fails with `TIMEOUT`.
     pub timeout_s: u64,
+    /// How many of the kind run at the same time in the whole system; absent: as many as there are slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
+    /// How many of the kind are begun within a time; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// So many jobs within so long. Windows of that length follow each other; each lets so many begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct Rate {
+    pub jobs: u32,
+    /// Milliseconds.
+    pub per_ms: u64,
 }
 
 impl Policy {
@@ -43,6 +58,8 @@ impl Policy {
         cap_ms: 3_600_000,
         jitter_percent: 10,
         timeout_s: 600,
+        max_running: None,
+        rate: None,
     };
 
     /// Milliseconds to wait after attempt number `round` of this round (from 1) failed. `random` in 0..1 is the jitter's draw.
@@ -99,6 +116,8 @@ mod tests {
             cap_ms: 10_000,
             jitter_percent: 10,
             timeout_s: 600,
+            max_running: None,
+            rate: None,
         }
     }
 

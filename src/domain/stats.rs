@@ -85,6 +85,126 @@ pub struct HealthChecks {
     pub slots_in_use: u32,
     /// What is wrong, in sentences; empty when healthy.
     pub warnings: Vec<String>,
+    /// Absent before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sweep: Option<Sweep>,
+}
+
+/// What is counted by the minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    Enqueued,
+    Completed,
+    Failed,
+    Dead,
+    Cancelled,
+    /// An attempt failed, and another one will follow.
+    Retried,
+    /// How long jobs that began had waited since they could.
+    Wait,
+    /// How long attempts that ended took.
+    Run,
+}
+
+impl Metric {
+    pub const ALL: [Self; 8] = [
+        Self::Enqueued,
+        Self::Completed,
+        Self::Failed,
+        Self::Dead,
+        Self::Cancelled,
+        Self::Retried,
+        Self::Wait,
+        Self::Run,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enqueued => "enqueued",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+            Self::Retried => "retried",
+            Self::Wait => "wait",
+            Self::Run => "run",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|m| m.as_str() == name)
+    }
+}
+
+/// How long something took, as a histogram of powers of two says: never too little, and less than twice too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct Took {
+    pub count: u64,
+    /// Milliseconds that half of them took at the most.
+    pub median_ms: u64,
+    /// Milliseconds that 95 of 100 took at the most.
+    pub p95_ms: u64,
+}
+
+impl Took {
+    /// Of counts by bucket: 0 is under a millisecond, b is 2^(b-1) up to 2^b milliseconds.
+    pub fn of(buckets: &[u64]) -> Self {
+        let count: u64 = buckets.iter().sum();
+        let at = |share: f64| {
+            let wanted = (count as f64 * share).ceil() as u64;
+            let mut seen = 0;
+            let bucket = buckets.iter().position(|n| {
+                seen += n;
+                seen >= wanted
+            });
+            1_u64 << bucket.unwrap_or(0).min(62)
+        };
+        match count {
+            0 => Self::default(),
+            _ => Self {
+                count,
+                median_ms: at(0.5),
+                p95_ms: at(0.95),
+            },
+        }
+    }
+}
+
+/// What happened in one step of time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct Step {
+    /// Its beginning.
+    pub at: DateTime<Utc>,
+    pub enqueued: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub dead: u64,
+    pub cancelled: u64,
+    pub retried: u64,
+    pub wait: Took,
+    pub run: Took,
+}
+
+/// `GET /api/jobs/stats/series`: steps without a gap, oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct Series {
+    /// Minutes of a step.
+    pub step_minutes: u32,
+    pub steps: Vec<Step>,
+}
+
+/// What the last sweep of what is kept no longer has removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct Sweep {
+    pub at: DateTime<Utc>,
+    pub jobs: u64,
+    pub artifacts: u64,
+    pub uploads: u64,
 }
 
 /// What the status strip shows; pushed by the live stream.

@@ -60,6 +60,8 @@ pub enum Want<'a> {
     Enqueue { kind: &'a str },
     /// Change one job.
     Act { action: Action, owner: &'a str },
+    /// Make, change or run a schedule; remove one.
+    Schedule { delete: bool },
     /// See the kinds, and whether the system is well.
     ReadSystem,
 }
@@ -71,6 +73,8 @@ pub fn may(actor: &Actor, want: Want<'_>) -> bool {
         (Role::Admin, _) => true,
         (_, Want::ReadSystem) => true,
         (Role::Manager, Want::Act { action, .. }) => action != Action::Delete,
+        (Role::Manager, Want::Schedule { delete }) => !delete,
+        (Role::Member, Want::Schedule { .. }) => false,
         (Role::Manager, Want::ReadAll | Want::Read { .. } | Want::Enqueue { .. }) => true,
         (Role::Viewer, Want::ReadAll | Want::Read { .. }) => true,
         (Role::Viewer, _) => false,
@@ -107,6 +111,9 @@ mod tests {
             (Role::Member, Want::Read { owner: "ada" }, true),
             (Role::Member, act(Action::Cancel), false),
             (Role::Member, Want::ReadAll, false),
+            (Role::Manager, Want::Schedule { delete: false }, true),
+            (Role::Manager, Want::Schedule { delete: true }, false),
+            (Role::Member, Want::Schedule { delete: false }, false),
             (Role::Member, Want::ReadSystem, true),
         ];
         for (role, want, expected) in table {

@@ -1,12 +1,18 @@
 //! The settings: `Leptos.toml` first (the one built in, then one in the working folder), then the environment and `.env`.
 //! A bad value stops the start with the name, the value and what is allowed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::domain::kind::Rate;
+use crate::domain::retention::Rule;
+use crate::domain::status::Status;
 
 /// The annotated defaults; a test keeps `Cargo.toml` and `.env.example` in step with them.
 pub const DEFAULTS: &str = include_str!("../../Leptos.toml");
@@ -16,13 +22,26 @@ pub const DEFAULTS: &str = include_str!("../../Leptos.toml");
 pub struct Config {
     pub listen: SocketAddr,
     pub data_dir: PathBuf,
-    /// The SQLite file, when another than `windlass.db` under the data directory.
-    pub database: Option<PathBuf>,
+    pub database: Database,
+    /// Of the Redis that this and other processes share; without one, this process is alone with its database.
+    pub redis: Option<RedisUrl>,
+    /// What the names of all keys in Redis begin with: systems that share a Redis have different ones.
+    pub redis_prefix: String,
     pub worker_concurrency: u32,
     pub worker_poll_interval: Duration,
+    /// How long a worker that says nothing keeps its jobs.
+    pub worker_lease: Duration,
     pub job_timeout: Duration,
     /// Attempts after the first.
     pub job_max_retries: u32,
+    /// Running jobs in the whole system; none: as many as there are slots.
+    pub global_max_jobs: Option<u32>,
+    /// Running jobs of each member.
+    pub member_max_jobs: u32,
+    /// Running jobs by kind.
+    pub kind_max_jobs: BTreeMap<String, u32>,
+    /// Jobs that begin within a time, by kind.
+    pub kind_rates: BTreeMap<String, Rate>,
     pub shutdown_grace: Duration,
     /// Bytes.
     pub upload_max: u64,
@@ -33,9 +52,125 @@ pub struct Config {
     /// Waiting jobs at which a new one is refused.
     pub queue_max: u64,
     pub artifact_ttl: Duration,
+    /// When finished jobs are removed.
+    pub retention: Vec<Rule>,
+    /// How often what is kept no longer is removed.
+    pub sweep_every: Duration,
     pub log_json: bool,
     /// A `tracing` filter.
     pub log_level: String,
+}
+
+/// Where jobs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// A file; none: `windlass.db` under the data directory.
+    Sqlite(Option<PathBuf>),
+    Postgres(PostgresUrl),
+}
+
+/// Understands `DATABASE_URL`.
+pub fn parse_database(text: &str) -> Option<Database> {
+    if text.is_empty() {
+        return Some(Database::Sqlite(None));
+    }
+    match text.strip_prefix("sqlite:") {
+        Some(file) => {
+            let file = file.strip_prefix("//").unwrap_or(file);
+            (!file.is_empty()).then(|| Database::Sqlite(Some(PathBuf::from(file))))
+        }
+        None => PostgresUrl::parse(text).map(Database::Postgres),
+    }
+}
+
+/// The address of a Postgres database. Shown without its password.
+#[derive(Clone)]
+pub struct PostgresUrl {
+    text: String,
+    options: Box<PgConnectOptions>,
+}
+
+impl PostgresUrl {
+    fn parse(text: &str) -> Option<Self> {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return None;
+        }
+        let options = Box::new(PgConnectOptions::from_str(text).ok()?);
+        let text = text.to_string();
+        Some(Self { text, options })
+    }
+
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// The same database, with the tables in a schema of their own.
+    pub fn in_schema(&self, name: &str) -> Self {
+        let path = format!("{name},public");
+        let options = self.options.as_ref().clone().options([("search_path", path)]);
+        Self {
+            text: format!("{}#{name}", self.text),
+            options: Box::new(options),
+        }
+    }
+}
+
+impl PartialEq for PostgresUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for PostgresUrl {}
+
+impl std::fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (host, port) = (self.options.get_host(), self.options.get_port());
+        let database = self
+            .options
+            .get_database()
+            .unwrap_or_else(|| self.options.get_username());
+        write!(f, "postgres://{host}:{port}/{database}")
+    }
+}
+
+impl std::fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// The address of a Redis. Shown without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// Understands `REDIS_URL`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, _) = text.split_once("://")?;
+        let base = scheme.trim_end_matches("-cluster").trim_end_matches("-sentinel");
+        if !["redis", "rediss", "valkey", "valkeys"].contains(&base) {
+            return None;
+        }
+        fred::types::config::Config::from_url(text).ok()?;
+        Some(Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&without_password(&self.0))
+    }
+}
+
+impl std::fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// A setting that can't be taken.
@@ -74,43 +209,75 @@ impl Config {
     }
 
     fn from<E: Fn(&str) -> Option<String>>(source: &Source<E>) -> Result<Self, ConfigError> {
-        if let Some(url) = source.env_only("REDIS_URL") {
-            return Err(bad(
-                "REDIS_URL",
-                &url,
-                "this version has the in-process queue only; leave it unset",
-            ));
-        }
         let address = "an address and a port, like 127.0.0.1:3000";
         let whole = |name, max: u64| source.number(name, 1..=max);
+        let database = source.parse(
+            "database_url",
+            "empty, sqlite:FILE, or postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+            parse_database,
+        )?;
+        let redis = source.parse(
+            "redis_url",
+            "empty, or redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss: with TLS, redis-cluster: a cluster, redis-sentinel: sentinels)",
+            |v| match v {
+                "" => Some(None),
+                v => RedisUrl::parse(v).map(Some),
+            },
+        )?;
+        let redis_prefix = source.parse("redis_prefix", "1 to 40 of a-z A-Z 0-9 _ - . :", |v| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
+            ((1..=40).contains(&v.len()) && v.bytes().all(fits)).then(|| v.to_string())
+        })?;
+        if redis.is_some() && matches!(database, Database::Sqlite(_)) {
+            return Err(ConfigError::Value {
+                name: "REDIS_URL".into(),
+                value: "set".into(),
+                allowed:
+                    "a Redis needs a database that several processes can share: set DATABASE_URL to a Postgres, or \
+                          leave REDIS_URL unset"
+                        .into(),
+            });
+        }
         Ok(Self {
+            database,
+            redis,
+            redis_prefix,
             listen: source.parse("listen", address, |v| SocketAddr::from_str(v).ok())?,
             data_dir: source.parse("data_dir", "a folder", |v| (!v.is_empty()).then(|| PathBuf::from(v)))?,
-            database: source.parse(
-                "database_url",
-                "empty, or sqlite:FILE (this version stores in SQLite only)",
-                |v| match v {
-                    "" => Some(None),
-                    v => {
-                        let file = v.strip_prefix("sqlite:")?;
-                        let file = file.strip_prefix("//").unwrap_or(file);
-                        (!file.is_empty()).then(|| Some(PathBuf::from(file)))
-                    }
-                },
-            )?,
             worker_concurrency: whole("worker_concurrency", 10_000)? as u32,
             worker_poll_interval: source.duration(
                 "worker_poll_interval",
                 Duration::from_millis(50),
                 Duration::from_secs(60),
             )?,
+            worker_lease: source.duration("worker_lease", Duration::from_secs(2), Duration::from_secs(600))?,
             job_timeout: source.duration("job_timeout", Duration::from_secs(1), TIMEOUT_MAX)?,
             job_max_retries: source.number("job_max_retries", 0..=1_000)? as u32,
+            global_max_jobs: match source.number("global_max_jobs", 0..=1_000_000)? {
+                0 => None,
+                n => Some(n as u32),
+            },
+            member_max_jobs: whole("member_max_jobs", 1_000_000)? as u32,
+            kind_max_jobs: source.parse(
+                "kind_max_jobs",
+                "empty, or KIND=NUMBER, …, like export=2, crawl=5",
+                |v| pairs(v, |n| n.parse().ok().filter(|n| *n > 0)),
+            )?,
+            kind_rates: source.parse("kind_rates", "empty, or KIND=NUMBER/TIME, …, like http=100/1m", |v| {
+                pairs(v, rate)
+            })?,
             shutdown_grace: source.duration("shutdown_grace", Duration::ZERO, TIMEOUT_MAX)?,
             upload_max: source.size("upload_max")?,
             args_max: source.size("args_max")?,
             import_unzipped_max: source.size("import_unzipped_max")?,
             queue_max: whole("queue_max", u64::MAX >> 1)?,
+            retention: source.parse(
+                "retention",
+                "STATUS=TIME or KIND:STATUS=TIME, …, with the statuses completed, cancelled, failed and dead, like \
+                 completed=30d, export:completed=7d, dead=never",
+                retention,
+            )?,
+            sweep_every: source.duration("sweep_every", Duration::from_millis(100), Duration::from_secs(86_400))?,
             artifact_ttl: source.duration(
                 "artifact_ttl",
                 Duration::from_secs(60),
@@ -132,11 +299,20 @@ impl Config {
         })
     }
 
-    /// The SQLite file.
+    /// The database as people name it, without secrets.
+    pub fn database_name(&self) -> String {
+        match &self.database {
+            Database::Sqlite(_) => self.database_path().display().to_string(),
+            Database::Postgres(url) => url.to_string(),
+        }
+    }
+
+    /// The SQLite file, where it is one.
     pub fn database_path(&self) -> PathBuf {
-        self.database
-            .clone()
-            .unwrap_or_else(|| self.data_dir.join("windlass.db"))
+        match &self.database {
+            Database::Sqlite(Some(file)) => file.clone(),
+            Database::Sqlite(None) | Database::Postgres(_) => self.data_dir.join("windlass.db"),
+        }
     }
 }
 
@@ -159,7 +335,13 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
 
     fn parse<T>(&self, key: &str, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, ConfigError> {
         let value = self.text(key)?;
-        parse(value.trim()).ok_or_else(|| bad(&key.to_uppercase(), &value, &format!("allowed is {allowed}")))
+        parse(value.trim()).ok_or_else(|| {
+            bad(
+                &key.to_uppercase(),
+                &without_password(&value),
+                &format!("allowed is {allowed}"),
+            )
+        })
     }
 
     fn number(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, ConfigError> {
@@ -183,6 +365,58 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
         let size = |v: &str| v.parse::<ByteSize>().ok().map(|s| s.as_u64()).filter(|n| *n > 0);
         self.parse(key, "a size over 0, like 256KB, 20MB or 2GB", size)
     }
+}
+
+/// `NAME=VALUE, …`
+fn pairs<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<BTreeMap<String, T>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once('=')?;
+            Some((name.trim().to_string(), parse(value.trim())?))
+        })
+        .collect()
+}
+
+/// `NUMBER/TIME`
+fn rate(text: &str) -> Option<Rate> {
+    let (jobs, time) = text.split_once('/')?;
+    let time = humantime::parse_duration(time.trim()).ok()?;
+    let rate = Rate {
+        jobs: jobs.trim().parse().ok()?,
+        per_ms: u64::try_from(time.as_millis()).ok()?,
+    };
+    (rate.jobs > 0 && rate.per_ms >= 100).then_some(rate)
+}
+
+/// `STATUS=TIME` or `KIND:STATUS=TIME`, …; `never` keeps them.
+fn retention(text: &str) -> Option<Vec<Rule>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (which, time) = part.split_once('=')?;
+            let (kind, status) = match which.trim().split_once(':') {
+                Some((kind, status)) => (Some(kind.trim().to_string()), status),
+                None => (None, which),
+            };
+            let status = Status::parse(status).filter(|s| s.is_finished())?;
+            let after_ms = match time.trim() {
+                "never" => None,
+                time => Some(i64::try_from(humantime::parse_duration(time).ok()?.as_millis()).ok()?),
+            };
+            Some(Rule { status, kind, after_ms })
+        })
+        .collect()
+}
+
+/// A URL's password is nobody's business.
+fn without_password(value: &str) -> String {
+    let secret = value.split_once("://").and_then(|(scheme, rest)| {
+        let (user, host) = rest.rsplit_once('@')?;
+        let user = user.split(':').next().unwrap_or_default();
+        Some(format!("{scheme}://{user}:***@{host}"))
+    });
+    secret.unwrap_or_else(|| value.to_string())
 }
 
 fn bad(name: &str, value: &str, allowed: &str) -> ConfigError {
@@ -232,6 +466,25 @@ mod tests {
     }
 
     #[test]
+    fn a_redis_needs_a_database_that_can_be_shared_and_passwords_are_not_shown() {
+        let alone = load(&[("REDIS_URL", "redis://127.0.0.1")])
+            .expect_err("refused")
+            .to_string();
+        assert!(alone.contains("REDIS_URL") && alone.contains("Postgres"), "{alone}");
+        let both = [
+            ("DATABASE_URL", "postgres://me:secret@db:5433/jobs"),
+            ("REDIS_URL", "redis://:secret@cache:6380/2"),
+        ];
+        let config = load(&both).expect("settings");
+        let shown = format!("{:?}", config.database);
+        assert!(shown.contains("db:5433/jobs") && !shown.contains("secret"), "{shown}");
+        let bad = load(&[("DATABASE_URL", "mysql://me:secret@db/jobs")])
+            .expect_err("refused")
+            .to_string();
+        assert!(bad.contains("me:***@db") && !bad.contains("secret"), "{bad}");
+    }
+
+    #[test]
     fn a_bad_value_is_named_with_what_is_allowed() {
         for (name, value, allowed) in [
             ("WORKER_CONCURRENCY", "0", "1 to 10000"),
@@ -239,8 +492,11 @@ mod tests {
             ("LISTEN", "localhost", "127.0.0.1:3000"),
             ("UPLOAD_MAX", "much", "2GB"),
             ("LOG_FORMAT", "xml", "text or json"),
-            ("DATABASE_URL", "postgres://x", "SQLite only"),
-            ("REDIS_URL", "redis://x", "unset"),
+            ("KIND_MAX_JOBS", "export=none", "export=2"),
+            ("RETENTION", "running=1d", "completed=30d"),
+            ("KIND_RATES", "http=5", "http=100/1m"),
+            ("DATABASE_URL", "mysql://x", "postgres://"),
+            ("REDIS_URL", "http://x", "redis://"),
         ] {
             let text = load(&[(name, value)]).expect_err(name).to_string();
             assert!(

@@ -7,7 +7,9 @@ use super::engine::kind::Registry;
 use super::engine::{Engine, Settings};
 use super::kinds;
 use super::queue::memory::{MemoryBus, MemoryQueue};
-use super::service::{Limits, Service};
+use super::queue::redis::{Link, RedisBus, RedisError, RedisQueue};
+use super::queue::{Bus, Queue};
+use super::service::{Catalog, Limits, Service};
 use super::store::{Store, StoreError};
 use crate::domain::kind::Policy;
 
@@ -15,6 +17,18 @@ use crate::domain::kind::Policy;
 pub struct System {
     pub service: Service,
     pub engine: Option<Engine>,
+}
+
+/// Why a system can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// A setting names a kind that is not there.
+    #[error("KIND_MAX_JOBS or KIND_RATES names the kind \"{name}\"; allowed are {known}")]
+    Kind { name: String, known: String },
 }
 
 /// The kinds of this process, with the configured policy.
@@ -28,28 +42,41 @@ pub fn registry(config: &Config) -> Registry {
 }
 
 /// Opens the store and starts what the settings ask for; `kinds`: those that this process runs.
-pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<System, StoreError> {
+pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<System, StartError> {
+    let known = || kinds.infos().into_iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
+    let limited = kinds.clone().limited(&config.kind_max_jobs, &config.kind_rates);
+    let kinds = limited.map_err(|name| StartError::Kind { name, known: known() })?;
     let store = Store::open(config).await?;
     let limits = Limits {
         queue_max: config.queue_max,
         args_max: config.args_max,
         upload_max: config.upload_max,
     };
-    let queue = Arc::new(MemoryQueue::default());
-    let service = Service::new(
-        store,
-        queue,
-        Arc::new(MemoryBus::default()),
-        Arc::new(kinds.clone()),
-        limits,
-    );
+    let (queue, bus): (Arc<dyn Queue>, Arc<dyn Bus>) = match &config.redis {
+        None => (Arc::new(MemoryQueue::default()), Arc::new(MemoryBus::default())),
+        Some(url) => {
+            let link = Link::connect(url, &config.redis_prefix).await?;
+            let bus = RedisBus::new(link.clone())
+                .await
+                .map_err(|source| RedisError::Connect {
+                    url: url.to_string(),
+                    source,
+                })?;
+            (Arc::new(RedisQueue::new(link)), Arc::new(bus))
+        }
+    };
+    let service = Service::new(store, queue, bus, Arc::new(kinds.clone()), limits);
     let settings = Settings {
+        limits: kinds.limits(config.global_max_jobs, config.member_max_jobs),
         slots: config.worker_concurrency,
         poll: config.worker_poll_interval,
+        retention: config.retention.clone(),
+        sweep_every: config.sweep_every,
+        lease: config.worker_lease,
         grace: config.shutdown_grace,
     };
     let engine = match work {
-        true => Some(Engine::start(service.clone(), kinds, settings, true).await?),
+        true => Some(Engine::start(service.clone(), kinds, settings, config.redis.is_none()).await?),
         false => None,
     };
     Ok(System { service, engine })

@@ -61,10 +61,17 @@ async fn lists_filter_sort_and_page_without_gap_or_repeat() {
     for n in 0..25 {
         all.push(s.enqueue("echo", json!({ "value": n })).await);
     }
-    let last = all.last().expect("some").clone();
-    s.until(&last, "completed").await;
-    all.reverse();
-    for (order, expected) in [("desc", all.clone()), ("asc", all.iter().rev().cloned().collect())] {
+    for id in &all {
+        s.until(id, "completed").await;
+    }
+    // One worker slot: jobs begin in the order of enqueueing. Their ends are written behind, and may overtake each other.
+    let mut by_end = Vec::new();
+    for (n, id) in all.iter().enumerate() {
+        by_end.push((s.job(id).await["completed_at"].to_string(), n));
+    }
+    by_end.sort();
+    let by_end: Vec<String> = by_end.into_iter().map(|(_, n)| all[n].clone()).collect();
+    for order in ["desc", "asc"] {
         for sort in [
             "created_at",
             "started_at",
@@ -86,10 +93,19 @@ async fn lists_filter_sort_and_page_without_gap_or_repeat() {
                     None => break,
                 }
             }
-            // One worker slot: every order but the alphabetical ones is the order of enqueueing; those break ties by it.
+            // The others are the order of enqueueing, or break their ties by it.
+            let mut expected = if sort == "completed_at" {
+                by_end.clone()
+            } else {
+                all.clone()
+            };
+            if order == "desc" {
+                expected.reverse();
+            }
             assert_eq!(seen, expected, "{sort} {order}");
         }
     }
+    all.reverse();
     assert_eq!(ids(&s.get("/api/jobs?limit=3&offset=2").await), all[2..5]);
     s.stop().await;
 }

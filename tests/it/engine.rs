@@ -273,11 +273,20 @@ async fn a_shutdown_hands_back_what_runs_and_costs_it_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_data_is_refused() {
+async fn a_second_server_on_the_same_data_is_refused_unless_they_share_a_redis() {
     let s = Server::start().await;
-    let config = crate::harness::config(&s.dir);
+    let mut config = crate::harness::config(s.dir.path());
+    crate::harness::arrange(&mut config, s.dir.path()).await;
     let second = windlass::server::state::start(&config, windlass::server::state::registry(&config), true).await;
-    let error = second.err().expect("refused").to_string();
+    if crate::harness::arrangement() == "redis" {
+        let second = second.expect("it shares");
+        second.engine.expect("it works").shut_down().await;
+        second.service.close().await;
+        // But not with one that thinks itself alone.
+        config.redis = None;
+    }
+    let alone = windlass::server::state::start(&config, windlass::server::state::registry(&config), true).await;
+    let error = alone.err().expect("refused").to_string();
     assert!(error.contains("another Windlass process"), "{error}");
     s.stop().await;
 }

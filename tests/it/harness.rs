@@ -1,7 +1,9 @@
 //! A whole server in this process, kinds that do what a test tells them, and waiting for conditions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -16,13 +18,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass::domain::error::{ErrorCode, JobError};
 use windlass::domain::kind::{Backoff, Policy};
-use windlass::server::config::Config;
+use windlass::server::config::{self, Config, Database};
 use windlass::server::engine::Engine;
 use windlass::server::engine::context::Context;
 use windlass::server::engine::kind::{Halt, Kind, Registry};
 use windlass::server::http::{self, AppState};
 use windlass::server::service::Service;
-use windlass::server::{kinds, state};
+use windlass::server::{kinds, state, store};
 
 pub struct Server {
     pub base: String,
@@ -35,13 +37,20 @@ pub struct Server {
 }
 
 /// The settings of a test: a folder of its own, short waits.
-pub fn config(dir: &TempDir) -> Config {
+pub fn config(dir: &Path) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().expect("address"),
-        data_dir: dir.path().to_path_buf(),
-        database: None,
+        data_dir: dir.to_path_buf(),
+        database: Database::Sqlite(None),
+        redis: None,
+        redis_prefix: "windlass".into(),
         worker_concurrency: 4,
         worker_poll_interval: Duration::from_millis(100),
+        worker_lease: Duration::from_secs(3),
+        global_max_jobs: None,
+        member_max_jobs: 3,
+        kind_max_jobs: BTreeMap::new(),
+        kind_rates: BTreeMap::new(),
         job_timeout: Duration::from_secs(60),
         job_max_retries: 2,
         shutdown_grace: Duration::from_millis(200),
@@ -50,8 +59,73 @@ pub fn config(dir: &TempDir) -> Config {
         import_unzipped_max: 20_000_000,
         queue_max: 100_000,
         artifact_ttl: Duration::from_secs(3_600),
+        retention: Vec::new(),
+        sweep_every: Duration::from_secs(600),
         log_json: false,
         log_level: "warn".into(),
+    }
+}
+
+/// Which database and queue the suite runs on: TEST_ON is sqlite (the default), postgres or redis; the latter two
+/// need what `script/with-servers` provides.
+pub fn arrangement() -> &'static str {
+    match std::env::var("TEST_ON").as_deref() {
+        Ok("postgres") => "postgres",
+        Ok("redis") => "redis",
+        Ok("sqlite") | Err(_) => "sqlite",
+        Ok(other) => panic!("TEST_ON is \"{other}\"; allowed: sqlite, postgres, redis"),
+    }
+}
+
+fn server_url(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run the tests under script/with-servers"))
+}
+
+/// What a process on `dir` is told so that it uses the same place as [`arrange`] gives.
+pub async fn environment(dir: &Path) -> Vec<(&'static str, String)> {
+    let mut config = config(dir);
+    arrange(&mut config, dir).await;
+    let mut told = Vec::new();
+    if arrangement() != "sqlite" {
+        let url = server_url("TEST_DATABASE_URL");
+        told.push((
+            "DATABASE_URL",
+            format!("{url}?options[search_path]={},public", schema(dir)),
+        ));
+    }
+    if arrangement() == "redis" {
+        told.push(("REDIS_URL", server_url("TEST_REDIS_URL")));
+        told.push(("REDIS_PREFIX", schema(dir)));
+    }
+    told
+}
+
+pub fn schema(dir: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    dir.hash(&mut hasher);
+    format!("t{:016x}", hasher.finish())
+}
+
+/// Gives the system in `dir` a place of its own in the servers that the suite runs on: the same one for the same folder.
+pub async fn arrange(config: &mut Config, dir: &Path) {
+    let on = arrangement();
+    if on == "sqlite" {
+        return;
+    }
+    let name = schema(dir);
+    let database = config::parse_database(&server_url("TEST_DATABASE_URL")).expect("TEST_DATABASE_URL");
+    let Database::Postgres(url) = database else {
+        panic!("TEST_DATABASE_URL leads to no Postgres")
+    };
+    let mark = dir.join("schema-made");
+    if !mark.exists() {
+        store::create_schema(&url, &name).await.expect("schema");
+        std::fs::write(&mark, "").expect("mark");
+    }
+    config.database = Database::Postgres(url.in_schema(&name));
+    if on == "redis" {
+        config.redis = config::RedisUrl::parse(&server_url("TEST_REDIS_URL"));
+        config.redis_prefix = name;
     }
 }
 
@@ -66,8 +140,9 @@ impl Server {
 
     /// On a folder that may hold an earlier server's data; `work`: whether it runs jobs.
     pub async fn on(dir: Arc<TempDir>, work: bool, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = config(&dir);
+        let mut config = config(dir.path());
         change(&mut config);
+        arrange(&mut config, dir.path()).await;
         let system = state::start(&config, registry(&config), work).await.expect("start");
         let listener = tokio::net::TcpListener::bind(config.listen).await.expect("port");
         let address = listener.local_addr().expect("address");
@@ -161,7 +236,7 @@ pub async fn read(answer: Response) -> (StatusCode, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-/// Asks again and again until there is an answer; fails after half a minute.
+/// Asks again and again until there is an answer; fails after a minute, which is longer than a dead worker's lease lasts.
 pub async fn until<T, F>(what: &str, ask: impl Fn() -> F) -> T
 where
     F: Future<Output = Option<T>>,
@@ -175,7 +250,7 @@ where
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), asking)
+    tokio::time::timeout(Duration::from_secs(60), asking)
         .await
         .unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
@@ -189,6 +264,8 @@ fn registry(config: &Config) -> Registry {
         cap_ms: 20,
         jitter_percent: 0,
         timeout_s: config.job_timeout.as_secs(),
+        max_running: None,
+        rate: None,
     };
     kinds::registry(policy, config.import_unzipped_max)
         .with(Echo)

@@ -1,10 +1,16 @@
 //! One binary for HTTP, store, queue and engine: each test starts a server of its own on a free port and an empty folder.
 
 mod api;
+mod chains;
+mod chaos;
+mod checkpoints;
 mod crash;
 mod engine;
 mod files;
 mod harness;
 mod live;
 mod model;
+mod queue;
+mod retention;
 mod rules;
+mod schedules;

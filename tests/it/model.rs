@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use windlass::domain::error::{ErrorCode, JobError};
-use windlass::domain::job::{JobId, Lane};
+use windlass::domain::job::JobId;
+use windlass::domain::kind::Policy;
 use windlass::domain::machine::{Event, Refused, State, apply};
 use windlass::domain::status::Status;
 use windlass::domain::time::from_millis;
+use windlass::server::store::claim::Claim;
 use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued, Written};
 use windlass::server::store::finish::Finish;
 use windlass::server::store::ops::Lease;
@@ -127,19 +129,14 @@ impl World {
     async fn run(&mut self, op: Op) {
         match op {
             Op::Enqueue { later } => {
-                let job = Enqueue {
-                    kind: "noop".into(),
-                    queue: if later { "later" } else { "default" }.into(),
-                    lane: Lane::Normal,
-                    owner: "test".into(),
-                    args: serde_json::json!({}),
+                let policy = Policy {
                     max_attempts: 2,
-                    timeout_s: 60,
-                    parent: None,
-                    unique_key: None,
-                    run_at: None,
+                    ..Policy::DEFAULT
+                };
+                let job = Enqueue {
+                    queue: if later { "later" } else { "default" }.into(),
                     delay_ms: later.then_some(3_600_000),
-                    reason: None,
+                    ..Enqueue::of("noop", "test", serde_json::json!({}), &policy)
                 };
                 let batch = Batch {
                     jobs: vec![job],
@@ -168,7 +165,16 @@ impl World {
             }
             Op::Claim => {
                 let seqs = self.jobs.values().map(|j| j.seq).collect();
-                let claimed = self.store.claim(seqs, "worker".into(), 60_000).await.expect("claimed");
+                let claimed = self
+                    .store
+                    .claim(Claim {
+                        seqs,
+                        worker: "worker".into(),
+                        lease_ms: 60_000,
+                        limited: Vec::new(),
+                    })
+                    .await
+                    .expect("claimed");
                 let claimed: HashMap<JobId, u64> = claimed.into_iter().map(|c| (c.lease.id, c.lease.epoch)).collect();
                 let now = from_millis(self.now().await);
                 for id in self.jobs.keys().copied().collect::<Vec<_>>() {
@@ -187,7 +193,14 @@ impl World {
                 let lease = self.lease(id, stale);
                 let event = Event::Complete { epoch: lease.epoch };
                 let said = apply(&self.jobs[&id].state, &event, from_millis(self.now().await));
-                let done = self.store.finish(Finish { lease, result: None }).await;
+                let done = self
+                    .store
+                    .finish(Finish {
+                        lease,
+                        result: None,
+                        again: true,
+                    })
+                    .await;
                 match (said, done) {
                     (Ok((next, _)), Ok(_)) => {
                         let stored = self.stored(id).await;
@@ -313,7 +326,9 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
             let dir = TempDir::new().expect("folder");
-            let store = Store::open(&harness::config(&dir)).await.expect("store");
+            let mut config = harness::config(dir.path());
+            harness::arrange(&mut config, dir.path()).await;
+            let store = Store::open(&config).await.expect("store");
             let mut world = World { store, jobs: BTreeMap::new() };
             for op in ops {
                 world.run(op).await;

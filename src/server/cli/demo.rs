@@ -66,7 +66,7 @@ async fn insert(args: &DemoArgs, config: &Config) -> Result<(), CliError> {
     eprintln!(
         "{} events in {}: {new} new, {} there already",
         args.events,
-        config.database_path().display(),
+        config.database_name(),
         args.events - new
     );
     Ok(())

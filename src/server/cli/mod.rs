@@ -3,10 +3,12 @@
 mod bench;
 mod demo;
 mod serve;
+mod worker;
 
 use clap::{Parser, Subcommand};
 
 use super::config::{Config, ConfigError};
+use super::state::StartError;
 use super::store::StoreError;
 use super::telemetry;
 
@@ -22,6 +24,8 @@ struct Cli {
 enum Command {
     /// Serve the dashboard and the API, and run jobs.
     Serve(serve::ServeArgs),
+    /// Run jobs only, beside servers and other workers on the same Postgres and Redis.
+    Worker(worker::WorkerArgs),
     /// Fill the sample domain with realistic camera events, the same ones for the same seed.
     Demo(demo::DemoArgs),
     /// Measure how fast this machine runs jobs, on databases of its own.
@@ -39,6 +43,8 @@ pub enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// What was asked for can't be done; the text says what can.
     #[error("{0}")]
     Usage(String),
@@ -54,7 +60,7 @@ impl CliError {
     fn code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
-            Self::Store(_) | Self::Io { .. } => 1,
+            Self::Store(_) | Self::Start(_) | Self::Io { .. } => 1,
         }
     }
 }
@@ -93,11 +99,12 @@ fn start(command: Command) -> Result<(), CliError> {
     runtime.block_on(async {
         match command {
             Command::Serve(args) => serve::run(args, &config).await,
+            Command::Worker(args) => worker::run(args, &config).await,
             Command::Demo(args) => demo::run(args, &config).await,
             Command::Bench(args) => bench::run(args, &config).await,
             Command::Migrate => {
                 super::store::Store::open(&config).await?;
-                println!("{} is up to date", config.database_path().display());
+                println!("{} is up to date", config.database_name());
                 Ok(())
             }
             Command::Openapi => Ok(()),

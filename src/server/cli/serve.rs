@@ -40,10 +40,13 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
         closing: closing.clone(),
     });
     announce(address, config);
-    let stop = closing.clone();
+    let (stop, lost) = (closing.clone(), system.service.lost());
+    let taken_over = lost.clone();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        asked_to_stop().await;
-        tracing::info!("stopping");
+        tokio::select! {
+            () = asked_to_stop() => tracing::info!("stopping"),
+            () = taken_over.cancelled() => {}
+        }
         stop.cancel();
     });
     let served = server.await.map_err(|source| CliError::Io {
@@ -54,16 +57,19 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
         engine.shut_down().await;
     }
     system.service.close().await;
+    if lost.is_cancelled() {
+        return Err(CliError::Usage("the database belongs to another process now".into()));
+    }
     tracing::info!("stopped");
     served
 }
 
 fn announce(address: SocketAddr, config: &Config) {
     println!("Windlass {} is ready: http://{address}/jobs", env!("CARGO_PKG_VERSION"));
-    tracing::info!(%address, database = %config.database_path().display(), slots = config.worker_concurrency, "serving");
+    tracing::info!(%address, database = %config.database_name(), redis = config.redis.is_some(), slots = config.worker_concurrency, "serving");
 }
 
-async fn asked_to_stop() {
+pub(super) async fn asked_to_stop() {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         tracing::error!("signals can't be listened to; only SIGKILL will end this process");
         return std::future::pending().await;

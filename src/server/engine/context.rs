@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 use super::kind::Halt;
 use super::report::Report;
 use crate::domain::error::{ErrorCode, JobError};
@@ -31,12 +35,17 @@ struct Inner {
     stop: Arc<Stop>,
     scratch: PathBuf,
     scratch_made: AtomicBool,
+    /// Where an earlier attempt left off.
+    checkpoint: Option<Value>,
 }
 
 /// The wish to stop, as seen by the attempt.
 #[derive(Default)]
 pub struct Stop {
     cancel: AtomicBool,
+    pause: AtomicBool,
+    /// The worker ends: whoever can go on elsewhere stops at the next checkpoint.
+    wind_down: AtomicBool,
     notify: tokio::sync::Notify,
 }
 
@@ -50,6 +59,24 @@ impl Stop {
     pub fn is_cancelled(&self) -> bool {
         self.cancel.load(Ordering::Acquire)
     }
+
+    /// Asks the attempt to stop at its next checkpoint.
+    pub fn pause(&self) {
+        self.pause.store(true, Ordering::Release);
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.pause.load(Ordering::Acquire)
+    }
+
+    /// Asks the attempt to stop at its next checkpoint, to go on in another worker.
+    pub fn wind_down(&self) {
+        self.wind_down.store(true, Ordering::Release);
+    }
+
+    fn leaves_at_checkpoint(&self) -> bool {
+        self.is_paused() || self.wind_down.load(Ordering::Acquire)
+    }
 }
 
 impl Context {
@@ -60,6 +87,7 @@ impl Context {
         store: Store,
         report: Arc<Report>,
         stop: Arc<Stop>,
+        checkpoint: Option<Value>,
     ) -> Self {
         let scratch = store.files().scratch_dir(lease.id, lease.epoch);
         Self {
@@ -73,6 +101,7 @@ impl Context {
                 stop,
                 scratch,
                 scratch_made: AtomicBool::new(false),
+                checkpoint,
             }),
         }
     }
@@ -136,6 +165,43 @@ impl Context {
     /// Stops the run here when a person asked for it: put it between the steps.
     pub fn check(&self) -> Result<(), Halt> {
         if self.cancelled() { Err(Halt::Cancelled) } else { Ok(()) }
+    }
+
+    /// Where an earlier attempt left off, as it said by [`Context::save`] or beside its rows. Only kinds that checkpoint have one;
+    /// what can't be read any more counts as none.
+    pub fn checkpoint<T: DeserializeOwned>(&self) -> Option<T> {
+        let saved = self.inner.checkpoint.clone()?;
+        serde_json::from_value(saved).ok()
+    }
+
+    /// Writes down where the next attempt would go on. What it stands for must be on disk by then.
+    pub async fn save<T: Serialize + Sync>(&self, checkpoint: &T) -> Result<(), Halt> {
+        let text = serde_json::to_string(checkpoint)
+            .map_err(|e| JobError::caused(ErrorCode::Internal, "the checkpoint can't be written", &e))?;
+        Ok(self.inner.store.save_checkpoint(self.inner.lease, text).await?)
+    }
+
+    /// Stops the run here when a person asked for a pause, or the worker ends: put it where a checkpoint has just been saved.
+    pub fn may_leave(&self) -> Result<(), Halt> {
+        match self.inner.stop.leaves_at_checkpoint() {
+            true => Err(Halt::Paused),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the run shall stop at its next checkpoint.
+    pub fn leaving(&self) -> bool {
+        self.inner.stop.leaves_at_checkpoint()
+    }
+
+    /// A folder of the job's own that its next attempt finds as this one leaves it (on the same machine); removed when the
+    /// job has completed or is deleted.
+    pub async fn workspace(&self) -> Result<PathBuf, JobError> {
+        let folder = self.inner.store.files().work_dir(self.inner.lease.id);
+        tokio::fs::create_dir_all(&folder)
+            .await
+            .map_err(|e| JobError::caused(ErrorCode::IoError, "the job's folder can't be made", &e))?;
+        Ok(folder)
     }
 
     /// Resolves when a person asks the job to stop; for `select!` around long waits.

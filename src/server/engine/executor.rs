@@ -13,7 +13,7 @@ use super::context::{Context, Stop};
 use super::kind::Halt;
 use super::report::{self, Report};
 use super::running::Attempt;
-use super::{Backoff, LEASE, Shared, panics, random};
+use super::{Backoff, Shared, panics, random};
 use crate::domain::error::{ErrorCode, JobError, truncate};
 use crate::domain::job::Job;
 use crate::domain::log::Level;
@@ -43,6 +43,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
         store,
         report.clone(),
         stop.clone(),
+        job.checkpoint,
     );
     if attempt > 1 {
         ctx.info(format!("Attempt {attempt} of at most {}", job.job.max_attempts));
@@ -62,7 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
             }
         }
     });
-    let abort = task.abort_handle();
+    let (abort, paused) = (task.abort_handle(), stop.clone());
     shared.running.insert(Attempt {
         lease,
         stop,
@@ -90,6 +91,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
     // What is left is the database's work: the slot is free for the next job. Since that one is claimed behind this one's
     // end, in the same order of commits, ends can't pile up.
     shared.running.ending(lease);
+    shared.pace.ended(started.elapsed());
     drop(slot);
     match ended {
         Some(Ok(result)) => complete(&shared, job.job, lease, &report, result).await,
@@ -97,6 +99,8 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
             let policy = shared.registry.policy(&kind);
             let event = match halt {
                 Halt::Cancelled => Event::Stopped { epoch: lease.epoch },
+                Halt::Paused if paused.is_paused() => Event::Checkpointed { epoch: lease.epoch },
+                Halt::Paused => Event::HandBack { epoch: lease.epoch },
                 Halt::Failed(error) => {
                     report.log(Level::Error, error.to_string());
                     let delay_ms = i64::try_from(policy.delay_ms(job.round, random())).unwrap_or(i64::MAX);
@@ -117,12 +121,21 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
 /// Records that the attempt ended well.
 async fn complete(shared: &Shared, mut job: Job, lease: Lease, report: &Report, result: Value) {
     let result = (!result.is_null()).then(|| cut(result).to_string());
+    let again = job.attempt > 1;
     let written = insist(shared, lease, report, || {
         let result = result.clone();
-        shared.service.store.finish(Finish { lease, result }).boxed()
+        shared.service.store.finish(Finish { lease, result, again }).boxed()
     });
     if let Some(done) = written.await {
         ended(&job.kind, Status::Completed);
+        let checkpoints = shared.registry.checkpoints(&job.kind);
+        if checkpoints {
+            shared.service.store.files().remove_work(lease.id).await;
+        }
+        shared.service.release(done.holds.as_deref()).await;
+        if done.dependents {
+            shared.service.dependents.notify_one();
+        }
         job.status = Status::Completed;
         job.progress = Some(100.0);
         job.completed_at = Some(done.at);
@@ -178,7 +191,7 @@ async fn insist<'a, T>(
                 if log {
                     tracing::warn!(%error, job = %lease.id, "the end of an attempt could not be written");
                 }
-                if since.elapsed() + pause > LEASE {
+                if since.elapsed() + pause > shared.settings.lease {
                     tracing::error!(%error, job = %lease.id, "the lease ended first: the job will run again");
                     return None;
                 }
@@ -197,6 +210,8 @@ fn reason(event: &Event) -> String {
             text
         }
         Event::Stopped { .. } => "stopped as asked".into(),
+        Event::Checkpointed { .. } => "stopped at a checkpoint, as asked".into(),
+        Event::HandBack { .. } => "the worker shut down; it goes on from its checkpoint".into(),
         _ => String::new(),
     }
 }

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::context::Context;
 use crate::domain::error::{ErrorCode, JobError, Problem};
-use crate::domain::kind::{KindInfo, Policy, label};
+use crate::domain::kind::{KindInfo, Policy, Rate, label};
 use crate::server::service::Catalog;
 use crate::server::store::StoreError;
+use crate::server::store::limits::Limits;
 
 /// Why a run ended without a result.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum Halt {
     Failed(JobError),
     /// It saw the wish to cancel ([`Context::check`]) and stopped.
     Cancelled,
+    /// It stopped at a checkpoint, since a pause was asked for or the worker ends ([`Context::may_leave`]).
+    Paused,
 }
 
 impl From<JobError> for Halt {
@@ -134,9 +137,40 @@ impl Registry {
         self
     }
 
+    /// Limits from the settings, over what the kinds themselves say. An unknown kind's name is given back.
+    pub fn limited(mut self, running: &BTreeMap<String, u32>, rates: &BTreeMap<String, Rate>) -> Result<Self, String> {
+        for (name, max) in running {
+            let (info, _) = self.kinds.get_mut(name.as_str()).ok_or_else(|| name.clone())?;
+            info.policy.max_running = Some(*max);
+        }
+        for (name, rate) in rates {
+            let (info, _) = self.kinds.get_mut(name.as_str()).ok_or_else(|| name.clone())?;
+            info.policy.rate = Some(*rate);
+        }
+        Ok(self)
+    }
+
+    /// The limits that hold for the whole system.
+    pub fn limits(&self, all: Option<u32>, member: u32) -> Limits {
+        let of = |info: &KindInfo| {
+            let Policy { max_running, rate, .. } = info.policy;
+            (max_running.is_some() || rate.is_some()).then(|| (info.name.clone(), (max_running, rate)))
+        };
+        Limits {
+            all,
+            member,
+            kinds: self.kinds.values().filter_map(|(info, _)| of(info)).collect(),
+        }
+    }
+
     /// The kind's policy, or the default for an unknown one.
     pub fn policy(&self, kind: &str) -> Policy {
         self.kinds.get(kind).map_or(self.default, |(info, _)| info.policy)
+    }
+
+    /// Whether the kind goes on from checkpoints.
+    pub fn checkpoints(&self, kind: &str) -> bool {
+        self.kinds.get(kind).is_some_and(|(info, _)| info.checkpoints)
     }
 
     /// Runs the kind; an unknown one fails for good.

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Backoff, LEASE, RENEW_EVERY, Shared};
+use super::{Backoff, Shared};
 use crate::server::queue::Signal;
 use crate::server::store::{StoreError, WorkerRow};
 
-/// Renews all leases every ten seconds in one statement. Its answer says which are lost and which shall be cancelled.
+/// Renews all leases three times in their length, in one statement. Its answer says which are lost and which shall be cancelled.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
-    let mut wait = RENEW_EVERY;
+    let every = shared.settings.renew_every();
+    let mut wait = every;
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
@@ -21,14 +22,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
         wait = match renew(&shared).await {
             Ok(()) => {
                 backoff.reset();
-                RENEW_EVERY
+                every
             }
             Err(error) => {
                 let (pause, log) = backoff.fail();
                 if log {
                     tracing::warn!(%error, "leases could not be renewed");
                 }
-                pause.min(RENEW_EVERY)
+                pause.min(every)
             }
         };
         give_up_expired(&shared);
@@ -44,12 +45,15 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
     let held = shared
         .service
         .store
-        .heartbeat(leases.clone(), LEASE.as_millis() as i64)
+        .heartbeat(leases.clone(), shared.settings.lease_ms())
         .await?;
     for beat in &held {
         shared.running.confirm(beat.lease);
         if beat.cancel_requested {
             shared.running.cancel(beat.lease.id);
+        }
+        if beat.pause_requested {
+            shared.running.pause(beat.lease.id);
         }
     }
     for lease in leases {
@@ -65,7 +69,7 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
 /// Ends attempts whose lease the database has not confirmed for its whole length: by now it may be another's.
 fn give_up_expired(shared: &Shared) {
     for attempt in shared.running.all() {
-        if attempt.confirmed.elapsed() > LEASE {
+        if attempt.confirmed.elapsed() > shared.settings.lease {
             tracing::warn!(job = %attempt.lease.id, "a lease could not be kept; its attempt ends");
             shared.running.abort(attempt.lease.id);
         }
@@ -99,6 +103,7 @@ pub(super) async fn listen(shared: Arc<Shared>) {
         };
         match signal {
             Ok(Signal::Cancel(id)) => shared.running.cancel(id),
+            Ok(Signal::Pause(id)) => shared.running.pause(id),
             Ok(Signal::Abort(id)) => shared.running.abort(id),
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,

@@ -12,6 +12,7 @@ mod running;
 mod worker;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -21,21 +22,27 @@ use uuid::Uuid;
 
 use super::service::Service;
 use super::store::StoreError;
+use super::store::limits::Limits;
+use super::store::retention::Rule;
 use crate::domain::machine::Event;
 use kind::Registry;
 use running::Running;
 
-/// How long a lease holds, and how often it is renewed.
-pub const LEASE: Duration = Duration::from_secs(30);
-pub const RENEW_EVERY: Duration = Duration::from_secs(10);
-
 /// What the engine is told by the settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
+    /// The limits of the whole system.
+    pub limits: Limits,
     /// Jobs that run at the same time.
     pub slots: u32,
     /// How often due jobs are looked for when nobody tells of any.
     pub poll: Duration,
+    /// When finished jobs are removed.
+    pub retention: Vec<Rule>,
+    /// How often what is kept no longer is removed.
+    pub sweep_every: Duration,
+    /// How long a lease holds. It is renewed three times as often.
+    pub lease: Duration,
     /// How long running jobs may go on after a shutdown was asked for.
     pub grace: Duration,
 }
@@ -55,11 +62,25 @@ struct Shared {
     settings: Settings,
     slots: Arc<Semaphore>,
     running: Running,
+    pace: worker::Pace,
+    /// Writes that the search had seen when it last looked.
+    writes_seen: AtomicU64,
     /// No new job is taken any more.
     draining: CancellationToken,
     /// All tasks end.
     stop: CancellationToken,
     executions: TaskTracker,
+}
+
+impl Settings {
+    /// How often leases are renewed: two renewals may fail before one is lost.
+    fn renew_every(&self) -> Duration {
+        self.lease / 3
+    }
+
+    fn lease_ms(&self) -> i64 {
+        i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 impl Engine {
@@ -77,9 +98,11 @@ impl Engine {
         let shared = Arc::new(Shared {
             worker,
             registry,
-            settings,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
+            settings,
             running: Running::default(),
+            pace: worker::Pace::default(),
+            writes_seen: AtomicU64::new(0),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
             executions: TaskTracker::new(),
@@ -92,7 +115,7 @@ impl Engine {
                 tracing::warn!(jobs = rescued, "jobs that an earlier process left running go on");
             }
         }
-        maintenance::rebuild(&shared).await?;
+        maintenance::fill(&shared).await?;
         lease::beat(&shared).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(worker::run(shared.clone()));
@@ -109,6 +132,7 @@ impl Engine {
         let shared = &self.shared;
         shared.draining.cancel();
         shared.executions.close();
+        shared.running.wind_down();
         let left = shared.running.len();
         if left > 0 {
             tracing::info!(jobs = left, grace = ?shared.settings.grace, "waiting for running jobs");

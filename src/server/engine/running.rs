@@ -87,6 +87,19 @@ impl Running {
         }
     }
 
+    pub fn pause(&self, id: JobId) {
+        if let Some(attempt) = self.lock().get(&id) {
+            attempt.stop.pause();
+        }
+    }
+
+    /// The worker ends: attempts that can go on elsewhere stop at their next checkpoint.
+    pub fn wind_down(&self) {
+        for attempt in self.lock().values() {
+            attempt.stop.wind_down();
+        }
+    }
+
     /// Ends the task of an attempt. It writes nothing any more.
     pub fn abort(&self, id: JobId) {
         if let Some(attempt) = self.lock().get(&id) {

@@ -24,7 +24,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::ApiError;
-use super::rest::{actions, artifacts, events, jobs, logs};
+use super::rest::{actions, artifacts, events, jobs, logs, schedules};
 use super::{AppState, docs, guard, health, page, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::ui::app::App;
@@ -47,6 +47,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::list, jobs::enqueue))
         .routes(routes!(jobs::types))
         .routes(routes!(jobs::stats))
+        .routes(routes!(jobs::series))
         .routes(routes!(jobs::one, actions::delete))
         .routes(routes!(jobs::detail))
         .routes(routes!(jobs::history))
@@ -57,6 +58,11 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(actions::resume))
         .routes(routes!(actions::run_now))
         .routes(routes!(actions::run_again))
+        .routes(routes!(schedules::list, schedules::create))
+        .routes(routes!(schedules::one, schedules::change, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run_now))
         .routes(routes!(events::export))
         .routes(routes!(health::health))
         .routes(routes!(health::healthz))

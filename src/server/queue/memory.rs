@@ -1,12 +1,14 @@
 //! The queue and the bus of a single process: an ordered index in memory, rebuilt from the database at the start.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast};
 
-use super::{Bus, Change, Entry, Queue, Signal};
+use super::index::Index;
+use super::{Away, Bus, Change, Entry, Hold, Queue, Signal};
 use crate::domain::job::JobId;
 use crate::domain::log::LogLine;
 
@@ -20,71 +22,113 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What waits, by rank.
+/// What waits, in the process's memory.
 #[derive(Default)]
 pub struct MemoryQueue {
-    index: Mutex<Index>,
+    index: Mutex<Shared>,
     arrived: Notify,
     due: Notify,
 }
 
 #[derive(Default)]
-struct Index {
-    order: BTreeSet<(i64, i64)>,
-    rank: HashMap<i64, i64>,
+struct Shared {
+    index: Index,
+    /// On their way to a worker.
+    taken: HashMap<i64, Entry>,
+    filled: bool,
 }
 
-impl Index {
-    fn insert(&mut self, entry: &Entry) {
-        if let Some(old) = self.rank.insert(entry.seq, entry.rank) {
-            self.order.remove(&(old, entry.seq));
-        }
-        self.order.insert((entry.rank, entry.seq));
-    }
+/// Held jobs come back by themselves after a while, so now and then a look is worth it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-    fn remove(&mut self, seq: i64) {
-        if let Some(rank) = self.rank.remove(&seq) {
-            self.order.remove(&(rank, seq));
-        }
-    }
-
-    fn pop(&mut self) -> Option<i64> {
-        let (_, seq) = self.order.pop_first()?;
-        self.rank.remove(&seq);
-        Some(seq)
-    }
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_millis()
 }
 
 #[async_trait]
 impl Queue for MemoryQueue {
     async fn announce(&self, entries: &[Entry]) {
-        let mut index = lock(&self.index);
+        let mut shared = lock(&self.index);
         for entry in entries {
-            index.insert(entry);
+            shared.taken.remove(&entry.seq);
+            shared.index.insert(entry);
         }
-        drop(index);
+        drop(shared);
         self.arrived.notify_one();
     }
 
     async fn withdraw(&self, seq: i64) {
-        lock(&self.index).remove(seq);
+        lock(&self.index).index.remove(seq);
     }
 
-    async fn take(&self, max: usize) -> Vec<i64> {
-        loop {
-            let taken: Vec<i64> = {
-                let mut index = lock(&self.index);
-                std::iter::from_fn(|| index.pop()).take(max).collect()
-            };
-            if !taken.is_empty() || max == 0 {
-                return taken;
-            }
-            self.arrived.notified().await;
+    async fn take(&self, max: usize) -> Result<Vec<i64>, Away> {
+        let look = || {
+            let mut shared = lock(&self.index);
+            let taken = shared.index.take(max, now());
+            let seqs: Vec<i64> = taken.iter().map(|e| e.seq).collect();
+            shared.taken.extend(taken.into_iter().map(|e| (e.seq, e)));
+            (seqs, !shared.index.is_empty())
+        };
+        let mut found = look();
+        if found.0.is_empty() && max > 0 {
+            // Something arrived, or it is time to look whether a hold has ended.
+            let _ = tokio::time::timeout(LOOK_AGAIN, self.arrived.notified()).await;
+            found = look();
+        }
+        let (seqs, more) = found;
+        if more && !seqs.is_empty() {
+            // Another worker may wait for what is left.
+            self.arrived.notify_one();
+        }
+        Ok(seqs)
+    }
+
+    async fn settle(&self, seqs: &[i64]) {
+        let mut shared = lock(&self.index);
+        for seq in seqs {
+            shared.taken.remove(seq);
         }
     }
 
-    async fn waiting(&self) -> usize {
-        lock(&self.index).order.len()
+    async fn give_back(&self, seqs: &[i64]) {
+        let mut shared = lock(&self.index);
+        for seq in seqs {
+            if let Some(entry) = shared.taken.remove(seq) {
+                shared.index.insert(&entry);
+            }
+        }
+    }
+
+    async fn hold(&self, hold: &Hold, ms: i64) {
+        lock(&self.index).index.hold(hold, now().saturating_add(ms));
+    }
+
+    async fn release(&self, hold: &Hold) {
+        if lock(&self.index).index.release(hold) {
+            self.arrived.notify_one();
+        }
+    }
+
+    async fn waiting(&self) -> Result<usize, Away> {
+        let shared = lock(&self.index);
+        Ok(shared.index.len() + shared.taken.len())
+    }
+
+    async fn must_rebuild(&self) -> Result<bool, Away> {
+        Ok(!lock(&self.index).filled)
+    }
+
+    async fn rebuilt(&self) {
+        lock(&self.index).filled = true;
+    }
+
+    async fn sweep(&self) -> Result<usize, Away> {
+        // Takers die with this process, and the index with them.
+        Ok(0)
+    }
+
+    async fn doubted(&self) {
+        std::future::pending().await
     }
 
     fn due_hint(&self) {
@@ -93,6 +137,10 @@ impl Queue for MemoryQueue {
 
     async fn due_changed(&self) {
         self.due.notified().await;
+    }
+
+    fn health(&self) -> Result<&'static str, &'static str> {
+        Ok("embedded")
     }
 }
 
@@ -110,6 +158,15 @@ impl Default for MemoryBus {
             signals: broadcast::Sender::new(SIGNALS),
             followers: Mutex::default(),
         }
+    }
+}
+
+impl MemoryBus {
+    /// Whether anybody here follows the job's lines.
+    pub fn is_followed(&self, id: JobId) -> bool {
+        lock(&self.followers)
+            .get(&id)
+            .is_some_and(|sender| sender.receiver_count() > 0)
     }
 }
 
@@ -152,34 +209,39 @@ impl Bus for MemoryBus {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Cell;
     use super::*;
 
-    fn entry(seq: i64, rank: i64) -> Entry {
-        Entry { seq, rank }
+    fn entry(seq: i64) -> Entry {
+        let cell = Cell {
+            queue: "default".into(),
+            kind: "echo".into(),
+            owner: "me".into(),
+            key: None,
+        };
+        Entry {
+            seq,
+            lane: 2,
+            since: seq,
+            cell,
+        }
     }
 
     #[tokio::test]
-    async fn jobs_leave_in_order_of_rank_then_number_and_once() {
-        let queue = MemoryQueue::default();
-        queue.announce(&[entry(3, 10), entry(1, 20), entry(2, 10)]).await;
-        queue.announce(&[entry(1, 5), entry(3, 10)]).await;
-        assert_eq!(queue.waiting().await, 3);
-        assert_eq!(queue.take(2).await, [1, 2]);
-        queue.withdraw(2).await;
-        assert_eq!(queue.take(9).await, [3]);
-        assert_eq!(queue.waiting().await, 0);
-    }
-
-    #[tokio::test]
-    async fn a_waiting_taker_is_woken() {
+    async fn a_waiting_taker_is_woken_and_what_it_can_not_use_goes_back() {
         let queue = Arc::new(MemoryQueue::default());
         let taker = tokio::spawn({
             let queue = queue.clone();
             async move { queue.take(1).await }
         });
         tokio::task::yield_now().await;
-        queue.announce(&[entry(7, 0)]).await;
-        assert_eq!(taker.await.expect("taken"), [7]);
+        queue.announce(&[entry(7), entry(8)]).await;
+        assert_eq!(taker.await.expect("taken"), Ok(vec![7]));
+        assert_eq!(queue.waiting().await, Ok(2));
+        queue.give_back(&[7]).await;
+        assert_eq!(queue.take(5).await, Ok(vec![7, 8]));
+        queue.settle(&[7, 8]).await;
+        assert_eq!(queue.waiting().await, Ok(0));
     }
 
     #[tokio::test]

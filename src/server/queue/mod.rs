@@ -1,18 +1,22 @@
 //! The index over what waits, and the bus that carries live traffic. Neither holds a fact that the database does not hold:
 //! both can be emptied at any time.
 
+pub mod index;
 pub mod memory;
+pub mod redis;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::domain::job::{Job, JobId};
 use crate::domain::log::LogLine;
+pub use crate::domain::queue::{Cell, Hold};
 
 /// How long, in milliseconds, a job must have waited to go before a fresh one of the lane above: waiting raises a job.
-const LANE_MS: i64 = 600_000;
+pub const LANE_MS: i64 = 600_000;
 /// In a lane, retries go before fresh jobs that have not waited this much longer.
 const RETRY_MS: i64 = 300_000;
 
@@ -21,57 +25,107 @@ const RETRY_MS: i64 = 300_000;
 pub struct Entry {
     /// The database's number of the job.
     pub seq: i64,
-    /// Lower goes first.
-    pub rank: i64,
+    /// 0, critical, to 3, low.
+    pub lane: u8,
+    /// Since when it could have started, in milliseconds since 1970, with the head start that a retry has.
+    pub since: i64,
+    pub cell: Cell,
 }
 
 impl Entry {
-    /// Lane first, in a lane retries before fresh jobs, then first in, first out; each of these by a head start in time.
     pub fn of(seq: i64, job: &Job) -> Self {
         let retry = if job.attempt > 0 { RETRY_MS } else { 0 };
         Self {
             seq,
-            rank: job.run_at.timestamp_millis() + job.priority.rank() * LANE_MS - retry,
+            lane: u8::try_from(job.priority.rank()).unwrap_or(3),
+            since: job.run_at.timestamp_millis() - retry,
+            cell: Cell {
+                queue: job.queue.clone(),
+                kind: job.kind.clone(),
+                owner: job.owner.clone(),
+                key: job.concurrency_key.clone(),
+            },
         }
     }
 }
 
-/// Where workers find what waits.
+/// The index can't be asked at the moment; the database can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the queue's index can't be reached")]
+pub struct Away;
+
+/// Where workers find what waits. Lane first, ageing with it; in a lane the owners take turns; an owner's jobs go first in,
+/// first out, retries before fresh ones.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// These wait now. Saying it again changes nothing but the rank.
+    /// These wait now. Saying it again changes nothing but their place. What can't be announced now is found again by the
+    /// reconciler.
     async fn announce(&self, entries: &[Entry]);
 
     /// This one does not wait any more.
     async fn withdraw(&self, seq: i64);
 
-    /// Takes up to `max` jobs, the first ones first; waits until there is one.
-    async fn take(&self, max: usize) -> Vec<i64>;
+    /// Takes up to `max` jobs, the first ones first; waits until there is one, or until it is worth another look.
+    async fn take(&self, max: usize) -> Result<Vec<i64>, Away>;
 
-    /// How many wait.
-    async fn waiting(&self) -> usize;
+    /// The taken ones have been looked up in the database; the index need not remember them any more.
+    async fn settle(&self, seqs: &[i64]);
+
+    /// The taken ones could not be looked up: they wait as before.
+    async fn give_back(&self, seqs: &[i64]);
+
+    /// Jobs that share this stay where they are, for at most `ms` milliseconds.
+    async fn hold(&self, hold: &Hold, ms: i64);
+
+    /// They may go again.
+    async fn release(&self, hold: &Hold);
+
+    /// How many wait, those on their way to a worker included.
+    async fn waiting(&self) -> Result<usize, Away>;
+
+    /// Whether the index must be filled from the database; then says `true` to one of those who ask at the same time.
+    async fn must_rebuild(&self) -> Result<bool, Away>;
+
+    /// It has been filled.
+    async fn rebuilt(&self);
+
+    /// Jobs that were taken so long ago that their taker must have died wait again; says how many.
+    async fn sweep(&self) -> Result<usize, Away>;
+
+    /// Resolves when the index may have lost something, and a comparison with the database should not wait.
+    async fn doubted(&self);
 
     /// Some job has a new due time: whoever waits in [`Queue::due_changed`] looks again.
     fn due_hint(&self);
 
     /// Resolves after the next [`Queue::due_hint`].
     async fn due_changed(&self);
+
+    /// Lets go of what it holds: the last call of a process.
+    async fn close(&self) {}
+
+    /// What people read about it: "embedded", or the Redis and how it fares.
+    fn health(&self) -> Result<&'static str, &'static str>;
 }
 
 /// What a running attempt is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {
     /// Stop when you can.
     Cancel(JobId),
+    /// Stop at the next checkpoint.
+    Pause(JobId),
     /// Your lease is gone: stop at once.
     Abort(JobId),
 }
 
 /// A change that live viewers may want to see.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Change {
     Job(Job),
     Removed(Job),
+    /// More than can be told one by one, or some were missed: whoever wants to know looks again.
+    Many,
 }
 
 /// Live traffic. Sending never waits and may be lost; whoever needs certainty asks the database.
@@ -80,7 +134,7 @@ pub trait Bus: Send + Sync {
     fn changes(&self) -> broadcast::Receiver<Change>;
     fn signal(&self, signal: Signal);
     fn signals(&self) -> broadcast::Receiver<Signal>;
-    /// Lines that were just stored, in order.
+    /// Lines that were just stored, in order. None: some may have been missed.
     fn lines(&self, id: JobId, lines: Vec<LogLine>);
     /// Lines of one job as they are stored, from now on.
     fn follow(&self, id: JobId) -> broadcast::Receiver<Arc<Vec<LogLine>>>;

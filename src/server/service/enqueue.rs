@@ -6,11 +6,12 @@ use uuid::Uuid;
 use super::jobs::delay_ms;
 use super::{Service, require};
 use crate::domain::error::{Problem, ProblemCode};
-use crate::domain::job::{DEFAULT_QUEUE, Job, NewJob, valid_queue_name};
+use crate::domain::job::{DEFAULT_QUEUE, Job, NewJob, OnFailure, valid_queue_name};
 use crate::domain::page::bytes;
 use crate::domain::status::Status;
-use crate::domain::user::{Actor, Want};
+use crate::domain::user::{Actor, Role, Want};
 use crate::server::queue::{Change, Entry};
+use crate::server::store::StoreError;
 use crate::server::store::enqueue::{self as stored, Batch, Written};
 
 /// What enqueueing came to.
@@ -34,13 +35,18 @@ pub struct BulkEnqueued {
 
 /// Jobs that can be enqueued in one go.
 pub const BULK_MAX: usize = 10_000;
-/// Bytes of a unique key.
+/// Bytes of a unique key, and of a concurrency key.
 const KEY_MAX: usize = 200;
+/// Jobs that one job may wait for.
+const DEPENDS_MAX: usize = 100;
+/// How far in the past a wished time may lie: clocks differ, and requests take their time.
+const PAST_MAX: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 
 impl Service {
     /// Checks a wish for a job and writes it down: once this answers, the job survives a power cut.
     pub async fn enqueue(&self, actor: &Actor, new: NewJob) -> Result<Enqueued, Problem> {
         let enqueue = self.checked(actor, new)?;
+        self.may_wait_for(actor, &enqueue).await?;
         match self.write(enqueue).await? {
             Written::New(row) => Ok(Enqueued {
                 job: row.job,
@@ -70,7 +76,11 @@ impl Service {
                 problem
             })
         });
-        let written = self.write_all(checked.collect::<Result<_, _>>()?).await?;
+        let checked: Vec<stored::Enqueue> = checked.collect::<Result<_, _>>()?;
+        for job in &checked {
+            self.may_wait_for(actor, job).await?;
+        }
+        let written = self.write_all(checked).await?;
         let existing = written.iter().filter(|w| matches!(w, Written::Existing(_))).count();
         Ok(BulkEnqueued {
             enqueued: written.len() - existing,
@@ -79,10 +89,19 @@ impl Service {
         })
     }
 
-    /// What the store is asked to write for a wish, or what is wrong with it.
-    fn checked(&self, actor: &Actor, new: NewJob) -> Result<stored::Enqueue, Problem> {
-        require(actor, Want::Enqueue { kind: &new.kind })?;
-        let size = new.args.to_string().len() as u64;
+    /// A job that the caller may not know of is not there to be waited for.
+    async fn may_wait_for(&self, actor: &Actor, job: &stored::Enqueue) -> Result<(), Problem> {
+        for id in &job.depends_on {
+            if self.job(actor, *id).await.is_err() {
+                return Err(StoreError::NoDependency(*id).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The args as the kind understands them, or what is wrong with them or their size.
+    pub(super) fn checked_args(&self, kind: &str, args: &serde_json::Value) -> Result<serde_json::Value, Problem> {
+        let size = args.to_string().len() as u64;
         if size > self.limits.args_max {
             let (size, max) = (bytes(size), bytes(self.limits.args_max));
             let mut problem = Problem::new(
@@ -92,7 +111,13 @@ impl Service {
             problem.field = Some("args".into());
             return Err(problem);
         }
-        let args = self.catalog.check(&new.kind, &new.args)?;
+        self.catalog.check(kind, args)
+    }
+
+    /// What the store is asked to write for a wish, or what is wrong with it.
+    fn checked(&self, actor: &Actor, new: NewJob) -> Result<stored::Enqueue, Problem> {
+        require(actor, Want::Enqueue { kind: &new.kind })?;
+        let args = self.checked_args(&new.kind, &new.args)?;
         let policy = self
             .catalog
             .policy(&new.kind)
@@ -120,6 +145,40 @@ impl Service {
                 format!("unique_key must have 1 to {KEY_MAX} bytes"),
             ));
         }
+        if let Some(key) = &new.concurrency_key
+            && !(1..=KEY_MAX).contains(&key.len())
+        {
+            return Err(Problem::invalid(
+                "concurrency_key",
+                format!("concurrency_key must have 1 to {KEY_MAX} bytes"),
+            ));
+        }
+        if new.unique_for.is_some() && new.unique_key.is_none() {
+            return Err(Problem::invalid(
+                "unique_for",
+                "unique_for says how long a unique_key counts; give one",
+            ));
+        }
+        if new.depends_on.len() > DEPENDS_MAX {
+            return Err(Problem::invalid(
+                "depends_on",
+                format!(
+                    "depends_on names {} jobs; at most {DEPENDS_MAX} are allowed",
+                    new.depends_on.len()
+                ),
+            ));
+        }
+        if let Some(at) = new.run_at
+            && at < chrono::Utc::now() - PAST_MAX
+        {
+            return Err(Problem::invalid(
+                "run_at",
+                format!(
+                    "run_at {} lies in the past; allowed is a time from now on",
+                    at.to_rfc3339()
+                ),
+            ));
+        }
         Ok(stored::Enqueue {
             kind: new.kind,
             queue,
@@ -132,6 +191,11 @@ impl Service {
             unique_key: new.unique_key,
             run_at: new.run_at.map(|t| t.timestamp_millis()),
             delay_ms: new.delay.map(delay_ms).transpose()?,
+            unique_for_ms: new.unique_for.map(delay_ms).transpose()?,
+            depends_on: new.depends_on,
+            run_anyway: new.on_failure == OnFailure::Run,
+            concurrency_key: new.concurrency_key,
+            member: actor.role == Role::Member,
             reason: None,
         })
     }

@@ -4,13 +4,13 @@ use super::{Service, no_job, require};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{Job, JobDetail, JobHistory, JobId, JobRef};
-use crate::domain::kind::KindInfo;
+use crate::domain::kind::{KindInfo, Policy};
 use crate::domain::log::{LogFilter, LogLine};
 use crate::domain::machine::Event;
 use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};
 use crate::domain::status::{Action, Status};
 use crate::domain::time::{Timestamp, from_millis};
-use crate::domain::user::{Actor, Want, may};
+use crate::domain::user::{Actor, Role, Want, may};
 use crate::server::queue::Change;
 use crate::server::store::StoreError;
 use crate::server::store::enqueue::Enqueue;
@@ -26,6 +26,8 @@ pub const LOG_LIMIT_MAX: u32 = 10_000;
 pub struct ActOptions {
     /// Retry: seconds to wait before the next attempt.
     pub delay: Option<u64>,
+    /// Retry: other args than those that the job had.
+    pub args: Option<serde_json::Value>,
 }
 
 /// The longest delay, in seconds: ten years.
@@ -133,11 +135,18 @@ impl Service {
             None => None,
         };
         let children = self.store.children(id).await?;
+        let (depends_on, dependents) = self.store.chain(row.seq).await?;
+        let seen = |related: Vec<(JobRef, String)>| -> Vec<JobRef> {
+            let visible = related
+                .into_iter()
+                .filter(|(_, owner)| may(actor, Want::Read { owner }));
+            visible.map(|(reference, _)| reference).collect()
+        };
         let info = self.catalog.info(&row.job.kind);
-        let policy = info.as_ref().map(|i| i.policy).unwrap_or(crate::domain::kind::Policy {
+        let policy = info.as_ref().map(|i| i.policy).unwrap_or(Policy {
             max_attempts: row.state.attempts_per_round,
             timeout_s: data.timeout_s,
-            ..crate::domain::kind::Policy::DEFAULT
+            ..Policy::DEFAULT
         });
         let checkpoints = info.is_some_and(|i| i.checkpoints);
         let actions = row.job.status.actions(checkpoints).iter().copied().filter(|action| {
@@ -152,14 +161,13 @@ impl Service {
             transitions,
             artifacts,
             parent,
-            children: children
-                .into_iter()
-                .filter(|(_, owner)| may(actor, Want::Read { owner }))
-                .map(|(reference, _)| reference)
-                .collect(),
+            children: seen(children),
+            depends_on: seen(depends_on),
+            dependents: seen(dependents),
             policy,
             actions: actions.collect(),
             log_lines: data.log_lines,
+            epoch: row.state.epoch,
             job: row.job,
         })
     }
@@ -201,9 +209,7 @@ impl Service {
             Action::Resume => Event::Resume,
             Action::Cancel => Event::Cancel,
             Action::Abort => Event::Abort,
-            Action::Retry => Event::Retry {
-                at: self.retry_time(options.delay).await?,
-            },
+            Action::Retry => return self.retry(actor, row, options).await,
             Action::RunAgain => return self.run_again(actor, row).await,
             Action::Delete => {
                 if !row.job.status.actions(checkpoints).contains(&Action::Delete) {
@@ -216,6 +222,22 @@ impl Service {
         let changed = self
             .store
             .change(id, event, actor.name.clone(), reason)
+            .await
+            .map_err(no_lease)?;
+        self.settle(&changed).await;
+        Ok(changed.row.job)
+    }
+
+    async fn retry(&self, actor: &Actor, row: JobRow, options: ActOptions) -> Result<Job, Problem> {
+        let at = self.retry_time(options.delay).await?;
+        let args = match options.args {
+            Some(args) => Some(self.checked_args(&row.job.kind, &args)?),
+            None => None,
+        };
+        let (id, event) = (row.job.id, Event::Retry { at });
+        let changed = self
+            .store
+            .retry(id, event, args, actor.name.clone())
             .await
             .map_err(no_lease)?;
         self.settle(&changed).await;
@@ -263,19 +285,18 @@ impl Service {
         }
         let data = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(id))?;
         let args = self.catalog.check(&row.job.kind, &data.args)?;
-        let copy = Enqueue {
-            kind: row.job.kind,
-            queue: row.job.queue,
-            lane: row.job.priority,
-            owner: actor.name.clone(),
-            args,
+        let policy = Policy {
             max_attempts: row.state.attempts_per_round,
             timeout_s: data.timeout_s,
-            parent: None,
-            unique_key: None,
-            run_at: None,
-            delay_ms: None,
+            ..Policy::DEFAULT
+        };
+        let copy = Enqueue {
+            queue: row.job.queue,
+            lane: row.job.priority,
+            concurrency_key: row.job.concurrency_key,
+            member: actor.role == Role::Member,
             reason: Some(format!("Run again of {id}")),
+            ..Enqueue::of(&row.job.kind, &actor.name, args, &policy)
         };
         Ok(self.write(copy).await?.into_row().job)
     }

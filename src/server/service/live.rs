@@ -19,7 +19,7 @@ use crate::domain::live::LiveEvent;
 use crate::domain::log::{LogFilter, LogLine, LogMessage};
 use crate::domain::stats::Overview;
 use crate::domain::user::{Actor, Want, may};
-use crate::server::queue::{Bus, Change};
+use crate::server::queue::{Bus, Change, Queue};
 use crate::server::store::{Store, StoreError};
 
 /// Changes of one job are told at most this often.
@@ -84,7 +84,7 @@ impl Drop for Hub {
 }
 
 impl Hub {
-    pub(super) fn start(store: Store, bus: Arc<dyn Bus>) -> Arc<Self> {
+    pub(super) fn start(store: Store, queue: Arc<dyn Queue>, bus: Arc<dyn Bus>) -> Arc<Self> {
         let hub = Arc::new(Self {
             boot: Uuid::new_v4().simple().to_string()[..8].to_string(),
             shared: Mutex::default(),
@@ -94,7 +94,7 @@ impl Hub {
         let stop = hub.stop.clone();
         let changes = bus.changes();
         // The task holds the hub weakly, so that the hub ends with the last service handle.
-        tokio::spawn(run(Arc::downgrade(&hub), store, changes, stop));
+        tokio::spawn(run(Arc::downgrade(&hub), store, queue, changes, stop));
         hub
     }
 
@@ -143,7 +143,13 @@ impl Hub {
     }
 }
 
-async fn run(hub: Weak<Hub>, store: Store, mut changes: broadcast::Receiver<Change>, stop: CancellationToken) {
+async fn run(
+    hub: Weak<Hub>,
+    store: Store,
+    queue: Arc<dyn Queue>,
+    mut changes: broadcast::Receiver<Change>,
+    stop: CancellationToken,
+) {
     let mut jobs: HashMap<JobId, Job> = HashMap::new();
     let mut removed: Vec<Job> = Vec::new();
     let mut lost = false;
@@ -165,7 +171,7 @@ async fn run(hub: Weak<Hub>, store: Store, mut changes: broadcast::Receiver<Chan
                     jobs.remove(&job.id);
                     removed.push(job);
                 }
-                Err(RecvError::Lagged(_)) => lost = true,
+                Ok(Change::Many) | Err(RecvError::Lagged(_)) => lost = true,
                 Err(RecvError::Closed) => return,
             },
             _ = tick.tick() => {
@@ -186,7 +192,7 @@ async fn run(hub: Weak<Hub>, store: Store, mut changes: broadcast::Receiver<Chan
                 if watched && (since >= OVERVIEW_IDLE || overview_due && since >= OVERVIEW_EVERY) {
                     told_overview = Instant::now();
                     overview_due = false;
-                    match overview(&store).await {
+                    match overview(&store, &*queue).await {
                         Ok(overview) => hub.publish(Content::Overview(Box::new(overview))),
                         Err(error) => tracing::debug!(%error, "no overview for live viewers"),
                     }
@@ -302,6 +308,8 @@ impl Service {
                 tokio::select! {
                     () = out.closed() => return Ok(()),
                     lines = fresh.recv() => match lines {
+                        // Some may have been missed.
+                        Ok(lines) if lines.is_empty() => break,
                         Ok(lines) => {
                             let new: Vec<LogLine> = lines.iter().filter(|l| l.n > last).cloned().collect();
                             match new.first() {
@@ -323,6 +331,7 @@ impl Service {
                     change = changes.recv() => match change {
                         Ok(Change::Job(job)) if job.id == id && job.status.is_finished() => break,
                         Ok(Change::Removed(job)) if job.id == id => break,
+                        Ok(Change::Many) => break,
                         Ok(_) => {}
                         Err(_) => {
                             changes = self.bus.changes();

@@ -1,20 +1,25 @@
 //! What callers may do. REST, server functions and the command line call this layer and no other; each call takes the
 //! [`Actor`] and asks [`may`] before anything else. A job that the caller may not know of does not exist for them.
 
+mod cron;
 mod enqueue;
 mod files;
 mod jobs;
 pub mod live;
 mod overview;
+mod schedules;
+mod series;
 
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
 pub use enqueue::{BulkEnqueued, Enqueued};
 pub use jobs::ActOptions;
+pub use series::SeriesQuery;
 
-use super::queue::{Bus, Change, Entry, Queue, Signal};
+use super::queue::{Bus, Change, Entry, Hold, Queue, Signal};
 use super::store::Store;
 use super::store::ops::Changed;
 use crate::domain::error::{Problem, ProblemCode};
@@ -56,6 +61,8 @@ pub struct Service {
     catalog: Arc<dyn Catalog>,
     limits: Limits,
     hub: Arc<Hub>,
+    /// Told when a job has ended for which others wait.
+    pub(in crate::server) dependents: Arc<Notify>,
 }
 
 impl Service {
@@ -66,7 +73,7 @@ impl Service {
         catalog: Arc<dyn Catalog>,
         limits: Limits,
     ) -> Self {
-        let hub = Hub::start(store.clone(), bus.clone());
+        let hub = Hub::start(store.clone(), queue.clone(), bus.clone());
         Self {
             store,
             queue,
@@ -74,22 +81,48 @@ impl Service {
             catalog,
             limits,
             hub,
+            dependents: Arc::default(),
         }
     }
 
     /// Ends the live streams and closes the store: the last call of a process.
     pub async fn close(&self) {
         self.hub.close();
+        self.queue.close().await;
         self.store.close().await;
+    }
+
+    /// Ends when another process has taken this one's database over while that was away.
+    pub fn lost(&self) -> tokio_util::sync::CancellationToken {
+        self.store.lost()
     }
 
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
+    /// A job that counted against these limits runs no more: others may go.
+    pub(in crate::server) async fn release(&self, holds: Option<&str>) {
+        for name in holds
+            .and_then(|h| serde_json::from_str::<Vec<String>>(h).ok())
+            .into_iter()
+            .flatten()
+        {
+            if let Some(hold) = Hold::parse(&name) {
+                self.queue.release(&hold).await;
+            }
+        }
+    }
+
     /// Does what a change asks for beyond the database: tells the queue, the running attempt and the viewers.
     pub(in crate::server) async fn settle(&self, changed: &Changed) {
         let Changed { row, effects } = changed;
+        if effects.ended.is_some() {
+            self.release(row.holds.as_deref()).await;
+        }
+        if row.job.status.is_finished() && row.dependents {
+            self.dependents.notify_one();
+        }
         if effects.withdraw {
             self.queue.withdraw(row.seq).await;
         }
@@ -101,6 +134,9 @@ impl Service {
         }
         if effects.signal_cancel {
             self.bus.signal(Signal::Cancel(row.job.id));
+        }
+        if effects.signal_pause {
+            self.bus.signal(Signal::Pause(row.job.id));
         }
         if effects.signal_abort {
             self.bus.signal(Signal::Abort(row.job.id));

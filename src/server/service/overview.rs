@@ -7,6 +7,7 @@ use crate::domain::stats::{Check, Counts, Grade, Health, HealthChecks, Overview}
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
 use crate::domain::user::{Actor, Want};
+use crate::server::queue::Queue;
 use crate::server::store::counts::Facts;
 use crate::server::store::{Store, StoreError};
 
@@ -32,27 +33,29 @@ impl Service {
     /// Counts and health in one.
     pub async fn overview(&self, actor: &Actor) -> Result<Overview, Problem> {
         require(actor, Want::ReadAll)?;
-        Ok(overview(&self.store).await?)
+        Ok(overview(&self.store, &*self.queue).await?)
     }
 
     /// How the system fares. A database that does not answer is what the answer says, not an error.
     pub async fn health(&self, actor: &Actor) -> Result<Health, Problem> {
         require(actor, Want::ReadSystem)?;
-        match overview(&self.store).await {
+        match overview(&self.store, &*self.queue).await {
             Ok(overview) => Ok(overview.health),
             Err(error) => {
                 tracing::warn!(%error, "health could not ask the database");
-                Ok(unreachable())
+                Ok(unreachable(self.queue.health()))
             }
         }
     }
 }
 
-pub(super) async fn overview(store: &Store) -> Result<Overview, StoreError> {
+pub(super) async fn overview(store: &Store, queue: &dyn Queue) -> Result<Overview, StoreError> {
     let counts = store.counts().await?;
     let facts = store.facts().await?;
+    let mut health = health(&counts, &facts, queue.health());
+    health.checks.last_sweep = store.last_sweep().await?;
     Ok(Overview {
-        health: health(&counts, &facts),
+        health,
         counts,
         at: from_millis(facts.now),
     })
@@ -65,13 +68,21 @@ fn check(grade: Grade, text: impl Into<String>) -> Check {
     }
 }
 
-fn unreachable() -> Health {
+/// Without its index jobs still run, in a rougher order.
+fn queue_check(queue: Result<&str, &str>) -> Check {
+    match queue {
+        Ok(text) => check(Grade::Healthy, text),
+        Err(text) => check(Grade::Degraded, text),
+    }
+}
+
+fn unreachable(queue: Result<&str, &str>) -> Health {
     let away = || check(Grade::Critical, "the database does not answer");
     Health {
         status: Grade::Critical,
         checks: HealthChecks {
             database: away(),
-            queue: check(Grade::Healthy, "embedded"),
+            queue: queue_check(queue),
             workers: away(),
             api: check(Grade::Degraded, "without a database"),
             pending_jobs: 0,
@@ -81,11 +92,12 @@ fn unreachable() -> Health {
             slots: 0,
             slots_in_use: 0,
             warnings: vec!["The database does not answer.".into()],
+            last_sweep: None,
         },
     }
 }
 
-fn health(counts: &Counts, facts: &Facts) -> Health {
+fn health(counts: &Counts, facts: &Facts, queue: Result<&str, &str>) -> Health {
     let seconds = |since: i64| u64::try_from((facts.now - since) / 1_000).unwrap_or(0);
     let (oldest, ping) = (facts.oldest_pending.map(seconds), facts.last_ping.map(seconds));
     let pending = counts.of(Status::Pending);
@@ -116,6 +128,12 @@ fn health(counts: &Counts, facts: &Facts) -> Health {
             format!("The oldest pending job has waited for {} minutes.", wait / 60),
         );
     }
+    if let Err(text) = queue {
+        warn(
+            Grade::Degraded,
+            format!("{text}: jobs are looked for in the database until it does."),
+        );
+    }
     let workers = match ping {
         None => check(Grade::Critical, "none"),
         Some(s) if s > PING_MAX_S => check(Grade::Critical, format!("silent for {s} s")),
@@ -131,7 +149,7 @@ fn health(counts: &Counts, facts: &Facts) -> Health {
         status,
         checks: HealthChecks {
             database: check(Grade::Healthy, "ok"),
-            queue: check(Grade::Healthy, "embedded"),
+            queue: queue_check(queue),
             workers,
             api: check(Grade::Healthy, "ok"),
             pending_jobs: pending,
@@ -141,6 +159,7 @@ fn health(counts: &Counts, facts: &Facts) -> Health {
             slots: facts.slots,
             slots_in_use: in_use,
             warnings,
+            last_sweep: None,
         },
     }
 }
@@ -168,10 +187,10 @@ mod tests {
 
     #[test]
     fn each_threshold_is_seen_when_it_is_passed_and_not_before() {
-        let quiet = health(&pending(100), &facts());
+        let quiet = health(&pending(100), &facts(), Ok("embedded"));
         assert_eq!((quiet.status, quiet.checks.warnings.len()), (Grade::Healthy, 0));
         assert_eq!(quiet.checks.workers.text, "2 of 10 slots in use");
-        let grade = |counts: Counts, facts: Facts| health(&counts, &facts).status;
+        let grade = |counts: Counts, facts: Facts| health(&counts, &facts, Ok("embedded")).status;
         assert_eq!(grade(pending(101), facts()), Grade::Degraded);
         let failed = |n| Facts {
             failed_last_hour: n,
@@ -192,5 +211,10 @@ mod tests {
         assert_eq!(grade(pending(0), ping(Some(60_000))), Grade::Healthy);
         assert_eq!(grade(pending(0), ping(Some(61_000))), Grade::Critical);
         assert_eq!(grade(pending(0), ping(None)), Grade::Critical);
+        let away = health(&pending(0), &facts(), Err("Redis does not answer"));
+        assert_eq!(
+            (away.status, away.checks.queue.grade),
+            (Grade::Degraded, Grade::Degraded)
+        );
     }
 }

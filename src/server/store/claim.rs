@@ -14,6 +14,7 @@ use super::ops::Lease;
 use super::sql::RowExt;
 use super::writer::Tx;
 use crate::domain::job::Job;
+use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 
 /// Who wants which jobs.
@@ -22,6 +23,8 @@ pub struct Claim {
     pub seqs: Vec<i64>,
     pub worker: String,
     pub lease_ms: i64,
+    /// Kinds that have a limit: their jobs are not taken here, nor those with a concurrency key or of members.
+    pub limited: Vec<String>,
 }
 
 /// What a worker took.
@@ -31,6 +34,8 @@ pub struct Claimed {
     pub job: Job,
     pub args: Value,
     pub timeout_s: u64,
+    /// Where an earlier attempt left off.
+    pub checkpoint: Option<Value>,
     /// Lines that earlier attempts logged.
     pub log_lines: u64,
     /// Failed attempts since a person last granted new ones, this one not counted.
@@ -38,22 +43,25 @@ pub struct Claimed {
 }
 
 impl Store {
-    /// Takes those of `seqs` that are still waiting, in one go, for `worker`, with leases of `lease_ms`.
-    pub async fn claim(&self, seqs: Vec<i64>, worker: String, lease_ms: i64) -> Result<Vec<Claimed>, StoreError> {
-        self.writer().claim(Claim { seqs, worker, lease_ms }).await
+    /// Takes those that are still waiting and are under no limit, in one go.
+    pub async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, StoreError> {
+        self.writer().claim(claim).await
     }
 }
 
-/// The statement, for [`super::sets`]: `$1` is the moment, `$4` the numbers, `$5` the worker, `$6` the end of the leases. The
+/// The statement, for [`super::sets`]: `$1` is the moment, `$4` the numbers, `$5` the worker, `$6` the end of the leases, `$7` the kinds
+/// that have a limit. The
 /// plus keeps the planner from walking all that wait instead of looking up the few that are asked for.
 pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $5, lease_until = $6, \
-         started_at = $1, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', rev = rev + 1 \
+         started_at = $1, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', holds = NULL, rev = rev + 1 \
          WHERE seq IN (SELECT value FROM json_each($4)) AND +status = 'pending' AND run_at <= $1 \
+         AND concurrency_key IS NULL AND member = 0 AND kind NOT IN (SELECT value FROM json_each($7)) \
          RETURNING 'claimed' AS what, {COLUMNS}, (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
          (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s, \
-         (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines; "
+         (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines, \
+         (SELECT checkpoint FROM job_data WHERE job_seq = jobs.seq) AS checkpoint; "
     )
 });
 
@@ -62,8 +70,15 @@ pub(super) fn read(tx: &Tx<'_>, r: &QueryResult) -> Result<Claimed, StoreError> 
     let JobRow { seq, job, state, .. } = job_row(r)?;
     let used = state.max_attempts.saturating_sub(state.attempts_per_round);
     let args: String = r.get("args")?;
+    let checkpoint: Option<String> = r.get("checkpoint")?;
     tx.count(Status::Pending, &job.kind, &job.queue, -1);
     tx.count(Status::Running, &job.kind, &job.queue, 1);
+    tx.roll(
+        &job.kind,
+        &job.queue,
+        Metric::Wait,
+        tx.now() - job.run_at.timestamp_millis(),
+    );
     Ok(Claimed {
         lease: Lease {
             id: job.id,
@@ -74,6 +89,7 @@ pub(super) fn read(tx: &Tx<'_>, r: &QueryResult) -> Result<Claimed, StoreError> 
         args: serde_json::from_str(&args).unwrap_or_default(),
         timeout_s: r.u64("timeout_s")?,
         log_lines: r.u64("log_lines")?,
+        checkpoint: checkpoint.and_then(|text| serde_json::from_str(&text).ok()),
         round: state.attempt.saturating_sub(used).max(1),
         job,
     })

@@ -5,72 +5,59 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
+use sea_orm::DatabaseConnection;
 use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::dialect::Dialect;
 use super::error::StoreError;
 use super::files::Files;
 use super::sql::{RowExt, Sql};
 use super::writer::Writer;
-use super::{Inner, Store};
-use crate::server::config::Config;
+use super::{Inner, Lock, Store, postgres};
+use crate::server::config::{Config, Database, PostgresUrl};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Connections that read. They see the last commit and never wait for the writer.
 const READERS: u32 = 4;
 
+/// Who else may use the database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// No other server.
+    Alone,
+    /// Other servers that share a Redis.
+    Together,
+    /// Whoever likes: for commands that only add data.
+    Beside,
+}
+
 impl Store {
-    /// Opens the database for a server: takes its lock, which a second process is refused, and brings it up to date.
+    /// Opens the database for a server: takes its lock, which a second process is refused (on Postgres with a Redis: one that
+    /// has none), and brings it up to date.
     pub async fn open(config: &Config) -> Result<Self, StoreError> {
-        Self::connect(config, true).await
+        let together = config.redis.is_some();
+        Self::connect(config, if together { Share::Together } else { Share::Alone }).await
     }
 
     /// Opens the database beside a server that may be running on it: for commands that only add data.
     pub async fn open_beside(config: &Config) -> Result<Self, StoreError> {
-        Self::connect(config, false).await
+        Self::connect(config, Share::Beside).await
     }
 
-    async fn connect(config: &Config, exclusive: bool) -> Result<Self, StoreError> {
+    async fn connect(config: &Config, share: Share) -> Result<Self, StoreError> {
         let files = Files::open(&config.data_dir)?;
-        let path = config.database_path();
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|e| StoreError::file(format!("the folder {} can't be made", folder.display()), e))?;
-        }
-        let lock = if exclusive { Some(take_lock(&path)?) } else { None };
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
-            .pragma("journal_size_limit", "67108864")
-            .pragma("temp_store", "memory")
-            .statement_cache_capacity(256);
-        let failed = |e: sqlx::Error| StoreError::Open(format!("the database {} can't be opened: {e}", path.display()));
-        let mut writer = SqliteConnection::connect_with(&options.clone().pragma("cache_size", "-16384"))
-            .await
-            .map_err(failed)?;
-        MIGRATIONS
-            .run(&mut writer)
-            .await
-            .map_err(|e| migration_error(&path, e))?;
-        let read = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .min_connections(1)
-            .idle_timeout(Duration::from_secs(60))
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options.pragma("cache_size", "-8192").pragma("query_only", "on"))
-            .await
-            .map_err(failed)?;
+        let (dialect, read, writer, lock) = match &config.database {
+            Database::Sqlite(_) => sqlite(&config.database_path(), share).await?,
+            Database::Postgres(url) => remote(url, share).await?,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
-                read: DatabaseConnection::from(read),
-                writer: Writer::start(writer),
+                dialect,
+                read,
+                writer,
                 files,
                 artifact_ttl: config.artifact_ttl,
                 lock: Mutex::new(lock),
@@ -80,23 +67,66 @@ impl Store {
 
     /// Milliseconds since 1970 by the database's clock; also the cheapest question that shows that it answers.
     pub async fn clock(&self) -> Result<i64, StoreError> {
-        Ok(clock(self.read()).await?)
+        let stmt = Sql::new(&format!("SELECT {} AS now", self.dialect().now())).build();
+        let row = self.one(stmt).await?;
+        row.ok_or_else(|| StoreError::corrupt("clock", "it gave no row"))?
+            .get("now")
     }
+}
+
+type Opened = (Dialect, DatabaseConnection, Writer, Option<Lock>);
+
+async fn sqlite(path: &Path, share: Share) -> Result<Opened, StoreError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| StoreError::file(format!("the folder {} can't be made", folder.display()), e))?;
+    }
+    let lock = match share {
+        Share::Beside => None,
+        Share::Alone | Share::Together => Some(Lock::File(take_lock(path)?)),
+    };
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("journal_size_limit", "67108864")
+        .pragma("temp_store", "memory")
+        .statement_cache_capacity(256);
+    let failed = |e: sqlx::Error| StoreError::Open(format!("the database {} can't be opened: {e}", path.display()));
+    let mut writer = SqliteConnection::connect_with(&options.clone().pragma("cache_size", "-16384"))
+        .await
+        .map_err(failed)?;
+    MIGRATIONS
+        .run(&mut writer)
+        .await
+        .map_err(|e| migration_error(&path.display().to_string(), e))?;
+    let read = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .min_connections(1)
+        .idle_timeout(Duration::from_secs(60))
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_with(options.pragma("cache_size", "-8192").pragma("query_only", "on"))
+        .await
+        .map_err(failed)?;
+    Ok((Dialect::Sqlite, read.into(), Writer::sqlite(writer), lock))
+}
+
+async fn remote(url: &PostgresUrl, share: Share) -> Result<Opened, StoreError> {
+    let (options, read) = postgres::open(url).await?;
+    let lock = match share {
+        Share::Beside => None,
+        share => Some(postgres::Guard::take(&options, share == Share::Alone, &url.to_string()).await?),
+    };
+    let writer = Writer::postgres(&options);
+    Ok((Dialect::Postgres, read.into(), writer, lock.map(Lock::Postgres)))
 }
 
 /// The database's clock in milliseconds, as the writer sees it: an embedded database has no other than its machine's.
 pub(super) fn system_clock() -> i64 {
     chrono::Utc::now().timestamp_millis()
-}
-
-/// The database's clock in milliseconds.
-pub(super) async fn clock(conn: &impl ConnectionTrait) -> Result<i64, DbErr> {
-    let stmt = Sql::new("SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now").build();
-    let row = conn
-        .query_one_raw(stmt)
-        .await?
-        .ok_or_else(|| DbErr::Custom("the clock gave no row".into()))?;
-    row.get("now").map_err(|e| DbErr::Custom(e.to_string()))
 }
 
 /// The kernel ends this lock with the process, however that dies, so a restart after a crash need not wait.
@@ -122,15 +152,18 @@ fn take_lock(database: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn migration_error(path: &Path, e: MigrateError) -> StoreError {
-    let path = path.display();
+pub(super) fn migration_error(database: &str, e: MigrateError) -> StoreError {
     StoreError::Open(match e {
         MigrateError::VersionMissing(v) | MigrateError::VersionTooNew(v, _) => {
-            format!("the database {path} was made by a newer Windlass (its schema has version {v}); upgrade this one")
+            format!(
+                "the database {database} was made by a newer Windlass (its schema has version {v}); upgrade this one"
+            )
         }
         MigrateError::VersionMismatch(v) => {
-            format!("the database {path} has another schema {v} than this Windlass; it was made by a different build")
+            format!(
+                "the database {database} has another schema {v} than this Windlass; it was made by a different build"
+            )
         }
-        e => format!("the database {path} can't be brought up to date: {e}"),
+        e => format!("the database {database} can't be brought up to date: {e}"),
     })
 }

@@ -7,13 +7,16 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Store;
+use super::dialect::Ty;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
 use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
-use crate::domain::job::{Job, JobId, Lane};
+use crate::domain::job::{DEFAULT_QUEUE, Job, JobId, Lane};
+use crate::domain::kind::Policy;
 use crate::domain::machine::State;
+use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
 
@@ -33,8 +36,42 @@ pub struct Enqueue {
     pub run_at: Option<i64>,
     /// Milliseconds from the database's now; excludes `run_at`.
     pub delay_ms: Option<i64>,
+    /// Milliseconds after its enqueueing for which a finished job with the same unique key counts, too.
+    pub unique_for_ms: Option<i64>,
+    /// Jobs that must have ended first.
+    pub depends_on: Vec<JobId>,
+    /// Whether it runs even when one of those does not complete.
+    pub run_anyway: bool,
+    pub concurrency_key: Option<String>,
+    /// Whether the limit of running jobs per member holds for its owner.
+    pub member: bool,
     /// What its first transition says, when that is more than that it was enqueued.
     pub reason: Option<String>,
+}
+
+impl Enqueue {
+    /// A plain job of `kind` for `owner`: at once, in the default queue.
+    pub fn of(kind: &str, owner: &str, args: Value, policy: &Policy) -> Self {
+        Self {
+            kind: kind.into(),
+            queue: DEFAULT_QUEUE.into(),
+            lane: Lane::default(),
+            owner: owner.into(),
+            args,
+            max_attempts: policy.max_attempts,
+            timeout_s: policy.timeout_s,
+            parent: None,
+            unique_key: None,
+            run_at: None,
+            delay_ms: None,
+            unique_for_ms: None,
+            depends_on: Vec::new(),
+            run_anyway: false,
+            concurrency_key: None,
+            member: false,
+            reason: None,
+        }
+    }
 }
 
 /// Jobs that are written all or none.
@@ -71,11 +108,14 @@ impl Written {
 }
 
 /// Statuses that count towards a full queue.
-const WAITING: [Status; 3] = [Status::Pending, Status::Scheduled, Status::Blocked];
+pub(super) const WAITING: [Status; 3] = [Status::Pending, Status::Scheduled, Status::Blocked];
 
 impl Store {
     /// Writes jobs down, all or none; acknowledged means on disk.
     pub async fn enqueue(&self, batch: Batch) -> Result<Enqueued, StoreError> {
+        if batch.jobs.iter().any(|j| !j.depends_on.is_empty()) {
+            return self.enqueue_chained(batch).await;
+        }
         self.writer().enqueue(batch).await
     }
 }
@@ -95,6 +135,8 @@ type Columns<'a> = (
     u32,
     String,
     u64,
+    Option<&'a str>,
+    bool,
 );
 
 /// What a set comes to before it is written.
@@ -135,17 +177,18 @@ pub(super) async fn plan<'a>(
         }
         let mut written = Vec::with_capacity(batch.jobs.len());
         for job in &batch.jobs {
-            if let Some(known) = job.unique_key.as_ref().and_then(|key| by_key.get(key)) {
+            if let Some(known) = known(&by_key, job, tx.now()) {
                 written.push(Written::Existing(known.clone()));
                 continue;
             }
             seq += 1;
             waiting += 1;
-            let row = new_row(seq, job, tx.now());
+            let row = new_row(seq, Uuid::now_v7(), job, tx.now());
             if let Some(key) = &job.unique_key {
                 by_key.insert(key.clone(), row.clone());
             }
             tx.count(row.job.status, &job.kind, &job.queue, 1);
+            tx.roll(&job.kind, &job.queue, Metric::Enqueued, 0);
             planned.add(job, &row)?;
             written.push(Written::New(row));
         }
@@ -154,8 +197,17 @@ pub(super) async fn plan<'a>(
     Ok((planned, answers))
 }
 
-/// Unfinished jobs by those unique keys that the batches use.
-async fn known_keys(tx: &Tx<'_>, batches: &[&Batch]) -> Result<HashMap<String, JobRow>, StoreError> {
+/// The job that a wish leads to instead of a new one, if there is one.
+pub(super) fn known<'a>(by_key: &'a HashMap<String, JobRow>, job: &Enqueue, now: i64) -> Option<&'a JobRow> {
+    let row = by_key.get(job.unique_key.as_ref()?)?;
+    let until = job
+        .unique_for_ms
+        .map(|ms| row.job.created_at.timestamp_millis().saturating_add(ms));
+    (!row.job.status.is_finished() || until.is_some_and(|until| now < until)).then_some(row)
+}
+
+/// The newest jobs of those unique keys that the batches use.
+pub(super) async fn known_keys(tx: &Tx<'_>, batches: &[&Batch]) -> Result<HashMap<String, JobRow>, StoreError> {
     let keys: Vec<&str> = batches
         .iter()
         .flat_map(|b| &b.jobs)
@@ -164,15 +216,16 @@ async fn known_keys(tx: &Tx<'_>, batches: &[&Batch]) -> Result<HashMap<String, J
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
+    let list = tx.dialect().list("$1", Ty::Text);
     let text = format!(
-        "SELECT unique_key, {COLUMNS} FROM jobs WHERE unique_key IN (SELECT value FROM json_each($1)) \
-         AND status NOT IN ('completed', 'failed', 'dead', 'cancelled')"
+        "SELECT unique_key, {COLUMNS} FROM jobs WHERE seq IN \
+         (SELECT MAX(seq) FROM jobs WHERE unique_key IN (SELECT value FROM {list} AS l) GROUP BY unique_key)"
     );
     let rows = tx.all(Sql::with(&text, [to_json(&keys)?.into()])).await?;
     rows.iter().map(|r| Ok((r.get("unique_key")?, job_row(r)?))).collect()
 }
 
-fn new_row(seq: i64, new: &Enqueue, now: i64) -> JobRow {
+pub(super) fn new_row(seq: i64, id: JobId, new: &Enqueue, now: i64) -> JobRow {
     let wanted = new.delay_ms.map(|d| now.saturating_add(d)).or(new.run_at);
     let run_at = wanted.unwrap_or(now).max(now);
     let status = if run_at > now {
@@ -184,6 +237,8 @@ fn new_row(seq: i64, new: &Enqueue, now: i64) -> JobRow {
     JobRow {
         seq,
         parent: new.parent,
+        dependents: false,
+        holds: None,
         state: State {
             status,
             attempt: 0,
@@ -196,7 +251,7 @@ fn new_row(seq: i64, new: &Enqueue, now: i64) -> JobRow {
             pause_requested: false,
         },
         job: Job {
-            id: Uuid::now_v7(),
+            id,
             kind: new.kind.clone(),
             queue: new.queue.clone(),
             priority: new.lane,
@@ -213,7 +268,9 @@ fn new_row(seq: i64, new: &Enqueue, now: i64) -> JobRow {
             started_at: None,
             completed_at: None,
             worker: None,
+            concurrency_key: new.concurrency_key.clone(),
             cancel_requested: false,
+            pause_requested: false,
             error_code: None,
             error: None,
             rev: 1,
@@ -238,6 +295,8 @@ impl<'a> Planned<'a> {
             new.max_attempts,
             to_json(&new.args)?,
             new.timeout_s,
+            new.concurrency_key.as_deref(),
+            new.member,
         ));
         if row.job.status != Status::Pending || new.reason.is_some() {
             let reason = new.reason.as_deref().unwrap_or("enqueued");
@@ -258,9 +317,9 @@ impl Planned<'_> {
         let rows = values.len();
         text.push_str(&format!(
             "INSERT INTO jobs (seq, id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, \
-             max_attempts, attempts_per_round) \
+             max_attempts, attempts_per_round, concurrency_key, member) \
              SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-             unhex(value ->> 7), value ->> 8, $1, value ->> 9, value ->> 10, value ->> 10 FROM json_each(${rows}); \
+             unhex(value ->> 7), value ->> 8, $1, value ->> 9, value ->> 10, value ->> 10, value ->> 13, value ->> 14 FROM json_each(${rows}); \
              INSERT INTO job_data (job_seq, args, timeout_s) \
              SELECT value ->> 0, value ->> 11, value ->> 12 FROM json_each(${rows}); \
              INSERT INTO search_stale (job_seq) SELECT value ->> 0 FROM json_each(${rows}); "

@@ -1,4 +1,4 @@
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr};
 
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
 use crate::domain::job::JobId;
@@ -15,6 +15,9 @@ pub enum StoreError {
     Open(String),
     #[error("job {0} does not exist")]
     NoJob(JobId),
+    /// A new job names one to wait for that is not there.
+    #[error("job {0}, which was to be waited for, does not exist")]
+    NoDependency(JobId),
     /// The state machine does not allow the change.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -50,6 +53,30 @@ impl StoreError {
         }
     }
 
+    /// Whether the database gave a transaction up in favour of another: trying again may do.
+    pub(super) fn is_contention(&self) -> bool {
+        // Serialization failure, deadlock detected (Postgres, appendix A).
+        matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Whether the database refused what a statement says, and did not fail itself.
+    pub(super) fn is_statements_own(&self) -> bool {
+        match self.sqlstate() {
+            // Data exceptions, violated constraints, and whatever else is not resources (53), the operator (57) or the system (58).
+            Some(state) => !["53", "57", "58", "08"].iter().any(|class| state.starts_with(class)),
+            None => matches!(self, Self::Corrupt { .. }),
+        }
+    }
+
+    fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Database(DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e))) => {
+                Some(e.as_database_error()?.code()?.into_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the write was refused because its lease is no longer the job's.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Refused(Refused::Stale { .. }))
@@ -60,6 +87,10 @@ impl From<StoreError> for Problem {
     fn from(e: StoreError) -> Self {
         match &e {
             StoreError::NoJob(id) => Problem::not_found(format_args!("job {id}")),
+            StoreError::NoDependency(id) => Problem::invalid(
+                "depends_on",
+                format!("depends_on names {id}, and there is no such job; allowed are ids of jobs that exist"),
+            ),
             StoreError::Refused(r) => Problem::new(ProblemCode::WrongStatus, r.to_string()),
             StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => {
                 // The edge logs the cause; callers learn no more than that they should come back.
@@ -81,7 +112,7 @@ impl From<StoreError> for JobError {
     fn from(e: StoreError) -> Self {
         let code = match &e {
             StoreError::File { .. } => ErrorCode::IoError,
-            StoreError::NoJob(_) | StoreError::Refused(_) => ErrorCode::WorkerLost,
+            StoreError::NoJob(_) | StoreError::NoDependency(_) | StoreError::Refused(_) => ErrorCode::WorkerLost,
             _ => ErrorCode::DatabaseError,
         };
         JobError::caused(code, e.to_string(), &e)

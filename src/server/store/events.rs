@@ -1,11 +1,13 @@
 //! The sample domain: events of cameras.
 
 use futures::FutureExt;
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::QueryResult;
+use serde::{Deserialize, Serialize};
 
 use super::Store;
+use super::dialect::Ty;
 use super::error::StoreError;
-use super::logs::fence;
+use super::logs::{fence, save};
 use super::ops::{Lease, to_json};
 use super::sql::{RowExt, Sql};
 use crate::domain::event::{CameraEvent, EventFilter, RiskLevel};
@@ -18,7 +20,7 @@ pub struct EventStore {
 }
 
 /// Where a page of events ended: events are in the order of time, then id.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventKey {
     occurred_at: i64,
     id: String,
@@ -49,6 +51,16 @@ impl EventStore {
 
     /// Adds events, all in one commit, and answers how many are new. One whose id exists is left as it is.
     pub async fn insert(&self, events: Vec<CameraEvent>) -> Result<u64, StoreError> {
+        self.insert_and_save(events, |_| None).await
+    }
+
+    /// [`EventStore::insert`], and in the same commit where the job's next attempt would go on, as `checkpoint` says of the
+    /// number of new events.
+    pub async fn insert_and_save(
+        &self,
+        events: Vec<CameraEvent>,
+        checkpoint: impl FnOnce(u64) -> Option<String> + Send + 'static,
+    ) -> Result<u64, StoreError> {
         let rows: Vec<_> = events
             .iter()
             .map(|e| {
@@ -73,11 +85,21 @@ impl EventStore {
                     if let Some(lease) = lease {
                         fence(tx, lease).await?;
                     }
-                    let text = "INSERT INTO events \
-                        (id, camera_id, occurred_at, risk_level, label, summary, reviewed, metadata) \
-                        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, \
-                        value ->> 6, value ->> 7 FROM json_each($1) WHERE true ON CONFLICT (id) DO NOTHING";
-                    Ok(tx.execute(Sql::with(text, [rows.into()])).await?)
+                    let columns = CameraEvent::COLUMNS.map(|c| match c {
+                        "occurred_at" | "reviewed" => (c, Ty::Int),
+                        _ => (c, Ty::Text),
+                    });
+                    let given = tx.dialect().rows("$1", &columns);
+                    let names = CameraEvent::COLUMNS.join(", ");
+                    let text = format!(
+                        "INSERT INTO events ({names}) SELECT {names} FROM {given} AS given WHERE true \
+                         ON CONFLICT (id) DO NOTHING"
+                    );
+                    let new = tx.execute(Sql::with(&text, [rows.into()])).await?;
+                    if let (Some(lease), Some(checkpoint)) = (lease, checkpoint(new)) {
+                        save(tx, lease, &checkpoint).await?;
+                    }
+                    Ok(new)
                 }
                 .boxed()
             })
@@ -88,7 +110,7 @@ impl EventStore {
     pub async fn count(&self, filter: &EventFilter) -> Result<u64, StoreError> {
         let mut sql = Sql::new("SELECT COUNT(*) AS n FROM events WHERE 1 = 1");
         condition(&mut sql, filter);
-        let row = self.store.read().query_one_raw(sql.build()).await?;
+        let row = self.store.one(sql.build()).await?;
         row.map_or(Ok(0), |r| r.u64("n"))
     }
 
@@ -109,13 +131,7 @@ impl EventStore {
                 .push(")");
         }
         sql.push(&format!(" ORDER BY occurred_at, id LIMIT {limit}"));
-        self.store
-            .read()
-            .query_all_raw(sql.build())
-            .await?
-            .iter()
-            .map(event)
-            .collect()
+        self.store.all(sql.build()).await?.iter().map(event).collect()
     }
 }
 

@@ -1,11 +1,12 @@
-//! Files beside the database: `artifacts/<job>/<epoch>-<n>`, `uploads/<id>`, `tmp/<job>-<epoch>/`. Names that people gave
+//! Files beside the database: `artifacts/<job>/<epoch>-<n>`, `uploads/<id>`, `tmp/<job>-<epoch>/`,
+//! `work/<job>/`. Names that people gave
 //! are kept in the database only; on disk there are ids, so no name can lead out of these folders.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use futures::FutureExt;
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::QueryResult;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -25,6 +26,8 @@ pub struct Files {
     artifacts: PathBuf,
     uploads: PathBuf,
     tmp: PathBuf,
+    /// Folders of jobs that go on from checkpoints.
+    work: PathBuf,
 }
 
 /// A file that was sent to be worked on.
@@ -54,8 +57,9 @@ impl Files {
             artifacts: data_dir.join("artifacts"),
             uploads: data_dir.join("uploads"),
             tmp: data_dir.join("tmp"),
+            work: data_dir.join("work"),
         };
-        for folder in [&files.artifacts, &files.uploads, &files.tmp] {
+        for folder in [&files.artifacts, &files.uploads, &files.tmp, &files.work] {
             std::fs::create_dir_all(folder)
                 .map_err(|e| StoreError::file(format!("the folder {} can't be made", folder.display()), e))?;
         }
@@ -80,7 +84,33 @@ impl Files {
         }
     }
 
+    /// A job's folder that outlives its attempts. Not made here.
+    pub fn work_dir(&self, id: JobId) -> PathBuf {
+        self.work.join(id.to_string())
+    }
+
+    /// Removes it, if there is one.
+    pub async fn remove_work(&self, id: JobId) {
+        let folder = self.work_dir(id);
+        // Most jobs have none; looking is cheaper than a failed removal on another thread.
+        if folder.exists() {
+            remove_tree(&folder).await;
+        }
+    }
+
+    /// The jobs that have such folders.
+    pub async fn works(&self) -> Vec<JobId> {
+        let mut found = Vec::new();
+        if let Ok(mut folder) = tokio::fs::read_dir(&self.work).await {
+            while let Ok(Some(entry)) = folder.next_entry().await {
+                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()));
+            }
+        }
+        found
+    }
+
     pub(super) async fn remove_job(&self, id: JobId) {
+        self.remove_work(id).await;
         remove_tree(&self.artifacts.join(id.to_string())).await;
     }
 
@@ -193,7 +223,7 @@ impl Store {
                         [lease.seq.into(), file.name.clone().into()],
                     );
                     let replaced: Option<String> = tx.one(old).await?.map(|r| r.get("path")).transpose()?;
-                    let mut sql = Sql::new("INSERT OR REPLACE INTO artifacts VALUES (");
+                    let mut sql = Sql::new("INSERT INTO artifacts VALUES (");
                     sql.bind(lease.seq)
                         .push(", ")
                         .bind(file.name.clone())
@@ -204,7 +234,11 @@ impl Store {
                         .push(", ")
                         .bind(file.content_type.clone());
                     sql.push(", ").bind(file.sha256.clone()).push(", ").bind(tx.now());
-                    sql.push(", ").bind(tx.now().saturating_add(ttl)).push(")");
+                    sql.push(", ").bind(tx.now().saturating_add(ttl)).push(
+                        ") ON CONFLICT (job_seq, name) DO UPDATE SET path = excluded.path, size = excluded.size, \
+                         content_type = excluded.content_type, sha256 = excluded.sha256, \
+                         created_at = excluded.created_at, expires_at = excluded.expires_at",
+                    );
                     tx.execute(sql.build()).await?;
                     let artifact = Artifact {
                         name: file.name,
@@ -228,7 +262,7 @@ impl Store {
     /// The job's artifacts by name.
     pub async fn artifacts(&self, seq: i64) -> Result<Vec<Artifact>, StoreError> {
         let stmt = Sql::with("SELECT * FROM artifacts WHERE job_seq = $1 ORDER BY name", [seq.into()]);
-        self.read().query_all_raw(stmt).await?.iter().map(artifact).collect()
+        self.all(stmt).await?.iter().map(artifact).collect()
     }
 
     /// One artifact and where its file lies.
@@ -237,7 +271,7 @@ impl Store {
             "SELECT * FROM artifacts WHERE job_seq = $1 AND name = $2",
             [seq.into(), name.into()],
         );
-        let Some(row) = self.read().query_one_raw(stmt).await? else {
+        let Some(row) = self.one(stmt).await? else {
             return Ok(None);
         };
         let path: String = row.get("path")?;
@@ -327,7 +361,7 @@ impl Store {
     /// The upload with this id, if it is still there.
     pub async fn upload(&self, id: &str) -> Result<Option<Upload>, StoreError> {
         let stmt = Sql::with("SELECT * FROM uploads WHERE id = $1", [id.into()]);
-        let Some(row) = self.read().query_one_raw(stmt).await? else {
+        let Some(row) = self.one(stmt).await? else {
             return Ok(None);
         };
         let id: String = row.get("id")?;
@@ -359,12 +393,35 @@ impl Store {
     }
 }
 
+/// Gives a job other args. Its checkpoint goes with the old ones. Answers with the id of an upload whose file has to go.
+pub(super) async fn replace_args(
+    tx: &Tx<'_>,
+    job_seq: i64,
+    args: &serde_json::Value,
+) -> Result<Option<String>, StoreError> {
+    // The new use first, so that the same upload stays.
+    if let Some(upload) = args.get("upload").and_then(serde_json::Value::as_str) {
+        let text = "UPDATE uploads SET uses = uses + 1 WHERE id = $1";
+        tx.execute(Sql::with(text, [upload.into()])).await?;
+    }
+    let unused = release_upload(tx, job_seq).await?;
+    let text = "UPDATE job_data SET args = $1, checkpoint = NULL WHERE job_seq = $2";
+    tx.execute(Sql::with(text, [super::ops::to_json(args)?.into(), job_seq.into()]))
+        .await?;
+    Ok(unused)
+}
+
 /// Counts one use less of the upload that a job's args name, and forgets it with the last. Answers with the id of an upload
 /// whose file has to go.
 pub(super) async fn release_upload(tx: &Tx<'_>, job_seq: i64) -> Result<Option<String>, StoreError> {
-    let text = "UPDATE uploads SET uses = uses - 1 \
-                WHERE id = (SELECT args ->> 'upload' FROM job_data WHERE job_seq = $1) RETURNING id, uses";
-    let Some(row) = tx.one(Sql::with(text, [job_seq.into()])).await? else {
+    let data = Sql::with("SELECT args FROM job_data WHERE job_seq = $1", [job_seq.into()]);
+    let args: Option<String> = tx.one(data).await?.map(|r| r.get("args")).transpose()?;
+    let args: Option<serde_json::Value> = args.and_then(|a| serde_json::from_str(&a).ok());
+    let Some(named) = args.as_ref().and_then(|a| a.get("upload")).and_then(|u| u.as_str()) else {
+        return Ok(None);
+    };
+    let text = "UPDATE uploads SET uses = uses - 1 WHERE id = $1 RETURNING id, uses";
+    let Some(row) = tx.one(Sql::with(text, [named.into()])).await? else {
         return Ok(None);
     };
     let (id, uses): (String, i64) = (row.get("id")?, row.get("uses")?);

@@ -13,6 +13,7 @@ use super::ops::{Lease, to_json};
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
 use crate::domain::machine::Refused;
+use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::{Timestamp, from_millis};
 
@@ -22,6 +23,8 @@ pub struct Finish {
     pub lease: Lease,
     /// As JSON; `None` for a result of null.
     pub result: Option<String>,
+    /// Whether an earlier attempt may have left an error beside the job.
+    pub again: bool,
 }
 
 /// What became of it.
@@ -33,6 +36,10 @@ pub struct Finished {
     pub message: String,
     pub done: Option<u64>,
     pub total: Option<u64>,
+    /// The limits that it counted against, as JSON.
+    pub holds: Option<String>,
+    /// Whether other jobs wait, or waited, for it.
+    pub dependents: bool,
 }
 
 impl Store {
@@ -50,7 +57,11 @@ pub(super) const END: &str = "UPDATE jobs SET status = 'completed', epoch = epoc
     FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held \
     WHERE jobs.seq = held.s AND jobs.epoch = held.e AND +jobs.status = 'running' \
     RETURNING 'finished' AS what, jobs.seq AS seq, jobs.rev AS rev, jobs.message AS message, jobs.kind AS kind, \
-    jobs.queue AS queue, jobs.done AS done, jobs.total AS total; \
+    jobs.queue AS queue, jobs.done AS done, jobs.total AS total, jobs.holds AS holds, jobs.dependents AS dependents, \
+    jobs.started_at AS started_at; \
+    INSERT INTO deps_due (needs_seq) SELECT jobs.seq \
+    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
+    WHERE jobs.epoch = held.e + 1 AND +jobs.completed_at = $1 AND jobs.dependents = 1 ON CONFLICT (needs_seq) DO NOTHING; \
     INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome) \
     SELECT jobs.seq, attempt, held.e, worker, started_at, $1, 'completed' \
     FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
@@ -68,10 +79,9 @@ pub(super) const RESULTS: &str = "UPDATE job_data SET result = given.r, error = 
 /// The leases and, where there are any, the results of a set, as the statements take them.
 pub(super) fn values(items: &[&Finish]) -> Result<(String, Option<String>), StoreError> {
     let leases: Vec<(i64, u64)> = items.iter().map(|f| (f.lease.seq, f.lease.epoch)).collect();
-    let results = items
-        .iter()
-        .filter_map(|f| Some((f.lease.seq, f.lease.epoch, f.result.as_deref()?)));
-    let results: Vec<(i64, u64, &str)> = results.collect();
+    let told = items.iter().filter(|f| f.result.is_some() || f.again);
+    let results = told.map(|f| (f.lease.seq, f.lease.epoch, f.result.as_deref()));
+    let results: Vec<(i64, u64, Option<&str>)> = results.collect();
     let results = (!results.is_empty()).then(|| to_json(&results)).transpose()?;
     Ok((to_json(&leases)?, results))
 }
@@ -81,13 +91,19 @@ pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<(i64, Finished), St
     let (kind, queue): (String, String) = (row.get("kind")?, row.get("queue")?);
     tx.count(Status::Running, &kind, &queue, -1);
     tx.count(Status::Completed, &kind, &queue, 1);
+    let started: i64 = row.get("started_at")?;
+    tx.roll(&kind, &queue, Metric::Completed, 0);
+    tx.roll(&kind, &queue, Metric::Run, tx.now() - started);
     let done = Finished {
         at: from_millis(tx.now()),
         rev: row.u64("rev")?,
         message: row.get("message")?,
         done: row.opt_u64("done")?,
         total: row.opt_u64("total")?,
+        holds: row.get("holds")?,
+        dependents: row.flag("dependents")?,
     };
+    tx.free(done.holds.as_deref());
     Ok((row.get("seq")?, done))
 }
 

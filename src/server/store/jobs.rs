@@ -1,6 +1,6 @@
 //! Reading single jobs: the row, its data, its history.
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement};
+use sea_orm::{QueryResult, Statement};
 use serde_json::Value;
 
 use super::Store;
@@ -15,7 +15,7 @@ use crate::domain::status::{Outcome, Status};
 /// The columns that [`job`] and [`state`] read.
 pub(super) const COLUMNS: &str = "seq, id, kind, queue, lane, status, owner, parent, created_at, run_at, started_at, \
     completed_at, attempt, max_attempts, attempts_per_round, crashes, epoch, worker, cancel_requested, pause_requested, \
-    progress, done, total, message, error_code, error, rev";
+    progress, done, total, message, error_code, error, rev, concurrency_key, dependents, holds";
 
 /// A job's row: what people see of it, and what the machine decides over.
 #[derive(Clone, Debug)]
@@ -25,6 +25,10 @@ pub struct JobRow {
     pub job: Job,
     pub state: State,
     pub parent: Option<JobId>,
+    /// Whether any job ever waited for this one.
+    pub dependents: bool,
+    /// While it runs: the limits that it counts against, as JSON.
+    pub holds: Option<String>,
 }
 
 /// What lies beside the row.
@@ -40,17 +44,13 @@ pub struct JobData {
 impl Store {
     /// The job with this id, if there is one.
     pub async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        self.read()
-            .query_one_raw(by_id(id))
-            .await?
-            .map(|r| job_row(&r))
-            .transpose()
+        self.one(by_id(id)).await?.map(|r| job_row(&r)).transpose()
     }
 
     /// Args, result and error of a job.
     pub async fn job_data(&self, seq: i64) -> Result<Option<JobData>, StoreError> {
         let stmt = Sql::with("SELECT * FROM job_data WHERE job_seq = $1", [seq.into()]);
-        self.read().query_one_raw(stmt).await?.map(|r| job_data(&r)).transpose()
+        self.one(stmt).await?.map(|r| job_data(&r)).transpose()
     }
 
     /// Attempts and transitions of a job, oldest first.
@@ -59,12 +59,12 @@ impl Store {
             "SELECT * FROM attempts WHERE job_seq = $1 ORDER BY number",
             [row.seq.into()],
         );
-        let attempts = self.read().query_all_raw(attempts).await?;
+        let attempts = self.all(attempts).await?;
         let transitions = Sql::with(
             "SELECT * FROM transitions WHERE job_seq = $1 ORDER BY seq",
             [row.seq.into()],
         );
-        let transitions = self.read().query_all_raw(transitions).await?;
+        let transitions = self.all(transitions).await?;
         let attempts = attempts.iter().map(attempt).collect::<Result<_, _>>()?;
         let transitions = transitions.iter().map(transition).collect::<Result<_, _>>()?;
         Ok(super::history::whole(row, attempts, transitions))
@@ -76,7 +76,7 @@ impl Store {
             "SELECT id, kind, status, owner FROM jobs WHERE parent = $1 ORDER BY seq LIMIT 1000",
             [id.into()],
         );
-        let rows = self.read().query_all_raw(stmt).await?;
+        let rows = self.all(stmt).await?;
         rows.iter()
             .map(|r| {
                 let reference = JobRef {
@@ -96,7 +96,8 @@ pub(super) fn by_id(id: JobId) -> Statement {
 
 /// The job's row within a transaction; its absence is an error.
 pub(super) async fn load(tx: &Tx<'_>, id: JobId) -> Result<JobRow, StoreError> {
-    match tx.one(by_id(id)).await? {
+    let text = format!("SELECT {COLUMNS} FROM jobs WHERE id = $1{}", tx.dialect().hold_rows());
+    match tx.one(Sql::with(&text, [id.into()])).await? {
         Some(row) => job_row(&row),
         None => Err(StoreError::NoJob(id)),
     }
@@ -112,9 +113,12 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
     let code: Option<String> = r.get("error_code")?;
     let (attempt, max_attempts, run_at) = (r.u32("attempt")?, r.u32("max_attempts")?, r.time("run_at")?);
     let cancel_requested = r.flag("cancel_requested")?;
+    let pause_requested = r.flag("pause_requested")?;
     Ok(JobRow {
         seq: r.get("seq")?,
         parent: r.get("parent")?,
+        dependents: r.flag("dependents")?,
+        holds: r.get("holds")?,
         state: State {
             status,
             attempt,
@@ -124,13 +128,13 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
             epoch: r.u64("epoch")?,
             run_at,
             cancel_requested,
-            pause_requested: r.flag("pause_requested")?,
+            pause_requested,
         },
         job: Job {
             id: r.get("id")?,
             kind: r.get("kind")?,
             queue: r.get("queue")?,
-            priority: Lane::from_rank(r.get("lane")?),
+            priority: Lane::from_rank(r.int("lane")?),
             status,
             owner: r.get("owner")?,
             message: r.get("message")?,
@@ -144,7 +148,9 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
             started_at: r.opt_time("started_at")?,
             completed_at: r.opt_time("completed_at")?,
             worker: r.get("worker")?,
+            concurrency_key: r.get("concurrency_key")?,
             cancel_requested,
+            pause_requested,
             error_code: code.map(error_code).transpose()?,
             error: r.get("error")?,
             rev: r.u64("rev")?,

@@ -1,9 +1,10 @@
 //! What running jobs report: log lines and progress, written together, fenced by the lease.
 
 use futures::FutureExt;
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::QueryResult;
 
 use super::Store;
+use super::dialect::Ty;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, job_row};
 use super::ops::{Lease, to_json};
@@ -52,12 +53,12 @@ impl Store {
             sql.push(" AND at < ").bind(t.timestamp_millis());
         }
         if let Some(q) = q {
-            sql.push(" AND instr(lower(message), ")
+            sql.push(&format!(" AND {}(lower(message), ", self.dialect().position()))
                 .bind(q.to_lowercase())
                 .push(") > 0");
         }
         sql.push(&format!(" ORDER BY n LIMIT {limit}"));
-        self.read().query_all_raw(sql.build()).await?.iter().map(line).collect()
+        self.all(sql.build()).await?.iter().map(line).collect()
     }
 }
 
@@ -66,7 +67,7 @@ fn line(r: &QueryResult) -> Result<LogLine, StoreError> {
         n: r.u64("n")?,
         at: r.time("at")?,
         attempt: r.u32("attempt")?,
-        level: Level::from_rank(r.get("level")?),
+        level: Level::from_rank(r.int("level")?),
         message: r.get("message")?,
     })
 }
@@ -101,15 +102,44 @@ async fn report(tx: &Tx<'_>, lease: Lease, reported: Reported) -> Result<Job, St
             .iter()
             .map(|l| (l.n, l.at.timestamp_millis(), l.attempt, l.level.rank(), &l.message))
             .collect();
-        let text = "INSERT INTO job_logs (job_seq, n, at, attempt, level, message) \
-                    SELECT $1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($2)";
-        tx.execute(Sql::with(text, [lease.seq.into(), to_json(&rows)?.into()]))
+        let columns = ["n", "at", "attempt", "level"].map(|c| (c, Ty::Int));
+        let given = tx
+            .dialect()
+            .rows("$2", &[&columns[..], &[("message", Ty::Text)]].concat());
+        let text = format!(
+            "INSERT INTO job_logs (job_seq, n, at, attempt, level, message) \
+             SELECT $1, n, at, attempt, level, message FROM {given} AS given"
+        );
+        tx.execute(Sql::with(&text, [lease.seq.into(), to_json(&rows)?.into()]))
             .await?;
         let text = "UPDATE job_data SET log_lines = $1 WHERE job_seq = $2";
         tx.execute(Sql::with(text, [int(last).into(), lease.seq.into()]))
             .await?;
     }
     Ok(job_row(&row)?.job)
+}
+
+impl Store {
+    /// Writes down where a job's next attempt would go on. Refused once the lease is lost.
+    pub async fn save_checkpoint(&self, lease: Lease, checkpoint: String) -> Result<(), StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    fence(tx, lease).await?;
+                    save(tx, lease, &checkpoint).await
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+/// The checkpoint within a transaction that has made sure of the lease.
+pub(super) async fn save(tx: &Tx<'_>, lease: Lease, checkpoint: &str) -> Result<(), StoreError> {
+    let text = "UPDATE job_data SET checkpoint = $1 WHERE job_seq = $2";
+    tx.execute(Sql::with(text, [checkpoint.into(), lease.seq.into()]))
+        .await?;
+    Ok(())
 }
 
 /// The refusal of a write under a lease that no longer holds.
@@ -128,9 +158,12 @@ pub(super) async fn stale(tx: &Tx<'_>, lease: Lease) -> Result<StoreError, Store
 
 /// Fails unless the lease holds: for writes about other tables.
 pub(super) async fn fence(tx: &Tx<'_>, lease: Lease) -> Result<(), StoreError> {
-    let text = "SELECT 1 AS held FROM jobs WHERE seq = $1 AND status = 'running' AND epoch = $2";
+    let text = format!(
+        "SELECT 1 AS held FROM jobs WHERE seq = $1 AND status = 'running' AND epoch = $2{}",
+        tx.dialect().hold_rows()
+    );
     match tx
-        .one(Sql::with(text, [lease.seq.into(), int(lease.epoch).into()]))
+        .one(Sql::with(&text, [lease.seq.into(), int(lease.epoch).into()]))
         .await?
     {
         Some(_) => Ok(()),

@@ -2,10 +2,14 @@
 //! statements of `claim` and `finish`, which do for many jobs what the machine says about one. What a worker writes carries
 //! its lease and is refused when that is no longer the job's.
 
+use std::collections::HashMap;
+
 use futures::FutureExt;
 use sea_orm::Value as SqlValue;
+use uuid::Uuid;
 
 use super::Store;
+use super::dialect::Ty;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row, load};
 use super::sql::{RowExt, Sql, int};
@@ -13,6 +17,7 @@ use super::writer::Tx;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::job::{Job, JobId, Lane};
 use crate::domain::machine::{Effects, Event, Refused, apply};
+use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
 
@@ -36,9 +41,42 @@ pub struct Changed {
 pub struct Beat {
     pub lease: Lease,
     pub cancel_requested: bool,
+    pub pause_requested: bool,
 }
 
 impl Store {
+    /// Puts a failed or dead job back into its queue, with other args where some are given.
+    pub async fn retry(
+        &self,
+        id: JobId,
+        event: Event,
+        args: Option<serde_json::Value>,
+        by: String,
+    ) -> Result<Changed, StoreError> {
+        let reason = match args {
+            Some(_) => format!("Retry with other args by {by}"),
+            None => format!("Retry by {by}"),
+        };
+        let (changed, unused) = self
+            .writer()
+            .write(move |tx| {
+                async move {
+                    let changed = change(tx, id, &event, &by, &reason).await?;
+                    let unused = match args {
+                        Some(args) => super::files::replace_args(tx, changed.row.seq, &args).await?,
+                        None => None,
+                    };
+                    Ok((changed, unused))
+                }
+                .boxed()
+            })
+            .await?;
+        if let Some(upload) = unused {
+            self.files().remove_upload(&upload).await;
+        }
+        Ok(changed)
+    }
+
     /// Lets `event` happen to a job on behalf of `by`; its error is kept beside the row. How an attempt ends
     /// well is [`Store::finish`]'s.
     pub async fn change(&self, id: JobId, event: Event, by: String, reason: String) -> Result<Changed, StoreError> {
@@ -54,12 +92,15 @@ impl Store {
         self.writer()
             .write(move |tx| {
                 async move {
-                    let stmt = Sql::with(
-                        "UPDATE jobs SET lease_until = $1 WHERE status = 'running' AND (seq, epoch) IN \
-                         (SELECT value ->> 0, value ->> 1 FROM json_each($2)) \
-                         RETURNING seq, id, epoch, cancel_requested",
-                        [(tx.now() + lease_ms).into(), pairs.into()],
+                    let held = tx.dialect().rows("$2", &[("s", Ty::Int), ("e", Ty::Int)]);
+                    let hold = tx.dialect().hold_rows();
+                    // In the order of their numbers, as everywhere, so that no two transactions wait for each other.
+                    let text = format!(
+                        "UPDATE jobs SET lease_until = $1 WHERE status || '' = 'running' AND seq IN \
+                         (SELECT seq FROM jobs WHERE (seq, epoch) IN (SELECT s, e FROM {held} AS held) ORDER BY seq{hold}) \
+                         RETURNING seq, id, epoch, cancel_requested, pause_requested"
                     );
+                    let stmt = Sql::with(&text, [(tx.now() + lease_ms).into(), pairs.into()]);
                     let rows = tx.all(stmt).await?;
                     rows.iter()
                         .map(|r| {
@@ -70,6 +111,7 @@ impl Store {
                                     epoch: r.u64("epoch")?,
                                 },
                                 cancel_requested: r.flag("cancel_requested")?,
+                                pause_requested: r.flag("pause_requested")?,
                             })
                         })
                         .collect()
@@ -85,10 +127,11 @@ impl Store {
             .write(move |tx| {
                 async move {
                     let until = if all { i64::MAX } else { tx.now() };
-                    let stmt = Sql::with(
-                        "SELECT id FROM jobs WHERE status = 'running' AND lease_until < $1 LIMIT 100",
-                        [until.into()],
+                    let take = tx.dialect().take_rows();
+                    let text = format!(
+                        "SELECT id FROM jobs WHERE status = 'running' AND lease_until < $1 ORDER BY seq LIMIT 100{take}"
                     );
+                    let stmt = Sql::with(&text, [until.into()]);
                     let mut changed = Vec::new();
                     for row in tx.all(stmt).await? {
                         let reason = "its worker died or lost touch: the lease ran out";
@@ -103,37 +146,21 @@ impl Store {
 
     /// Milliseconds until the next scheduled or retrying job falls due; 0 when one is.
     pub async fn next_due(&self) -> Result<Option<u64>, StoreError> {
-        use sea_orm::ConnectionTrait;
-        let sql = Sql::new(
-            "SELECT MIN(run_at) - CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS wait FROM jobs \
-             WHERE status IN ('scheduled', 'retrying')",
-        );
-        let wait: Option<i64> = match self.read().query_one_raw(sql.build()).await? {
+        let now = self.dialect().now();
+        let sql = Sql::new(&format!(
+            "SELECT MIN(run_at) - {now} AS wait FROM jobs WHERE status IN ('scheduled', 'retrying')"
+        ));
+        let wait: Option<i64> = match self.one(sql.build()).await? {
             Some(row) => row.get("wait")?,
             None => None,
         };
         Ok(wait.map(|w| u64::try_from(w).unwrap_or(0)))
     }
 
-    /// Puts scheduled and retrying jobs whose time has come into their queues, at most five hundred.
+    /// Puts scheduled and retrying jobs whose time has come into their queues, at most five hundred: for a set of jobs what
+    /// the machine says about [`Event::Due`].
     pub async fn promote_due(&self) -> Result<Vec<Changed>, StoreError> {
-        self.writer()
-            .write(|tx| {
-                async move {
-                    let stmt = Sql::with(
-                        "SELECT id FROM jobs WHERE status IN ('scheduled', 'retrying') AND run_at <= $1 \
-                         ORDER BY run_at LIMIT 500",
-                        [tx.now().into()],
-                    );
-                    let mut changed = Vec::new();
-                    for row in tx.all(stmt).await? {
-                        changed.push(change(tx, row.get("id")?, &Event::Due, "system", "its time has come").await?);
-                    }
-                    Ok(changed)
-                }
-                .boxed()
-            })
-            .await
+        self.writer().write(|tx| promote_due(tx).boxed()).await
     }
 
     /// Removes a job with all that belongs to it, in whatever status it is; a running attempt loses its lease by it.
@@ -146,6 +173,12 @@ impl Store {
                     let row = load(tx, id).await?;
                     let unused = super::files::release_upload(tx, row.seq).await?;
                     tx.count(row.job.status, &row.job.kind, &row.job.queue, -1);
+                    if row.job.status == Status::Running {
+                        tx.free(row.holds.as_deref());
+                    }
+                    if row.dependents {
+                        super::chains::due(tx, row.seq).await?;
+                    }
                     super::search::forget(tx, row.seq).await?;
                     tx.execute(Sql::with("DELETE FROM jobs WHERE seq = $1", [row.seq.into()]))
                         .await?;
@@ -161,9 +194,29 @@ impl Store {
         Ok(row)
     }
 
+    /// Numbers of jobs that wait, at most `limit`, for when the queue's index can't be asked: the first of each kind, mixed, so
+    /// that several workers that ask at the same time don't all want the same.
+    pub async fn waiting_heads(&self, limit: usize) -> Result<Vec<i64>, StoreError> {
+        let kinds = Sql::new("SELECT DISTINCT kind FROM job_counts WHERE status = 'pending' AND n > 0").build();
+        let mut heads: Vec<(i64, i64)> = Vec::new();
+        for row in self.all(kinds).await? {
+            let kind: String = row.get("kind")?;
+            let text = format!(
+                "SELECT seq, lane FROM jobs WHERE status = 'pending' AND kind = $1 ORDER BY seq LIMIT {}",
+                limit.saturating_mul(4)
+            );
+            for row in self.all(Sql::with(&text, [kind.into()])).await? {
+                heads.push((row.int("lane")?, row.get("seq")?));
+            }
+        }
+        // By lane; within one by a draw.
+        heads.sort_by_cached_key(|(lane, _)| (*lane, Uuid::new_v4()));
+        heads.truncate(limit);
+        Ok(heads.into_iter().map(|(_, seq)| seq).collect())
+    }
+
     /// Waiting jobs that a rebuilt index has to know, a page at a time, from behind the last one of the page before.
     pub async fn pending_after(&self, after: Option<&JobRow>, limit: u32) -> Result<Vec<JobRow>, StoreError> {
-        use sea_orm::ConnectionTrait;
         let (kind, seq) = after.map_or(("", 0), |row| (row.job.kind.as_str(), row.seq));
         let stmt = Sql::with(
             &format!(
@@ -172,12 +225,67 @@ impl Store {
             ),
             [kind.into(), seq.into()],
         );
-        self.read().query_all_raw(stmt).await?.iter().map(job_row).collect()
+        self.all(stmt).await?.iter().map(job_row).collect()
     }
 }
 
+async fn promote_due(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
+    let text = format!(
+        "SELECT seq, status, attempt FROM jobs WHERE status IN ('scheduled', 'retrying') AND run_at <= $1 \
+         ORDER BY run_at LIMIT 500{}",
+        tx.dialect().take_rows()
+    );
+    let due = tx.all(Sql::with(&text, [tx.now().into()])).await?;
+    let mut was: HashMap<i64, Status> = HashMap::with_capacity(due.len());
+    let mut steps: Vec<(i64, u32, &str)> = Vec::with_capacity(due.len());
+    for row in &due {
+        let (seq, status) = (row.get("seq")?, super::jobs::status(row)?);
+        was.insert(seq, status);
+        steps.push((seq, row.u32("attempt")?, status.as_str()));
+    }
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let seqs = to_json(&was.keys().collect::<Vec<_>>())?;
+    let list = tx.dialect().list("$1", Ty::Int);
+    let text = format!(
+        "UPDATE jobs SET status = 'pending', rev = rev + 1 WHERE seq IN (SELECT value FROM {list} AS l) RETURNING {COLUMNS}"
+    );
+    let rows = tx.all(Sql::with(&text, [seqs.into()])).await?;
+    let columns = [("s", Ty::Int), ("a", Ty::Int), ("f", Ty::Text)];
+    let text = format!(
+        "INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
+         SELECT s, a, $1, f, 'pending', 'system', 'its time has come' FROM {} AS due",
+        tx.dialect().rows("$2", &columns)
+    );
+    tx.execute(Sql::with(&text, [tx.now().into(), to_json(&steps)?.into()]))
+        .await?;
+    let effects = Effects {
+        announce: true,
+        ..Effects::default()
+    };
+    let mut changed = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let row = job_row(row)?;
+        if let Some(was) = was.get(&row.seq) {
+            tx.count(*was, &row.job.kind, &row.job.queue, -1);
+            tx.count(Status::Pending, &row.job.kind, &row.job.queue, 1);
+        }
+        changed.push(Changed { row, effects });
+    }
+    // First due, first announced.
+    changed.sort_by_key(|c| (c.row.job.run_at, c.row.seq));
+    Ok(changed)
+}
+
 /// Asks the machine and writes what it says: the row, the attempt, the transition, the search text.
-async fn change(tx: &Tx<'_>, id: JobId, event: &Event, by: &str, reason: &str) -> Result<Changed, StoreError> {
+pub(super) async fn change(
+    tx: &Tx<'_>,
+    id: JobId,
+    event: &Event,
+    by: &str,
+    reason: &str,
+) -> Result<Changed, StoreError> {
     let before = load(tx, id).await?;
     let now = from_millis(tx.now());
     let (next, effects) = apply(&before.state, event, now)?;
@@ -254,6 +362,26 @@ async fn change(tx: &Tx<'_>, id: JobId, event: &Event, by: &str, reason: &str) -
         tx.execute(Sql::with(text, [row.seq.into()])).await?;
     }
     transition(tx, &before, to, by, reason).await?;
+    if effects.ended.is_some() {
+        tx.free(before.holds.as_deref());
+        let started = before.job.started_at.map_or(tx.now(), |t| t.timestamp_millis());
+        tx.roll(&row.job.kind, &row.job.queue, Metric::Run, tx.now() - started);
+    }
+    let became = match to {
+        _ if from == to => None,
+        Status::Completed => Some(Metric::Completed),
+        Status::Failed => Some(Metric::Failed),
+        Status::Dead => Some(Metric::Dead),
+        Status::Cancelled => Some(Metric::Cancelled),
+        Status::Retrying => Some(Metric::Retried),
+        _ => None,
+    };
+    if let Some(metric) = became {
+        tx.roll(&row.job.kind, &row.job.queue, metric, 0);
+    }
+    if to.is_finished() && before.dependents {
+        super::chains::due(tx, row.seq).await?;
+    }
     if from != to {
         tx.count(from, &row.job.kind, &row.job.queue, -1);
         tx.count(to, &row.job.kind, &row.job.queue, 1);

@@ -47,22 +47,24 @@ pub(super) async fn first<'a>(
     if !asked.batches.is_empty() {
         text.push_str(enqueue::BEFORE);
     }
-    let (seqs, worker, until) = match asked.claim {
+    let (seqs, worker, until, limited) = match asked.claim {
         Some(claim) => (
             Some(super::ops::to_json(&claim.seqs)?),
             Some(claim.worker.clone()),
             Some(tx.now() + claim.lease_ms),
+            Some(super::ops::to_json(&claim.limited)?),
         ),
-        None => (None, None, None),
+        None => (None, None, None, None),
     };
     // The places are those that the statements name.
-    let values: [Value; 6] = [
+    let values: [Value; 7] = [
         tx.now().into(),
         leases.into(),
         results.into(),
         seqs.into(),
         worker.into(),
         until.into(),
+        limited.into(),
     ];
     let rows = match text.is_empty() {
         true => Vec::new(),

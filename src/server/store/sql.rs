@@ -47,13 +47,16 @@ impl Sql {
 pub trait RowExt {
     fn get<T: TryGetable>(&self, column: &str) -> Result<T, StoreError>;
 
+    /// A whole number, however wide the column.
+    fn int(&self, column: &str) -> Result<i64, StoreError>;
+
     fn u64(&self, column: &str) -> Result<u64, StoreError> {
-        let v: i64 = self.get(column)?;
+        let v = self.int(column)?;
         Ok(u64::try_from(v).unwrap_or(0))
     }
 
     fn u32(&self, column: &str) -> Result<u32, StoreError> {
-        let v: i64 = self.get(column)?;
+        let v = self.int(column)?;
         Ok(u32::try_from(v).unwrap_or(0))
     }
 
@@ -72,14 +75,24 @@ pub trait RowExt {
     }
 
     fn flag(&self, column: &str) -> Result<bool, StoreError> {
-        let v: i64 = self.get(column)?;
-        Ok(v != 0)
+        Ok(self.int(column)? != 0)
     }
 }
 
 impl RowExt for QueryResult {
     fn get<T: TryGetable>(&self, column: &str) -> Result<T, StoreError> {
         self.try_get("", column).map_err(StoreError::from)
+    }
+
+    fn int(&self, column: &str) -> Result<i64, StoreError> {
+        if let Some(row) = self.try_as_pg_row() {
+            use sqlx::{Column, Row, TypeInfo};
+            let narrow = row.column(column).type_info().name() == "INT4";
+            if narrow {
+                return Ok(i64::from(self.get::<i32>(column)?));
+            }
+        }
+        self.get(column)
     }
 }
 

@@ -9,6 +9,8 @@ use crate::domain::status::Status;
 pub fn status_text(job: &Job) -> &'static str {
     if job.status == Status::Running && job.cancel_requested {
         "Cancelling…"
+    } else if job.status == Status::Running && job.pause_requested {
+        "Pausing…"
     } else {
         job.status.label()
     }

@@ -60,6 +60,29 @@ impl Kind for Probe {
     }
 }
 
+/// Says when it started, and keeps its slot for five milliseconds.
+pub struct Busy(pub Arc<UnboundedSender<(u32, Instant)>>);
+
+#[async_trait]
+impl Kind for Busy {
+    type Args = NoopArgs;
+
+    fn name(&self) -> &'static str {
+        "busy"
+    }
+
+    fn description(&self) -> &'static str {
+        "Says when it started and takes five milliseconds; running twice does so twice."
+    }
+
+    async fn run(&self, _: &Context, args: NoopArgs) -> Result<Value, Halt> {
+        // The measure may have ended.
+        let _ = self.0.send((args.n, Instant::now()));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Ok(Value::Null)
+    }
+}
+
 /// Logs a hundred thousand lines a second.
 pub struct Chatter;
 

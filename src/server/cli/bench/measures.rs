@@ -8,19 +8,21 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::fairness;
 use super::setup::{Bench, Fresh, failed, percentile};
 use crate::domain::job::NewJob;
 use crate::domain::log::LogMessage;
 use crate::domain::user::Actor;
 use crate::server::cli::CliError;
 use crate::server::http::{self, AppState};
+use crate::server::store::claim::Claim;
 use crate::server::store::finish::Finish;
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), CliError>> + 'a>>;
 type Measure = for<'a> fn(&'a mut Bench) -> Running<'a>;
 
 /// Each writes figures of its name, or of names that begin with it.
-pub const ALL: [(&str, Measure); 9] = [
+pub const ALL: [(&str, Measure); 10] = [
     ("enqueue_one", |b| Box::pin(enqueue_one(b))),
     ("enqueue_concurrent_50", |b| Box::pin(enqueue_concurrent(b))),
     ("enqueue_http_50", |b| Box::pin(enqueue_http(b))),
@@ -29,6 +31,7 @@ pub const ALL: [(&str, Measure); 9] = [
     ("drain_workers", |b| Box::pin(drain(b, b.workers))),
     ("raw_drain", |b| Box::pin(raw_drain(b))),
     ("pickup", |b| Box::pin(pickup(b))),
+    ("fair", |b| Box::pin(fairness::measure(b))),
     ("log_lines", |b| Box::pin(log_lines(b))),
 ];
 
@@ -160,17 +163,29 @@ async fn raw_drain(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
     system.fill("noop", bench.jobs).await?;
     let store = &system.service.store;
-    let mut waiting = system.service.queue.take(bench.jobs as usize).await;
+    let mut waiting = system.service.queue.take(bench.jobs as usize).await.unwrap_or_default();
     let began = Instant::now();
     let mut ended = Vec::new();
     loop {
         let next: Vec<i64> = waiting.drain(..waiting.len().min(AT_ONCE)).collect();
         let more = !next.is_empty();
-        let finishing = ended
-            .drain(..)
-            .map(|lease| store.finish(Finish { lease, result: None }));
+        let finishing = ended.drain(..).map(|lease| {
+            store.finish(Finish {
+                lease,
+                result: None,
+                again: false,
+            })
+        });
         let finishing = futures::future::join_all(finishing.collect::<Vec<_>>());
-        let (finished, claimed) = tokio::join!(finishing, store.claim(next, "raw".into(), 30_000));
+        let (finished, claimed) = tokio::join!(
+            finishing,
+            store.claim(Claim {
+                seqs: next,
+                worker: "raw".into(),
+                lease_ms: 30_000,
+                limited: Vec::new(),
+            })
+        );
         for one in finished {
             one?;
         }

@@ -1,6 +1,7 @@
 //! `windlass bench`: how fast this machine runs jobs. Everything goes through the same service, store, queue and server
 //! that users have, in folders of its own that are removed afterwards; every acknowledged write is on disk.
 
+mod fairness;
 mod kinds;
 mod measures;
 mod reading;
@@ -56,19 +57,12 @@ struct Report {
 pub async fn run(args: BenchArgs, config: &Config) -> Result<(), CliError> {
     let mut bench = Bench::new(&args, config)?;
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part.as_str()));
-    for (name, measure) in measures::ALL {
-        if wanted(name) {
-            eprintln!("bench: {name}");
-            measure(&mut bench).await?;
-        }
-    }
-    if args.scale > 0 && wanted("reading") {
-        eprintln!("bench: reading at {} jobs", args.scale);
-        reading::measure(&mut bench, args.scale).await?;
-    }
+    let measured = measure(&mut bench, &args, wanted).await;
+    bench.clean().await?;
+    measured?;
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
-        arrangement: "sqlite",
+        arrangement: bench.arrangement(),
         jobs: args.jobs,
         slots: args.slots,
         scale: args.scale,
@@ -79,6 +73,20 @@ pub async fn run(args: BenchArgs, config: &Config) -> Result<(), CliError> {
         println!("{text}");
     } else {
         table(&report);
+    }
+    Ok(())
+}
+
+async fn measure(bench: &mut Bench, args: &BenchArgs, wanted: impl Fn(&str) -> bool) -> Result<(), CliError> {
+    for (name, measure) in measures::ALL {
+        if wanted(name) {
+            eprintln!("bench: {name}");
+            measure(bench).await?;
+        }
+    }
+    if args.scale > 0 && wanted("reading") {
+        eprintln!("bench: reading at {} jobs", args.scale);
+        reading::measure(bench, args.scale).await?;
     }
     Ok(())
 }

@@ -9,18 +9,19 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::BenchArgs;
-use super::kinds::{Chatter, Noop, Probe};
+use super::kinds::{Busy, Chatter, Noop, Probe};
 use crate::domain::error::Problem;
 use crate::domain::job::NewJob;
 use crate::domain::kind::Policy;
 use crate::domain::status::Status;
 use crate::domain::user::Actor;
 use crate::server::cli::CliError;
-use crate::server::config::Config;
+use crate::server::config::{Config, Database};
 use crate::server::engine::kind::Registry;
 use crate::server::engine::{Engine, Settings};
 use crate::server::service::Service;
 use crate::server::state;
+use crate::server::store::{create_schema, drop_schema};
 
 /// The run of a benchmark.
 pub struct Bench {
@@ -30,6 +31,7 @@ pub struct Bench {
     config: Config,
     folder: PathBuf,
     systems: u32,
+    schemas: Vec<String>,
     results: BTreeMap<&'static str, f64>,
 }
 
@@ -47,6 +49,7 @@ pub struct Fresh {
     pub probes: UnboundedReceiver<(u32, Instant)>,
     registry: Registry,
     slots: u32,
+    lease: Duration,
 }
 
 pub fn failed(problem: Problem) -> CliError {
@@ -66,12 +69,12 @@ impl Bench {
             slots: args.slots,
             workers: args.workers,
             config: Config {
-                database: None,
                 queue_max: u64::MAX >> 1,
                 ..config.clone()
             },
             folder,
             systems: 0,
+            schemas: Vec::new(),
             results: BTreeMap::new(),
         })
     }
@@ -84,6 +87,25 @@ impl Bench {
         self.results.get(name).copied()
     }
 
+    /// Which of the arrangements of databases and queues is measured.
+    pub fn arrangement(&self) -> &'static str {
+        match (&self.config.database, &self.config.redis) {
+            (Database::Sqlite(_), _) => "sqlite",
+            (Database::Postgres(_), None) => "postgres",
+            (Database::Postgres(_), Some(_)) => "postgres+redis",
+        }
+    }
+
+    /// Removes what the systems left in a shared database.
+    pub async fn clean(&mut self) -> Result<(), CliError> {
+        if let Database::Postgres(url) = &self.config.database {
+            for name in self.schemas.drain(..) {
+                drop_schema(url, &name).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn into_results(mut self) -> BTreeMap<&'static str, f64> {
         std::mem::take(&mut self.results)
     }
@@ -91,11 +113,23 @@ impl Bench {
     /// A system on an empty database of its own.
     pub async fn fresh(&mut self) -> Result<Fresh, CliError> {
         self.systems += 1;
+        let name = format!("windlass_bench_{}_{}", std::process::id(), self.systems);
+        let database = match &self.config.database {
+            Database::Sqlite(_) => Database::Sqlite(None),
+            Database::Postgres(url) => {
+                let schema = create_schema(url, &name).await?;
+                self.schemas.push(name.clone());
+                Database::Postgres(schema)
+            }
+        };
         let config = Config {
             data_dir: self.folder.join(self.systems.to_string()),
+            database,
+            redis_prefix: name,
             ..self.config.clone()
         };
         let (say, probes) = unbounded_channel();
+        let say = Arc::new(say);
         let policy = Policy {
             max_attempts: config.job_max_retries + 1,
             timeout_s: config.job_timeout.as_secs(),
@@ -103,7 +137,8 @@ impl Bench {
         };
         let registry = Registry::new(policy)
             .with(Noop)
-            .with(Probe(Arc::new(say)))
+            .with(Probe(say.clone()))
+            .with(Busy(say))
             .with(Chatter);
         let system = state::start(&config, registry.clone(), false).await?;
         Ok(Fresh {
@@ -111,6 +146,7 @@ impl Bench {
             probes,
             registry,
             slots: self.slots,
+            lease: config.worker_lease,
         })
     }
 }
@@ -119,8 +155,12 @@ impl Fresh {
     /// A worker on it.
     pub async fn work(&self) -> Result<Engine, CliError> {
         let settings = Settings {
+            limits: self.registry.limits(None, 3),
             slots: self.slots,
             poll: Duration::from_secs(1),
+            retention: Vec::new(),
+            sweep_every: Duration::from_secs(600),
+            lease: self.lease,
             grace: Duration::from_secs(5),
         };
         Ok(Engine::start(self.service.clone(), self.registry.clone(), settings, false).await?)

@@ -3,10 +3,12 @@
 
 mod sweeper;
 
-use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 
 use super::{Backoff, Shared};
@@ -14,12 +16,10 @@ use crate::domain::status::Status;
 use crate::server::queue::Entry;
 use crate::server::store::StoreError;
 
-/// How often leases that ran out are looked for.
+/// How often leases that ran out are looked for, at the least.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the index is compared with the database.
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
-/// How often files whose time has passed are removed.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Jobs whose search text is renewed in one step, and the wait after there were none.
 const INDEX_STEP: u32 = 64;
 const INDEX_IDLE: Duration = Duration::from_millis(500);
@@ -28,49 +28,87 @@ const BUSY_WRITES: u64 = 4;
 /// Rows that one page of a walk reads.
 const PAGE: u32 = 5_000;
 
-pub(super) fn spawn(shared: &Arc<Shared>, tasks: &TaskTracker) {
-    let s = shared.clone();
-    tasks.spawn(every(shared.clone(), "rescue", RESCUE_EVERY, move || {
-        let s = s.clone();
-        async move { rescue(&s, false).await.map(|_| ()) }
-    }));
-    let s = shared.clone();
-    tasks.spawn(every(shared.clone(), "reconcile", RECONCILE_EVERY, move || {
-        let s = s.clone();
-        async move { reconcile(&s).await }
-    }));
-    let s = shared.clone();
-    tasks.spawn(every(shared.clone(), "sweep", SWEEP_EVERY, move || {
-        let s = s.clone();
-        async move { sweeper::sweep(&s).await }
-    }));
-    tasks.spawn(promote(shared.clone()));
-    tasks.spawn(index(shared.clone()));
+/// A task of this module: what it does, which answers with the wait before the next time; and what ends that wait early.
+struct Loop {
+    name: &'static str,
+    /// Before the first time.
+    wait: Duration,
+    work: fn(Arc<Shared>) -> BoxFuture<'static, Result<Duration, StoreError>>,
+    wake: fn(Arc<Shared>) -> BoxFuture<'static, ()>,
 }
 
-async fn every<F, Fut>(shared: Arc<Shared>, name: &'static str, period: Duration, mut work: F)
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<(), StoreError>>,
-{
+pub(super) fn spawn(shared: &Arc<Shared>, tasks: &TaskTracker) {
+    let often = |s: &Shared| RESCUE_EVERY.min(s.settings.lease / 6);
+    let loops = [
+        Loop {
+            name: "leases that ran out",
+            wait: often(shared),
+            work: |s| async move { rescue(&s, false).await.map(|_| RESCUE_EVERY.min(s.settings.lease / 6)) }.boxed(),
+            wake: |_| std::future::pending().boxed(),
+        },
+        Loop {
+            name: "the queue's index",
+            wait: Duration::ZERO,
+            work: |s| async move { reconcile(&s).await.map(|()| RECONCILE_EVERY) }.boxed(),
+            wake: |s| async move { s.service.queue.doubted().await }.boxed(),
+        },
+        Loop {
+            name: "what is kept no longer",
+            wait: shared.settings.sweep_every,
+            work: |s| async move { sweeper::sweep(&s).await.map(|()| s.settings.sweep_every) }.boxed(),
+            wake: |_| std::future::pending().boxed(),
+        },
+        Loop {
+            name: "schedules",
+            wait: Duration::ZERO,
+            work: |s| async move { cron(&s).await }.boxed(),
+            wake: |_| std::future::pending().boxed(),
+        },
+        Loop {
+            name: "jobs that wait for others",
+            wait: Duration::ZERO,
+            work: |s| async move { resolve(&s).await }.boxed(),
+            wake: |s| async move { s.service.dependents.notified().await }.boxed(),
+        },
+        Loop {
+            name: "due jobs",
+            wait: Duration::ZERO,
+            work: |s| async move { promote(&s).await }.boxed(),
+            wake: |s| async move { s.service.queue.due_changed().await }.boxed(),
+        },
+        Loop {
+            name: "the search",
+            wait: INDEX_IDLE,
+            work: |s| async move { index(&s).await }.boxed(),
+            wake: |_| std::future::pending().boxed(),
+        },
+    ];
+    for one in loops {
+        tasks.spawn(keep_at(shared.clone(), one));
+    }
+}
+
+/// Does the work again and again until the engine stops; after an error it backs off, and logs at a bounded rate.
+async fn keep_at(shared: Arc<Shared>, this: Loop) {
     let mut backoff = Backoff::default();
-    let mut wait = period;
+    let mut wait = this.wait;
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
+            () = (this.wake)(shared.clone()) => {}
         }
-        wait = match work().await {
-            Ok(()) => {
+        wait = match (this.work)(shared.clone()).await {
+            Ok(next) => {
                 backoff.reset();
-                period
+                next
             }
             Err(error) => {
                 let (pause, log) = backoff.fail();
                 if log {
-                    tracing::warn!(%error, work = name, "maintenance failed");
+                    tracing::warn!(%error, about = this.name, "maintenance failed");
                 }
-                pause.max(Duration::from_secs(1))
+                pause
             }
         };
     }
@@ -92,6 +130,16 @@ pub(super) async fn rescue(shared: &Shared, all: bool) -> Result<usize, StoreErr
     }
 }
 
+/// Fills an index that has lost what it knew, unless another process is at it.
+pub(super) async fn fill(shared: &Shared) -> Result<(), StoreError> {
+    if let Ok(true) = shared.service.queue.must_rebuild().await {
+        rebuild(shared).await?;
+        shared.service.queue.rebuilt().await;
+        tracing::info!("the queue's index was filled from the database");
+    }
+    Ok(())
+}
+
 /// Announces every pending job, page by page. What the index knows already it takes without harm.
 pub(super) async fn rebuild(shared: &Shared) -> Result<(), StoreError> {
     let mut after = None;
@@ -107,7 +155,13 @@ pub(super) async fn rebuild(shared: &Shared) -> Result<(), StoreError> {
 /// Compares truth and index by their sizes, and announces again what waits when the index knows of fewer.
 async fn reconcile(shared: &Shared) -> Result<(), StoreError> {
     let truth = shared.service.store.counts().await?.of(Status::Pending);
-    let index = shared.service.queue.waiting().await as u64;
+    fill(shared).await?;
+    let queue = &shared.service.queue;
+    // While the index is away there is nothing to compare; its return is told.
+    let (Ok(_), Ok(index)) = (queue.sweep().await, queue.waiting().await) else {
+        return Ok(());
+    };
+    let index = index as u64;
     metrics::gauge!("windlass_jobs_pending").set(truth as f64);
     if index < truth && shared.slots.available_permits() > 0 || index + 1_000 < truth {
         rebuild(shared).await?;
@@ -117,73 +171,52 @@ async fn reconcile(shared: &Shared) -> Result<(), StoreError> {
 
 /// Puts due jobs into their queues when their time comes: at the known moment, when told of a new one, and in any case at
 /// the poll interval.
-async fn promote(shared: Arc<Shared>) {
-    let mut backoff = Backoff::default();
-    loop {
-        let wait = match shared.service.store.next_due().await {
-            Ok(Some(0)) => match shared.service.store.promote_due().await {
-                Ok(changed) => {
-                    backoff.reset();
-                    for change in &changed {
-                        shared.service.settle(change).await;
-                    }
-                    Duration::ZERO
-                }
-                Err(error) => failed(&mut backoff, &error),
-            },
-            Ok(Some(ms)) => Duration::from_millis(ms).min(shared.settings.poll),
-            Ok(None) => shared.settings.poll,
-            Err(error) => failed(&mut backoff, &error),
-        };
-        tokio::select! {
-            () = shared.stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-            () = shared.service.queue.due_changed() => {}
+async fn promote(shared: &Shared) -> Result<Duration, StoreError> {
+    match shared.service.store.next_due().await? {
+        Some(0) => {
+            for change in &shared.service.store.promote_due().await? {
+                shared.service.settle(change).await;
+            }
+            Ok(Duration::ZERO)
         }
+        Some(ms) => Ok(Duration::from_millis(ms).min(shared.settings.poll)),
+        None => Ok(shared.settings.poll),
     }
 }
 
-fn failed(backoff: &mut Backoff, error: &StoreError) -> Duration {
-    let (pause, log) = backoff.fail();
-    if log {
-        tracing::warn!(%error, "due jobs could not be looked for");
+/// Enqueues the runs of schedules when they fall due. Every node does; each run is enqueued once.
+async fn cron(shared: &Shared) -> Result<Duration, StoreError> {
+    let next = shared.service.fire_due().await?;
+    let next = next.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+    Ok(next.map_or(shared.settings.poll, |next| next.min(shared.settings.poll)))
+}
+
+/// Looks at jobs that wait for others when told that one of those has ended, and in any case at the poll interval: what ended
+/// is on record until it was looked at.
+async fn resolve(shared: &Shared) -> Result<Duration, StoreError> {
+    if !shared.service.store.dependents_due().await? {
+        return Ok(shared.settings.poll);
     }
-    pause
+    for change in &shared.service.store.resolve_dependents().await? {
+        shared.service.settle(change).await;
+    }
+    Ok(Duration::ZERO)
 }
 
 /// Keeps the search up to date, in steps so small that no writer waits long behind one; while others write, it takes a
 /// twentieth of the time.
-async fn index(shared: Arc<Shared>) {
-    let mut backoff = Backoff::default();
-    let mut writes = 0;
-    loop {
-        let store = &shared.service.store;
-        let busy = store.writes() > writes + BUSY_WRITES;
-        let began = Instant::now();
-        let step = async {
-            match store.index_lags().await? {
-                true => store.index_some(if busy { INDEX_STEP / 4 } else { INDEX_STEP }).await,
-                false => Ok(0),
-            }
-        };
-        let wait = match step.await {
-            Ok(0) => INDEX_IDLE,
-            Ok(_) => {
-                backoff.reset();
-                began.elapsed() * if busy { 20 } else { 1 }
-            }
-            Err(error) => {
-                let (pause, log) = backoff.fail();
-                if log {
-                    tracing::warn!(%error, "the search could not be brought up to date");
-                }
-                pause
-            }
-        };
-        writes = store.writes();
-        tokio::select! {
-            () = shared.stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
+async fn index(shared: &Shared) -> Result<Duration, StoreError> {
+    let store = &shared.service.store;
+    let before = shared.writes_seen.swap(store.writes(), Ordering::Relaxed);
+    let busy = store.writes() > before + BUSY_WRITES;
+    if !store.index_lags().await? {
+        return Ok(INDEX_IDLE);
     }
+    let began = Instant::now();
+    let renewed = store.index_some(if busy { INDEX_STEP / 4 } else { INDEX_STEP }).await?;
+    shared.writes_seen.store(store.writes(), Ordering::Relaxed);
+    Ok(match renewed {
+        0 => INDEX_IDLE,
+        _ => began.elapsed() * if busy { 20 } else { 1 },
+    })
 }

@@ -1,27 +1,84 @@
-//! Removes files whose time has passed.
+//! Removes what is kept no longer: old jobs with their logs and files, expired artifacts, uploads that nobody used.
 
 use std::future::Future;
 
 use super::super::Shared;
+use crate::domain::stats::Sweep;
+use crate::server::queue::Change;
 use crate::server::store::StoreError;
+use crate::server::store::retention::Rule;
 
 /// Files that go at once.
 const CHUNK: u32 = 100;
+/// Jobs that go at once: few enough that no other write waits long behind them.
+const JOBS: u32 = 250;
 /// Milliseconds that an upload is kept for a job to be made of it: a day.
 const UPLOAD_UNUSED_MS: i64 = 86_400_000;
+/// Milliseconds that is remembered which runs of schedules were enqueued: a week.
+const RUNS_MS: i64 = 7 * 86_400_000;
 
-/// Removes expired artifacts, and uploads that no job was ever made of.
+/// Milliseconds that statistics by the minute are kept: a month.
+const MINUTES_MS: i64 = 31 * 86_400_000;
+
+/// Sweeps, unless another process has done so of late, and remembers what was removed.
 pub(super) async fn sweep(shared: &Shared) -> Result<(), StoreError> {
     let store = &shared.service.store;
+    // A tenth early, so that one node's clock does not always come just before the other's turn.
+    let every = i64::try_from(shared.settings.sweep_every.as_millis()).unwrap_or(i64::MAX);
+    if !store.begin_sweep(every - every / 10).await? {
+        return Ok(());
+    }
+    let mut jobs = 0;
+    for rule in &shared.settings.retention {
+        let own = |other: &&Rule| other.status == rule.status;
+        let but: Vec<String> = match rule.kind {
+            Some(_) => Vec::new(),
+            None => shared
+                .settings
+                .retention
+                .iter()
+                .filter(own)
+                .filter_map(|r| r.kind.clone())
+                .collect(),
+        };
+        jobs += all(|| store.expire_jobs(rule.clone(), but.clone(), JOBS)).await?;
+    }
     let artifacts = all(|| store.expire_artifacts(CHUNK)).await?;
     let uploads = all(|| store.expire_uploads(UPLOAD_UNUSED_MS, CHUNK)).await?;
-    if artifacts + uploads > 0 {
-        tracing::info!(artifacts, uploads, "files whose time has passed were removed");
+    store.forget_runs(RUNS_MS).await?;
+    store.forget_minutes(MINUTES_MS).await?;
+    forget_works(shared).await?;
+    let sweep = Sweep {
+        at: chrono::Utc::now(),
+        jobs: jobs as u64,
+        artifacts: artifacts as u64,
+        uploads: uploads as u64,
+    };
+    store.end_sweep(sweep).await?;
+    if jobs + artifacts + uploads > 0 {
+        tracing::info!(jobs, artifacts, uploads, "what is kept no longer was removed");
+        shared.service.bus.change(Change::Many);
     }
     Ok(())
 }
 
-/// Removes chunk after chunk until nothing is left, and says how many files went.
+/// Removes folders of jobs that are gone, or have ended so that nothing goes on from there.
+async fn forget_works(shared: &Shared) -> Result<(), StoreError> {
+    let store = &shared.service.store;
+    for id in store.files().works().await {
+        use crate::domain::status::Status::{Cancelled, Completed};
+        let over = match store.job(id).await? {
+            Some(row) => matches!(row.job.status, Completed | Cancelled),
+            None => true,
+        };
+        if over {
+            store.files().remove_work(id).await;
+        }
+    }
+    Ok(())
+}
+
+/// Removes chunk after chunk until nothing is left, and says how much went.
 async fn all<F: Future<Output = Result<usize, StoreError>>>(mut chunk: impl FnMut() -> F) -> Result<usize, StoreError> {
     let mut removed = 0;
     loop {

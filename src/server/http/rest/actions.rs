@@ -20,6 +20,10 @@ pub struct RetryBody {
     /// Seconds to wait before the next attempt.
     #[serde(default)]
     delay: Option<u64>,
+    /// Other args than those that the job had.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    args: Option<serde_json::Value>,
 }
 
 async fn act(state: AppState, caller: Caller, id: Id, action: Action, options: ActOptions) -> Answer<Json<Job>> {
@@ -74,7 +78,8 @@ action!(
     "Enqueues a copy of a completed job and answers with the copy."
 );
 
-/// Puts a failed or dead job back into its queue with fresh attempts, at once or after `delay` seconds.
+/// Puts a failed or dead job back into its queue with fresh attempts, at once or after `delay` seconds, with
+/// the args that it had or others.
 #[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "actions", params(("id" = String, Path, description = "The job")),
     request_body(content = Option<RetryBody>),
     responses((status = 200, body = Job), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -84,7 +89,8 @@ pub async fn retry(
     id: Id,
     Body(body): Body<RetryBody>,
 ) -> Answer<Json<Job>> {
-    act(state, caller, id, Action::Retry, ActOptions { delay: body.delay }).await
+    let RetryBody { delay, args } = body;
+    act(state, caller, id, Action::Retry, ActOptions { delay, args }).await
 }
 
 /// Waiting: cancels. Running: aborts. Finished: removes for good, with logs and artifacts. `purge=true` removes in every status.

@@ -11,11 +11,11 @@ use crate::domain::filter::JobFilter;
 use crate::domain::job::{Job, JobDetail, JobHistory, NewJob};
 use crate::domain::kind::KindInfo;
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::stats::Counts;
+use crate::domain::stats::{Counts, Series};
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
 use crate::server::http::extract::{Answer, Body, Id, Many, Params, known, parse};
-use crate::server::service::BulkEnqueued;
+use crate::server::service::{BulkEnqueued, SeriesQuery};
 
 /// The parameters of the list, as an unknown one's problem names them.
 const LIST_PARAMS: [&str; 13] = [
@@ -126,6 +126,29 @@ pub async fn types(State(state): State<AppState>, Caller(actor): Caller) -> Answ
 #[utoipa::path(get, path = "/api/jobs/stats", tag = "jobs", responses((status = 200, body = Counts)))]
 pub async fn stats(State(state): State<AppState>, Caller(actor): Caller) -> Answer<Json<Counts>> {
     Ok(Json(state.service.counts(&actor).await?))
+}
+
+/// What was enqueued and ended, and how long jobs waited and ran, in steps up to now.
+#[utoipa::path(get, path = "/api/jobs/stats/series", tag = "jobs",
+    params(
+        ("minutes" = Option<u32>, Query, description = "How far back, 1 to 44640, default 60"),
+        ("step" = Option<u32>, Query, description = "Minutes of a step, default 1"),
+        ("type" = Option<String>, Query), ("queue" = Option<String>, Query),
+    ),
+    responses((status = 200, body = Series), (status = 400, body = Problem)))]
+pub async fn series(State(state): State<AppState>, Caller(actor): Caller, params: Params) -> Answer<Json<Series>> {
+    params.only(&["minutes", "step", "type", "queue"])?;
+    let text = |name: &str| {
+        let found = params.pairs().find(|(n, v)| *n == name && !v.trim().is_empty());
+        found.map(|(_, v)| v.to_string())
+    };
+    let query = SeriesQuery {
+        minutes: params.parse("minutes", "a whole number from 1 to 44640")?,
+        step: params.parse("step", "a whole number of minutes")?,
+        kind: text("type"),
+        queue: text("queue"),
+    };
+    Ok(Json(state.service.series(&actor, &query).await?))
 }
 
 /// One job.

@@ -2,16 +2,18 @@
 
 pub mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::SecondsFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use self::write::WriteError;
+use self::write::{WriteError, Written};
 use super::blocking::join;
 use crate::domain::error::{ErrorCode, JobError, Problem};
 use crate::domain::event::{CameraEvent, EventFilter, ExportFormat};
@@ -26,6 +28,8 @@ use crate::server::store::events::EventKey;
 const PAGE: u32 = 2_000;
 /// Pages that wait for the writer; the reader waits when there are more.
 const PAGES_WAITING: usize = 2;
+/// How often the next attempt's beginning is written down.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// Pages between two debug lines.
 const LOG_EVERY: u64 = 25;
 /// Rows from which closing the file takes long enough to be worth a word: a workbook is compressed at the end.
@@ -57,8 +61,8 @@ impl Kind for Export {
     }
 
     fn description(&self) -> &'static str {
-        "Writes events, filtered, to a CSV, JSON, NDJSON, Excel or ZIP file for download. Run again after a crash, it \
-         starts over and replaces its file."
+        "Writes events, filtered, to a CSV, JSON, NDJSON, Excel or ZIP file for download. After a pause or a crash \
+         it goes on where it was, and writes the same file."
     }
 
     fn policy(&self, default: Policy) -> Policy {
@@ -92,6 +96,10 @@ impl Kind for Export {
         Ok(())
     }
 
+    fn checkpoints(&self) -> bool {
+        true
+    }
+
     async fn run(&self, ctx: &Context, args: ExportArgs) -> Result<Value, Halt> {
         let ExportArgs { filter, format } = args;
         ctx.info(format!(
@@ -99,9 +107,24 @@ impl Kind for Export {
             format.extension(),
             describe(&filter)
         ));
-        ctx.step("Counting events");
-        let total = ctx.events().count(&filter).await?;
-        ctx.progress(0, total);
+        let folder = ctx.scratch().await?.to_path_buf();
+        let spool = ctx.workspace().await?.join("events");
+        let resume = usable(ctx.checkpoint(), &spool).await;
+        let total = match &resume {
+            Some(checkpoint) => {
+                ctx.info(format!("Going on behind row {}.", grouped(checkpoint.rows)));
+                checkpoint.total
+            }
+            None => {
+                ctx.step("Counting events");
+                ctx.events().count(&filter).await?
+            }
+        };
+        let checkpoint = resume.clone().unwrap_or(Checkpoint {
+            total,
+            ..Checkpoint::default()
+        });
+        ctx.progress(checkpoint.rows, total);
         if total == 0 {
             ctx.warn("No events match the filter.");
             ctx.step("No events match; the file has 0 rows");
@@ -109,21 +132,19 @@ impl Kind for Export {
             ctx.info(format!("{} match.", events(total)));
             ctx.step(format!("Writing {}", events(total)));
         }
-
-        let folder = ctx.scratch().await?.to_path_buf();
+        let rows = match checkpoint.complete {
+            true => checkpoint.rows,
+            false => {
+                let resumed = resume.is_some();
+                self.stream(ctx, &filter, format, spool.clone(), checkpoint, resumed)
+                    .await?
+            }
+        };
+        if rows > SLOW_TO_FINISH && matches!(format, ExportFormat::Xlsx | ExportFormat::Zip) {
+            ctx.step("Finishing the file");
+        }
         let path = folder.join("events");
-        let rows = self
-            .stream(
-                ctx,
-                &filter,
-                total,
-                Target {
-                    format,
-                    path: path.clone(),
-                    folder,
-                },
-            )
-            .await?;
+        assemble(ctx, format, spool, path.clone(), folder).await?;
         ctx.check()?;
 
         let name = file_name(ctx.job_id(), format);
@@ -154,60 +175,113 @@ fn events(n: u64) -> String {
     count_label(n, false, "event", "events")
 }
 
-/// Where the rows go.
-struct Target {
-    format: ExportFormat,
-    path: PathBuf,
-    folder: PathBuf,
+/// How far the file is written, and behind which event the next attempt goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Checkpoint {
+    after: Option<EventKey>,
+    total: u64,
+    rows: u64,
+    /// Of the file, up to and including that event.
+    bytes: u64,
+    /// There are no more events.
+    complete: bool,
+}
+
+/// A checkpoint whose file is there; on another machine, or after a power cut, it may not be.
+async fn usable(checkpoint: Option<Checkpoint>, spool: &Path) -> Option<Checkpoint> {
+    let checkpoint = checkpoint.filter(|c| c.rows > 0)?;
+    let file = tokio::fs::metadata(spool).await.ok()?;
+    (file.len() >= checkpoint.bytes).then_some(checkpoint)
 }
 
 enum Piece {
     Page(Vec<CameraEvent>),
+    /// Say how many bytes there are.
+    Flush(oneshot::Sender<u64>),
     /// There are no more. A channel that closes without it belongs to a run that was given up.
     End,
 }
 
 impl Export {
     /// Reads the events page by page and hands them to a writer on a thread of its own. Answers the rows written.
-    async fn stream(&self, ctx: &Context, filter: &EventFilter, total: u64, target: Target) -> Result<u64, Halt> {
+    async fn stream(
+        &self,
+        ctx: &Context,
+        filter: &EventFilter,
+        format: ExportFormat,
+        spool: PathBuf,
+        mut reached: Checkpoint,
+        resumed: bool,
+    ) -> Result<u64, Halt> {
         let (pages, receiver) = mpsc::channel(PAGES_WAITING);
-        let writer = tokio::task::spawn_blocking(move || write_pages(receiver, &target));
-        let mut after: Option<EventKey> = None;
-        let mut done = 0;
+        let written = resumed.then_some(Written {
+            rows: reached.rows,
+            bytes: reached.bytes,
+        });
+        let writer = tokio::task::spawn_blocking(move || write_pages(receiver, format, &spool, written));
         let mut page_number = 0;
+        let mut saved = Instant::now();
         loop {
             ctx.check()?;
-            let page = ctx.events().page(filter, after.as_ref(), PAGE).await?;
+            let page = ctx.events().page(filter, reached.after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { break };
-            after = Some(EventKey::of(last));
+            reached.after = Some(EventKey::of(last));
             let rows = page.len() as u64;
             if pages.send(Piece::Page(page)).await.is_err() {
                 // The writer gave up; why is known below.
                 break;
             }
-            done += rows;
+            reached.rows += rows;
             page_number += 1;
             // Events that came in since they were counted are exported too.
-            ctx.progress(done, total.max(done));
+            let total = reached.total.max(reached.rows);
+            ctx.progress(reached.rows, total);
             if page_number % LOG_EVERY == 0 {
                 ctx.debug(format!(
                     "{} of {} rows handed to the writer.",
-                    grouped(done),
-                    grouped(total.max(done))
+                    grouped(reached.rows),
+                    grouped(total)
                 ));
             }
+            if saved.elapsed() > SAVE_EVERY || ctx.leaving() {
+                if !save(ctx, &pages, &mut reached).await? {
+                    break;
+                }
+                ctx.may_leave()?;
+                saved = Instant::now();
+            }
         }
-        if pages.send(Piece::End).await.is_ok() && done > SLOW_TO_FINISH {
-            ctx.step("Finishing the file");
+        reached.complete = true;
+        if reached.rows > SLOW_TO_FINISH {
+            save(ctx, &pages, &mut reached).await?;
         }
+        // An error means that the writer gave up; why is known below.
+        let _ = pages.send(Piece::End).await;
         let written = join(writer).await?;
         Ok(written.map_err(|e| JobError::caused(ErrorCode::IoError, e.to_string(), &e))?)
     }
 }
 
-fn write_pages(mut pages: mpsc::Receiver<Piece>, target: &Target) -> Result<u64, WriteError> {
-    let mut writer = write::to_file(target.format, &target.path, &target.folder)?;
-    let mut rows = 0;
+/// Writes down how far the file is; `false` when the writer has given up.
+async fn save(ctx: &Context, pages: &mpsc::Sender<Piece>, reached: &mut Checkpoint) -> Result<bool, Halt> {
+    let (reply, answer) = oneshot::channel();
+    if pages.send(Piece::Flush(reply)).await.is_err() {
+        return Ok(false);
+    }
+    let Ok(bytes) = answer.await else { return Ok(false) };
+    reached.bytes = bytes;
+    ctx.save(reached).await?;
+    Ok(true)
+}
+
+fn write_pages(
+    mut pages: mpsc::Receiver<Piece>,
+    format: ExportFormat,
+    spool: &Path,
+    resume: Option<Written>,
+) -> Result<u64, WriteError> {
+    let mut writer = write::spool(format, spool, resume)?;
+    let mut rows = resume.map_or(0, |w| w.rows);
     loop {
         match pages.blocking_recv() {
             Some(Piece::Page(events)) => {
@@ -215,6 +289,11 @@ fn write_pages(mut pages: mpsc::Receiver<Piece>, target: &Target) -> Result<u64,
                     writer.write(event)?;
                 }
                 rows += events.len() as u64;
+            }
+            Some(Piece::Flush(reply)) => {
+                writer.flush()?;
+                // The run may have been given up.
+                let _ = reply.send(std::fs::metadata(spool)?.len());
             }
             Some(Piece::End) => {
                 writer.finish()?;
@@ -224,6 +303,26 @@ fn write_pages(mut pages: mpsc::Receiver<Piece>, target: &Target) -> Result<u64,
             None => return Ok(rows),
         }
     }
+}
+
+/// Makes the result of the rows, on a thread of its own.
+async fn assemble(
+    ctx: &Context,
+    format: ExportFormat,
+    spool: PathBuf,
+    path: PathBuf,
+    folder: PathBuf,
+) -> Result<(), Halt> {
+    // An abort drops this future but not the thread; the guard tells it.
+    let given_up = CancellationToken::new();
+    let _guard = given_up.clone().drop_guard();
+    let context = ctx.clone();
+    let thread = tokio::task::spawn_blocking(move || {
+        let stop = || given_up.is_cancelled() || context.cancelled();
+        write::assemble(format, &spool, &path, &folder, &stop)
+    });
+    let made = join(thread).await?;
+    Ok(made.map_err(|e| JobError::caused(ErrorCode::IoError, e.to_string(), &e))?)
 }
 
 /// The same for every attempt, so that a later one replaces what an earlier one left.
@@ -321,20 +420,26 @@ mod tests {
     #[test]
     fn the_writer_ends_with_its_channel_and_counts_its_rows() {
         let dir = tempfile::tempdir().expect("dir");
-        let target = Target {
-            format: ExportFormat::Ndjson,
-            path: dir.path().join("events"),
-            folder: dir.path().into(),
-        };
+        let path = dir.path().join("events");
         let events: Vec<_> = crate::server::kinds::sample::Samples::new(1, 3).collect();
-        let (sender, receiver) = mpsc::channel(4);
-        assert!(sender.try_send(Piece::Page(events.clone())).is_ok());
-        assert!(sender.try_send(Piece::Page(events)).is_ok());
-        assert!(sender.try_send(Piece::End).is_ok());
-        assert_eq!(write_pages(receiver, &target).expect("written"), 6);
-        let (sender, receiver) = mpsc::channel::<Piece>(4);
-        drop(sender);
-        assert_eq!(write_pages(receiver, &target).expect("given up"), 0);
+        let write = |pieces: Vec<Piece>, resume| {
+            let (sender, receiver) = mpsc::channel(9);
+            for piece in pieces {
+                assert!(sender.try_send(piece).is_ok());
+            }
+            drop(sender);
+            write_pages(receiver, ExportFormat::Json, &path, resume).expect("written")
+        };
+        let page = || Piece::Page(events.clone());
+        assert_eq!(write(vec![page(), page(), Piece::End], None), 6);
+        let whole = std::fs::read(&path).expect("file");
+        // Given up after the checkpoint, with more behind it; then on from there.
+        let (reply, mut bytes) = oneshot::channel();
+        assert_eq!(write(vec![page(), Piece::Flush(reply), page(), page()], None), 9);
+        let bytes = bytes.try_recv().expect("bytes");
+        assert_eq!(write(vec![page(), Piece::End], Some(Written { rows: 3, bytes })), 6);
+        assert_eq!(std::fs::read(&path).expect("file"), whole);
+        assert_eq!(write(Vec::new(), None), 0);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Writers of events, one a format. All stream: a million events cost no more memory than ten.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::SecondsFormat;
-use rust_xlsxwriter::{Format, Workbook, XlsxError};
+use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, XlsxError};
 use zip::ZipWriter;
 use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
@@ -33,6 +33,10 @@ pub enum WriteError {
 /// Takes events one by one. What was written is a sound file only after [`EventWriter::finish`].
 pub trait EventWriter: Send {
     fn write(&mut self, event: &CameraEvent) -> Result<(), WriteError>;
+    /// Hands all that was written to the operating system.
+    fn flush(&mut self) -> Result<(), WriteError> {
+        Ok(())
+    }
     fn finish(self: Box<Self>) -> Result<(), WriteError>;
 }
 
@@ -61,6 +65,77 @@ pub fn to_stream(
         ExportFormat::Xlsx => return Err(WriteError::NotStreamable("xlsx")),
         ExportFormat::Zip => return Err(WriteError::NotStreamable("zip")),
     })
+}
+
+/// A file that is written in pieces, with pauses between them: in the form of the result where that can be added to, and
+/// otherwise in one that the result is made from at the end.
+pub fn spool(format: ExportFormat, path: &Path, resume: Option<Written>) -> Result<Box<dyn EventWriter>, WriteError> {
+    let file = match resume {
+        Some(written) => {
+            let mut file = File::options().write(true).open(path)?;
+            // What came after the last checkpoint is written again.
+            file.set_len(written.bytes)?;
+            file.seek(SeekFrom::End(0))?;
+            file
+        }
+        None => File::create(path)?,
+    };
+    let to = BufWriter::with_capacity(1 << 16, file);
+    let rows = resume.map_or(0, |w| w.rows);
+    Ok(match format {
+        ExportFormat::Csv | ExportFormat::Zip => match resume {
+            Some(_) => Box::new(Csv(csv::WriterBuilder::new().from_writer(to))),
+            None => Box::new(Csv::new(to)?),
+        },
+        ExportFormat::Json => Box::new(JsonArray { to, rows }),
+        ExportFormat::Ndjson | ExportFormat::Xlsx => Box::new(Ndjson(to)),
+    })
+}
+
+/// How much of a [`spool`] is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// Makes the result of a finished [`spool`]; `stop` says whether nobody wants it any more.
+pub fn assemble(
+    format: ExportFormat,
+    spool: &Path,
+    path: &Path,
+    tmp: &Path,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), WriteError> {
+    match format {
+        ExportFormat::Csv | ExportFormat::Json | ExportFormat::Ndjson => std::fs::rename(spool, path)?,
+        ExportFormat::Zip => {
+            let mut zip = ZipWriter::new(BufWriter::with_capacity(1 << 16, File::create(path)?));
+            zip.start_file("events.csv", SimpleFileOptions::default().large_file(true))?;
+            let mut rows = BufReader::with_capacity(1 << 16, File::open(spool)?);
+            while !stop() {
+                let part = rows.fill_buf()?;
+                if part.is_empty() {
+                    break;
+                }
+                zip.write_all(part)?;
+                let n = part.len();
+                rows.consume(n);
+            }
+            zip.finish()?.flush()?;
+        }
+        ExportFormat::Xlsx => {
+            let mut xlsx = Box::new(Xlsx::new(path, tmp, Xlsx::SHEET_ROWS)?);
+            for line in BufReader::with_capacity(1 << 16, File::open(spool)?).lines() {
+                xlsx.write(&serde_json::from_str(&line?)?)?;
+                if stop() {
+                    return Ok(());
+                }
+            }
+            xlsx.finish()?;
+        }
+    }
+    Ok(())
 }
 
 /// An event's values in the order of [`CameraEvent::COLUMNS`], as text.
@@ -114,6 +189,10 @@ impl<W: Write + Send> EventWriter for Csv<W> {
         self.row(event)
     }
 
+    fn flush(&mut self) -> Result<(), WriteError> {
+        Ok(self.0.flush()?)
+    }
+
     fn finish(self: Box<Self>) -> Result<(), WriteError> {
         Ok(self.into_inner()?.flush()?)
     }
@@ -137,6 +216,10 @@ impl<W: Write + Send> EventWriter for JsonArray<W> {
         Ok(serde_json::to_writer(&mut self.to, event)?)
     }
 
+    fn flush(&mut self) -> Result<(), WriteError> {
+        Ok(self.to.flush()?)
+    }
+
     fn finish(mut self: Box<Self>) -> Result<(), WriteError> {
         self.to.write_all(if self.rows == 0 { b"[]\n" } else { b"\n]\n" })?;
         Ok(self.to.flush()?)
@@ -149,6 +232,10 @@ impl<W: Write + Send> EventWriter for Ndjson<W> {
     fn write(&mut self, event: &CameraEvent) -> Result<(), WriteError> {
         serde_json::to_writer(&mut self.0, event)?;
         Ok(self.0.write_all(b"\n")?)
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        Ok(self.0.flush()?)
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), WriteError> {
@@ -195,6 +282,9 @@ impl Xlsx {
 
     fn new(path: &Path, tmp: &Path, sheet_rows: u32) -> Result<Self, WriteError> {
         let mut book = Workbook::new();
+        // The same events make the same file, whenever it is made.
+        let made = ExcelDateTime::from_ymd(1980, 1, 1)?;
+        book.set_properties(&DocProperties::new().set_creation_datetime(&made));
         book.set_tempdir(tmp)?;
         let mut xlsx = Self {
             book,

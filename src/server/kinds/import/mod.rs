@@ -82,6 +82,10 @@ impl Kind for Import {
         }
     }
 
+    fn checkpoints(&self) -> bool {
+        true
+    }
+
     fn check(&self, args: &ImportArgs) -> Result<(), Problem> {
         let id = &args.upload;
         if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
@@ -118,15 +122,21 @@ impl Kind for Import {
         ctx.step("Importing");
         ctx.progress(0, checked.rows);
         let mut tally = Tally::default();
+        let resume: Checkpoint = ctx.checkpoint().unwrap_or_default();
+        if resume.rows > 0 {
+            ctx.info(format!("Going on behind row {}.", grouped(resume.rows)));
+        }
         let rejected_file = ctx.scratch().await?.join(REJECTED_FILE);
-        let ended = file.import(ctx, checked.rows, rejected_file.clone(), &mut tally).await;
+        let ended = file
+            .import(ctx, checked.rows, rejected_file.clone(), &mut tally, resume)
+            .await;
         if let Err(halt) = &ended
             && tally.imported > 0
         {
-            let ending = if matches!(halt, Halt::Cancelled) {
-                "Cancelled"
-            } else {
-                "Failed"
+            let ending = match halt {
+                Halt::Cancelled => "Cancelled",
+                Halt::Paused => "Left",
+                Halt::Failed(_) => "Failed",
             };
             ctx.warn(format!(
                 "{ending} after {} of {}: the {} events imported so far stay.",
@@ -189,6 +199,14 @@ struct Checked {
     skipped: Vec<String>,
 }
 
+/// Behind which row the next attempt goes on, and how many of those before it were new. Written in the commit of the rows
+/// that it speaks of.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Checkpoint {
+    rows: u64,
+    imported: u64,
+}
+
 /// What became of the rows so far.
 #[derive(Default)]
 struct Tally {
@@ -243,6 +261,7 @@ impl Input {
         total: u64,
         rejected_file: PathBuf,
         tally: &mut Tally,
+        resume: Checkpoint,
     ) -> Result<BTreeSet<String>, Halt> {
         let (sender, mut batches) = mpsc::channel(BATCHES_WAITING);
         let (file, context) = (self.clone(), ctx.clone());
@@ -260,24 +279,42 @@ impl Input {
                 rejected,
                 listed,
             } = batch;
-            if !events.is_empty() {
-                tally.imported += ctx.events().insert(events).await?;
+            tally.rows += rows;
+            // What an earlier attempt has dealt with is read again for its bad rows alone.
+            let dealt_with = tally.rows <= resume.rows;
+            if dealt_with {
+                tally.imported = resume.imported;
+            } else if !events.is_empty() {
+                let (rows, before) = (tally.rows, tally.imported);
+                let checkpoint = move |new| {
+                    let reached = Checkpoint {
+                        rows,
+                        imported: before + new,
+                    };
+                    serde_json::to_string(&reached).ok()
+                };
+                tally.imported += ctx.events().insert_and_save(events, checkpoint).await?;
             }
             for bad in listed {
-                tally.report(ctx, bad);
+                tally.report(ctx, bad, dealt_with);
             }
-            tally.rows += rows;
             tally.rejected += rejected;
             ctx.progress(tally.rows, total.max(tally.rows));
+            if !dealt_with {
+                ctx.may_leave()?;
+            }
         }
         join(thread).await?.map_err(halt)
     }
 }
 
 impl Tally {
-    fn report(&mut self, ctx: &Context, bad: Rejected) {
+    /// `told`: an earlier attempt has logged it.
+    fn report(&mut self, ctx: &Context, bad: Rejected, told: bool) {
         let warned = self.listed.len() as u64 >= WARNED;
-        ctx.log(if warned { Level::Debug } else { Level::Warning }, bad.to_string());
+        if !told {
+            ctx.log(if warned { Level::Debug } else { Level::Warning }, bad.to_string());
+        }
         if !warned {
             self.listed.push(bad);
         }

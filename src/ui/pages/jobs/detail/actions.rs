@@ -63,17 +63,24 @@ fn ActionButton(
     choose: Callback<Action>,
 ) -> impl IntoView {
     let (class, icon) = look(action);
-    let asked_already = move || action == Action::Cancel && selected.job.with(|j| j.cancel_requested);
+    // What was asked for and has not come about yet.
+    let asked_already = move || {
+        selected.job.with(|j| match action {
+            Action::Cancel if j.cancel_requested => Some("Cancelling…"),
+            Action::Pause if j.pause_requested => Some("Pausing…"),
+            _ => None,
+        })
+    };
     view! {
         <button
             type="button"
             class=format!("btn {class}")
-            disabled=move || busy.get().is_some() || asked_already()
+            disabled=move || busy.get().is_some() || asked_already().is_some()
             aria-busy=move || (busy.get() == Some(action)).then_some("true")
             on:click=move |_| choose.run(action)
         >
             <Icon icon=icon />
-            {move || if asked_already() { "Cancelling…" } else { action.label() }}
+            {move || asked_already().unwrap_or(action.label())}
         </button>
     }
 }

@@ -1,59 +1,56 @@
-//! The jobs that this one came from, and those that came from it.
+//! The jobs that this one came from or waits for, and those that came from it or wait for it.
 
 use leptos::prelude::*;
 
 use super::job_title;
 use super::section::Section;
 use super::selected::Selected;
-use crate::domain::job::JobRef;
+use crate::domain::job::{JobDetail, JobRef};
 use crate::ui::components::StatusIcon;
 use crate::ui::pages::jobs::JobsBase;
 
+/// Each group with its name; empty ones are left out.
+fn groups(detail: &JobDetail) -> Vec<(&'static str, Vec<JobRef>)> {
+    let groups = [
+        ("Parent", detail.parent.iter().cloned().collect()),
+        ("Depends on", detail.depends_on.clone()),
+        ("Children", detail.children.clone()),
+        ("Waiting for this job", detail.dependents.clone()),
+    ];
+    groups.into_iter().filter(|(_, jobs)| !jobs.is_empty()).collect()
+}
+
 #[component]
 pub fn Related(selected: Selected) -> impl IntoView {
-    let parent = Memo::new(move |_| selected.detail.with(|d| d.parent.clone()));
-    let children = Memo::new(move |_| selected.detail.with(|d| d.children.clone()));
-    let present = Memo::new(move |_| parent.with(Option::is_some) || children.with(|c| !c.is_empty()));
+    let groups = Memo::new(move |_| selected.detail.with(groups));
     move || {
-        present.get().then(|| {
+        let groups = groups.get();
+        (!groups.is_empty()).then(|| {
             view! {
                 <Section title="Related jobs">
                     <dl class="related">
-                        {move || {
-                            parent
-                                .get()
-                                .map(|job| {
-                                    view! {
-                                        <dt>"Parent"</dt>
-                                        <dd>
-                                            <JobLink job=job />
-                                        </dd>
-                                    }
-                                })
-                        }}
-                        {move || {
-                            let children = children.get();
-                            (!children.is_empty())
-                                .then(|| {
-                                    view! {
-                                        <dt>"Children"</dt>
-                                        <dd>
-                                            <ul>
-                                                {children
-                                                    .into_iter()
-                                                    .map(|job| {
-                                                        view! {
-                                                            <li>
-                                                                <JobLink job=job />
-                                                            </li>
-                                                        }
-                                                    })
-                                                    .collect_view()}
-                                            </ul>
-                                        </dd>
-                                    }
-                                })
-                        }}
+                        {groups
+                            .into_iter()
+                            .map(|(name, jobs)| {
+                                view! {
+                                    <dt>{name}</dt>
+                                    <dd>
+                                        <ul>
+                                            {jobs
+                                                .into_iter()
+                                                .map(|job| {
+                                                    view! {
+                                                        <li>
+                                                            <JobLink job=job />
+                                                        </li>
+                                                    }
+                                                })
+                                                .collect_view()}
+                                        </ul>
+                                    </dd>
+                                }
+                            })
+                            .collect_view()}
                     </dl>
                 </Section>
             }

@@ -33,7 +33,13 @@ enum Fetching {
 
 /// What must be fetched anew when it differs: the parts of a job that attempts, actions, results and files follow.
 fn stage(job: &Job) -> impl PartialEq + use<> {
-    (job.status, job.attempt, job.cancel_requested, job.error_code)
+    (
+        job.status,
+        job.attempt,
+        job.cancel_requested,
+        job.pause_requested,
+        job.error_code,
+    )
 }
 
 impl Selected {

@@ -1,0 +1,92 @@
+//! What holds waiting jobs back besides their time.
+
+use serde::{Deserialize, Serialize};
+
+/// What jobs have in common that may be held back together, and share their turns: their queue, kind, owner and, where they
+/// have one, the key whose jobs don't run all at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cell {
+    pub queue: String,
+    pub kind: String,
+    pub owner: String,
+    pub key: Option<String>,
+}
+
+/// Why jobs that could run do not: those that share it stay out of everybody's way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hold {
+    Queue(String),
+    Kind(String),
+    Owner(String),
+    Key(String),
+    /// Whatever runs.
+    All,
+}
+
+impl Hold {
+    /// Understands what [`Hold`] is displayed as.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (what, name) = text.split_once(':')?;
+        let name = name.to_string();
+        Some(match what {
+            "q" => Self::Queue(name),
+            "k" => Self::Kind(name),
+            "o" => Self::Owner(name),
+            "c" => Self::Key(name),
+            "a" => Self::All,
+            _ => return None,
+        })
+    }
+
+    /// All that can hold a cell's jobs back.
+    pub fn of(cell: &Cell) -> impl Iterator<Item = Self> {
+        [
+            Some(Self::Queue(cell.queue.clone())),
+            Some(Self::Kind(cell.kind.clone())),
+            Some(Self::Owner(cell.owner.clone())),
+            cell.key.clone().map(Self::Key),
+            Some(Self::All),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl std::fmt::Display for Hold {
+    /// A short text that no two holds share.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Queue(name) => write!(f, "q:{name}"),
+            Self::Kind(name) => write!(f, "k:{name}"),
+            Self::Owner(name) => write!(f, "o:{name}"),
+            Self::Key(name) => write!(f, "c:{name}"),
+            Self::All => f.write_str("a:"),
+        }
+    }
+}
+
+/// Checks a name that people give: 1 to `max` bytes, without control characters, and not of blanks alone.
+pub fn valid_name(name: &str, max: usize) -> bool {
+    (1..=max).contains(&name.len()) && !name.chars().any(char::is_control) && !name.trim().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_survive_their_text() {
+        let cell = Cell {
+            queue: "mail".into(),
+            kind: "http".into(),
+            owner: "a:b".into(),
+            key: Some("x".into()),
+        };
+        let holds: Vec<Hold> = Hold::of(&cell).collect();
+        assert_eq!(holds.len(), 5);
+        for hold in holds {
+            assert_eq!(Hold::parse(&hold.to_string()), Some(hold));
+        }
+        assert_eq!(Hold::parse("x:y"), None);
+    }
+}

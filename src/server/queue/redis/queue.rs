@@ -1,0 +1,298 @@
+//! The index in Redis. Each operation is one script, so that it happens as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fred::error::Error;
+use fred::interfaces::{KeysInterface, ListInterface};
+use fred::types::scripts::Script;
+use fred::types::{Expiration, FromValue, SetOptions, Value};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::Link;
+use crate::server::queue::{Away, Cell, Entry, Hold, Queue};
+
+/// How long a taken job is kept for its taker to claim it.
+const KEEP_MS: i64 = 15_000;
+/// How long one process may be at filling the index before another begins anew.
+const FILL_S: i64 = 60;
+/// How long a worker waits before it looks by itself: holds end without a token.
+const WAIT_S: f64 = 1.0;
+/// Entries that one script is given at once.
+const CHUNK: usize = 500;
+
+macro_rules! script {
+    ($name:literal) => {
+        Script::from_lua(concat!(include_str!("common.lua"), include_str!($name)))
+    };
+}
+
+/// What waits, in Redis.
+pub struct RedisQueue {
+    scripts: Arc<Scripts>,
+    due: Notify,
+}
+
+struct Scripts {
+    link: Arc<Link>,
+    jobs: String,
+    /// The marker was found missing.
+    emptied: Notify,
+    announce: Script,
+    withdraw: Script,
+    take: Script,
+    settle: Script,
+    give_back: Script,
+    hold: Script,
+    release: Script,
+    waiting: Script,
+}
+
+impl RedisQueue {
+    pub fn new(link: Arc<Link>) -> Self {
+        let scripts = Scripts {
+            jobs: link.key("jobs"),
+            link,
+            emptied: Notify::new(),
+            announce: script!("announce.lua"),
+            withdraw: script!("withdraw.lua"),
+            take: script!("take.lua"),
+            settle: script!("settle.lua"),
+            give_back: script!("give_back.lua"),
+            hold: script!("hold.lua"),
+            release: script!("release.lua"),
+            waiting: script!("waiting.lua"),
+        };
+        Self {
+            scripts: Arc::new(scripts),
+            due: Notify::new(),
+        }
+    }
+
+    /// [`Scripts::look`], such that jobs whose taker goes away in the middle wait again at once.
+    async fn look(&self, max: usize) -> Result<Vec<i64>, Away> {
+        let (sender, receiver) = oneshot::channel();
+        let scripts = self.scripts.clone();
+        tokio::spawn(async move {
+            let taken = scripts.look(max).await;
+            if let Err(Ok(seqs)) = sender.send(taken) {
+                scripts.give_back(&seqs).await;
+            }
+        });
+        receiver.await.unwrap_or(Err(Away))
+    }
+}
+
+impl Scripts {
+    async fn run<R: FromValue>(&self, script: &Script, args: Vec<String>) -> Result<R, Away> {
+        if !self.link.is_up() {
+            return Err(Away);
+        }
+        let args: Vec<Value> = args.into_iter().map(Value::from).collect();
+        let asked = script.evalsha_with_reload(&self.link.client, self.jobs.as_str(), args);
+        asked.await.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &Error) -> Away {
+        self.link.failed(error);
+        Away
+    }
+
+    async fn look(&self, max: usize) -> Result<Vec<i64>, Away> {
+        let mut answer: Vec<i64> = self.run(&self.take, vec![max.to_string(), KEEP_MS.to_string()]).await?;
+        if answer.is_empty() {
+            return Err(Away);
+        }
+        let seqs = answer.split_off(1);
+        if answer[0] == 0 {
+            self.emptied.notify_one();
+        }
+        Ok(seqs)
+    }
+
+    async fn give_back(&self, seqs: &[i64]) {
+        if !seqs.is_empty() {
+            // What stays is swept after its deadline.
+            let _ = self.run::<i64>(&self.give_back, texts(seqs)).await;
+        }
+    }
+}
+
+/// The place of an entry as the scripts read it.
+fn place(entry: &Entry) -> String {
+    let Cell {
+        queue,
+        kind,
+        owner,
+        key,
+    } = &entry.cell;
+    let clean = |text: &str| text.replace('\u{1f}', " ");
+    let key = key.as_deref().map(clean).unwrap_or_default();
+    let (queue, kind, owner) = (clean(queue), clean(kind), clean(owner));
+    format!(
+        "{}|{}|{queue}\u{1f}{kind}\u{1f}{owner}\u{1f}{key}",
+        entry.lane, entry.since
+    )
+}
+
+/// A number as the scripts have it: of jobs that wait since the same moment the lower number goes first, and Redis compares
+/// those as texts.
+fn text(seq: i64) -> String {
+    format!("{seq:013}")
+}
+
+fn texts(seqs: &[i64]) -> Vec<String> {
+    seqs.iter().copied().map(text).collect()
+}
+
+#[async_trait]
+impl Queue for RedisQueue {
+    async fn announce(&self, entries: &[Entry]) {
+        for chunk in entries.chunks(CHUNK) {
+            let args = chunk.iter().flat_map(|e| [text(e.seq), place(e)]).collect();
+            if self.scripts.run::<i64>(&self.scripts.announce, args).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn withdraw(&self, seq: i64) {
+        // A job that stays in the index is refused when it is claimed.
+        let _ = self.scripts.run::<i64>(&self.scripts.withdraw, vec![text(seq)]).await;
+    }
+
+    async fn take(&self, max: usize) -> Result<Vec<i64>, Away> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let seqs = self.look(max).await?;
+        if !seqs.is_empty() {
+            return Ok(seqs);
+        }
+        let wake = self.scripts.link.key("wake");
+        let waiting = self.scripts.link.waiter.blpop::<Value, _>(wake, WAIT_S);
+        match timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(self.scripts.failed(&error)),
+            Err(_) => {
+                return Err(self
+                    .scripts
+                    .failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to BLPOP")));
+            }
+        }
+        self.look(max).await
+    }
+
+    async fn settle(&self, seqs: &[i64]) {
+        // What stays is swept after its deadline, and refused when it is claimed again.
+        let _ = self.scripts.run::<i64>(&self.scripts.settle, texts(seqs)).await;
+    }
+
+    async fn give_back(&self, seqs: &[i64]) {
+        self.scripts.give_back(seqs).await;
+    }
+
+    async fn hold(&self, hold: &Hold, ms: i64) {
+        // Without the hold its jobs are refused one by one.
+        let _ = self
+            .scripts
+            .run::<i64>(&self.scripts.hold, vec![hold.to_string(), ms.to_string()])
+            .await;
+    }
+
+    async fn release(&self, hold: &Hold) {
+        // The hold ends by itself.
+        let _ = self
+            .scripts
+            .run::<i64>(&self.scripts.release, vec![hold.to_string()])
+            .await;
+    }
+
+    async fn waiting(&self) -> Result<usize, Away> {
+        self.scripts.run::<usize>(&self.scripts.waiting, Vec::new()).await
+    }
+
+    async fn must_rebuild(&self) -> Result<bool, Away> {
+        if !self.scripts.link.is_up() {
+            return Err(Away);
+        }
+        let marker: Option<String> = self
+            .scripts
+            .link
+            .client
+            .get(self.scripts.link.key("marker"))
+            .await
+            .map_err(|e| self.scripts.failed(&e))?;
+        if marker.is_some() {
+            return Ok(false);
+        }
+        let claim = self.scripts.link.client.set::<Option<String>, _, _>(
+            self.scripts.link.key("filling"),
+            Uuid::new_v4().to_string(),
+            Some(Expiration::EX(FILL_S)),
+            Some(SetOptions::NX),
+            false,
+        );
+        Ok(claim.await.map_err(|e| self.scripts.failed(&e))?.is_some())
+    }
+
+    async fn rebuilt(&self) {
+        let marker = self.scripts.link.client.set::<(), _, _>(
+            self.scripts.link.key("marker"),
+            Uuid::new_v4().to_string(),
+            None,
+            None,
+            false,
+        );
+        let done = async {
+            marker.await?;
+            self.scripts
+                .link
+                .client
+                .del::<(), _>(self.scripts.link.key("filling"))
+                .await
+        };
+        if let Err(error) = done.await {
+            self.scripts.failed(&error);
+        }
+    }
+
+    async fn sweep(&self) -> Result<usize, Away> {
+        let mut swept = 0;
+        loop {
+            match self.scripts.run::<usize>(&self.scripts.give_back, Vec::new()).await? {
+                0 => return Ok(swept),
+                n => swept += n,
+            }
+        }
+    }
+
+    async fn doubted(&self) {
+        tokio::select! {
+            () = self.scripts.link.back.notified() => {}
+            () = self.scripts.emptied.notified() => {}
+        }
+    }
+
+    fn due_hint(&self) {
+        self.due.notify_one();
+    }
+
+    async fn due_changed(&self) {
+        self.due.notified().await;
+    }
+
+    async fn close(&self) {
+        self.scripts.link.close().await;
+    }
+
+    fn health(&self) -> Result<&'static str, &'static str> {
+        match self.scripts.link.is_up() {
+            true => Ok("Redis"),
+            false => Err("Redis does not answer"),
+        }
+    }
+}

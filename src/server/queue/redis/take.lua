@@ -1,0 +1,95 @@
+-- ARGV: how many at the most, milliseconds that they are kept for their taker. Answers with a 1 when the index is whole (the
+-- marker is there), and the numbers.
+local max, keep = tonumber(ARGV[1]), tonumber(ARGV[2])
+local moment = now()
+
+-- Holds that have ended by themselves; and behind ended ones a few lines at a time, since most often one job ended and one
+-- more may run.
+for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do release(hold) end
+for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
+  for _, at in ipairs(redis.call('SPOP', p .. 'parked:' .. hold, max + 8)) do
+    redis.call('HDEL', p .. 'where', at)
+    local lane, cell = string.match(at, '^(%d+)|(.*)$')
+    refresh(lane, cell)
+  end
+  if redis.call('EXISTS', p .. 'parked:' .. hold) == 0 then redis.call('SREM', p .. 'thawing', hold) end
+end
+
+-- The lane whose longest waiting job has aged furthest, and how many lanes there are to choose from.
+local function next_lane()
+  local best, aged, lanes = nil, nil, 0
+  for lane = 0, 3 do
+    local head = redis.call('ZRANGE', p .. 'heads:' .. lane, 0, 0, 'WITHSCORES')[2]
+    if head then
+      lanes = lanes + 1
+      local age = tonumber(head) + lane * LANE_MS
+      if not best or age < aged then best, aged = tostring(lane), age end
+    end
+  end
+  return best, lanes
+end
+
+-- The line whose turn it is. One whose owner was served elsewhere in the meantime has a later turn than it stands with.
+local function next_cell(lane)
+  while true do
+    local first = redis.call('ZRANGE', p .. 'turns:' .. lane, 0, 0, 'WITHSCORES')
+    local cell, turn = first[1], tonumber(first[2])
+    if not cell then return nil end
+    local own = tonumber(redis.call('ZSCORE', p .. 'owners', parts(cell)[3]) or '0')
+    if own <= turn then return cell, turn end
+    redis.call('ZADD', p .. 'turns:' .. lane, own, cell)
+  end
+end
+
+local function held_by(cell)
+  local part = parts(cell)
+  local holds = { 'q:' .. part[1], 'k:' .. part[2], 'o:' .. part[3] }
+  holds[4] = 'a:'
+  if part[4] ~= '' then holds[5] = 'c:' .. part[4] end
+  for _, hold in ipairs(holds) do
+    if redis.call('ZSCORE', p .. 'holds', hold) then return hold end
+  end
+  return nil
+end
+
+local taken = {}
+local any_holds = redis.call('EXISTS', p .. 'holds') == 1
+while #taken < max do
+  local lane, lanes = next_lane()
+  if not lane then break end
+  local cell, turn = next_cell(lane)
+  if not cell then break end
+  local hold = any_holds and held_by(cell)
+  if hold then
+    local at = lane .. '|' .. cell
+    redis.call('ZREM', p .. 'turns:' .. lane, cell)
+    redis.call('ZREM', p .. 'heads:' .. lane, cell)
+    redis.call('HSET', p .. 'where', at, hold)
+    redis.call('SADD', p .. 'parked:' .. hold, at)
+  else
+    -- Alone, a line gives all that is asked for; otherwise each takes its turn.
+    local n = 1
+    if lanes == 1 and redis.call('ZCARD', p .. 'turns:' .. lane) == 1 then n = max - #taken end
+    local line = p .. 'line:' .. lane .. ':' .. cell
+    local popped = redis.call('ZPOPMIN', line, n)
+    local got = #popped / 2
+    for i = 1, #popped, 2 do
+      local seq = popped[i]
+      taken[#taken + 1] = seq
+      redis.call('HSET', p .. 'kept', seq, redis.call('HGET', p .. 'jobs', seq))
+      redis.call('HDEL', p .. 'jobs', seq)
+      redis.call('ZADD', p .. 'taken', moment + keep, seq)
+    end
+    local last = math.max(tonumber(redis.call('GET', p .. 'turn') or '0'), turn + got - 1)
+    redis.call('SET', p .. 'turn', string.format('%.0f', last))
+    redis.call('ZADD', p .. 'owners', turn + got, parts(cell)[3])
+    if redis.call('ZCARD', p .. 'owners') > 10000 then redis.call('ZREMRANGEBYSCORE', p .. 'owners', '-inf', last) end
+    if head_of(lane, cell) then redis.call('ZADD', p .. 'turns:' .. lane, turn + got, cell) end
+    refresh(lane, cell)
+  end
+end
+local whole = redis.call('EXISTS', p .. 'marker')
+-- Another worker may wait for what is left.
+if #taken > 0 and next_lane() then wake(1) end
+table.insert(taken, 1, whole)
+return taken

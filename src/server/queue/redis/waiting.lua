@@ -1,0 +1,1 @@
+return redis.call('HLEN', p .. 'jobs') + redis.call('ZCARD', p .. 'taken')

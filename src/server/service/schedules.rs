@@ -1,0 +1,199 @@
+//! Schedules: what people may do with them, and what becomes of one that falls due.
+
+use uuid::Uuid;
+
+use super::cron::Rule;
+use super::{Service, require};
+use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::job::{DEFAULT_QUEUE, Job, valid_queue_name};
+use crate::domain::queue::valid_name;
+use crate::domain::schedule::{Misfire, NewSchedule, Schedule};
+use crate::domain::time::from_millis;
+use crate::domain::user::{Actor, Want};
+use crate::server::queue::{Change, Entry};
+use crate::server::store::StoreError;
+use crate::server::store::enqueue::Enqueue;
+use crate::server::store::schedules::{ScheduleDraft, ScheduleRow};
+
+/// Bytes of a schedule's name.
+const NAME_MAX: usize = 100;
+/// A run that is due for longer than this, in milliseconds, was missed: the engine looks every second.
+const MISSED_MS: i64 = 60_000;
+
+fn no_schedule(id: Uuid) -> Problem {
+    Problem::not_found(format_args!("schedule {id}"))
+}
+
+/// With its description, which is not stored.
+fn told(row: ScheduleRow) -> Schedule {
+    let mut schedule = row.schedule;
+    schedule.description = Rule::parse(&schedule.cron, &schedule.time_zone)
+        .map(|rule| rule.describe())
+        .unwrap_or_default();
+    schedule
+}
+
+impl Service {
+    pub async fn schedules(&self, actor: &Actor) -> Result<Vec<Schedule>, Problem> {
+        require(actor, Want::ReadAll)?;
+        Ok(self.store.schedules().await?.into_iter().map(told).collect())
+    }
+
+    pub async fn schedule(&self, actor: &Actor, id: Uuid) -> Result<Schedule, Problem> {
+        require(actor, Want::ReadAll)?;
+        Ok(told(self.store.schedule(id).await?.ok_or_else(|| no_schedule(id))?))
+    }
+
+    /// Makes a schedule, or changes the one with this id to what is given.
+    pub async fn put_schedule(&self, actor: &Actor, id: Option<Uuid>, new: NewSchedule) -> Result<Schedule, Problem> {
+        require(actor, Want::Schedule { delete: false })?;
+        require(actor, Want::Enqueue { kind: &new.kind })?;
+        if let Some(id) = id
+            && self.store.schedule(id).await?.is_none()
+        {
+            return Err(no_schedule(id));
+        }
+        if !valid_name(&new.name, NAME_MAX) {
+            let name = &new.name;
+            return Err(Problem::invalid(
+                "name",
+                format!("name \"{name}\" is not one; allowed: 1 to {NAME_MAX} bytes, no control characters"),
+            ));
+        }
+        let rule = Rule::parse(&new.cron, &new.time_zone)?;
+        let args = self.checked_args(&new.kind, &new.args)?;
+        let queue = new.queue.unwrap_or_else(|| DEFAULT_QUEUE.into());
+        if !valid_queue_name(&queue) {
+            return Err(Problem::invalid(
+                "queue",
+                format!("queue \"{queue}\" is not a name of a queue"),
+            ));
+        }
+        let now = from_millis(self.store.clock().await?);
+        let next = rule.next(now).ok_or_else(|| {
+            Problem::invalid(
+                "cron",
+                format!("cron \"{}\" never falls due; allowed is what does", new.cron),
+            )
+        })?;
+        let draft = ScheduleDraft {
+            name: new.name.clone(),
+            cron: new.cron,
+            time_zone: new.time_zone,
+            kind: new.kind,
+            args,
+            queue,
+            lane: new.priority.unwrap_or_default(),
+            misfire: new.misfire,
+            owner: actor.name.clone(),
+            next_at: Some(next.timestamp_millis()),
+        };
+        let id = id.unwrap_or_else(Uuid::now_v7);
+        match self.store.put_schedule(id, draft).await? {
+            Some(row) => Ok(told(row)),
+            None => Err(Problem::invalid(
+                "name",
+                format!("name \"{}\" is another schedule's; choose one that none has", new.name),
+            )),
+        }
+    }
+
+    pub async fn delete_schedule(&self, actor: &Actor, id: Uuid) -> Result<(), Problem> {
+        require(actor, Want::Schedule { delete: true })?;
+        match self.store.delete_schedule(id).await? {
+            true => Ok(()),
+            false => Err(no_schedule(id)),
+        }
+    }
+
+    /// A paused schedule falls due no more; a resumed one goes on with its next run, and makes up for none.
+    pub async fn pause_schedule(&self, actor: &Actor, id: Uuid, paused: bool) -> Result<Schedule, Problem> {
+        require(actor, Want::Schedule { delete: false })?;
+        let row = self.store.schedule(id).await?.ok_or_else(|| no_schedule(id))?;
+        let next = match paused {
+            true => None,
+            false => {
+                let rule = Rule::parse(&row.schedule.cron, &row.schedule.time_zone)?;
+                let now = from_millis(self.store.clock().await?);
+                rule.next(now).map(|at| at.timestamp_millis())
+            }
+        };
+        let row = self.store.pause_schedule(id, paused, next).await?;
+        Ok(told(row.ok_or_else(|| no_schedule(id))?))
+    }
+
+    /// Enqueues a run now, besides those that fall due.
+    pub async fn run_schedule(&self, actor: &Actor, id: Uuid) -> Result<Job, Problem> {
+        require(actor, Want::Schedule { delete: false })?;
+        let row = self.store.schedule(id).await?.ok_or_else(|| no_schedule(id))?;
+        require(
+            actor,
+            Want::Enqueue {
+                kind: &row.schedule.kind,
+            },
+        )?;
+        let reason = format!("schedule {}, run by {}", row.schedule.name, actor.name);
+        let job = self.run_of(&row.schedule, actor.name.clone(), reason)?;
+        Ok(self.write(job).await?.into_row().job)
+    }
+
+    /// The job of a run; its args are checked again, since kinds change.
+    fn run_of(&self, schedule: &Schedule, owner: String, reason: String) -> Result<Enqueue, Problem> {
+        let unknown = || {
+            Problem::new(
+                ProblemCode::Internal,
+                format!("the kind {} is not known here", schedule.kind),
+            )
+        };
+        let policy = self.catalog.policy(&schedule.kind).ok_or_else(unknown)?;
+        let args = self.catalog.check(&schedule.kind, &schedule.args)?;
+        Ok(Enqueue {
+            queue: schedule.queue.clone(),
+            lane: schedule.priority,
+            reason: Some(reason),
+            ..Enqueue::of(&schedule.kind, &owner, args, &policy)
+        })
+    }
+
+    /// Enqueues the runs that are due, each once whoever else does the same, and says how long the engine may wait, in
+    /// milliseconds, when nothing else is told.
+    pub(in crate::server) async fn fire_due(&self) -> Result<Option<i64>, StoreError> {
+        let (due, next) = self.store.schedules_due().await?;
+        let more = due.len() >= 100;
+        for row in due {
+            self.fire(&row).await?;
+        }
+        Ok(if more { Some(0) } else { next })
+    }
+
+    async fn fire(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        let (schedule, Some(due)) = (&row.schedule, row.next_at) else {
+            return Ok(());
+        };
+        let now = self.store.clock().await?;
+        let Ok(rule) = Rule::parse(&schedule.cron, &schedule.time_zone) else {
+            tracing::error!(schedule = %schedule.name, "a schedule can't be read any more; it is passed over");
+            self.store.fire(schedule.id, due, None, None).await?;
+            return Ok(());
+        };
+        // However many runs were missed, the next one lies in the future.
+        let next = rule.next(from_millis(now)).map(|at| at.timestamp_millis());
+        let missed = now - due > MISSED_MS;
+        let job = match (missed, schedule.misfire) {
+            (true, Misfire::Skip) => None,
+            _ => match self.run_of(schedule, schedule.owner.clone(), format!("schedule {}", schedule.name)) {
+                Ok(job) => Some(job),
+                Err(problem) => {
+                    tracing::error!(schedule = %schedule.name, %problem, "a run can't be enqueued");
+                    None
+                }
+            },
+        };
+        if let Some(row) = self.store.fire(schedule.id, due, next, job).await? {
+            metrics::counter!("windlass_schedule_runs_total").increment(1);
+            self.queue.announce(&[Entry::of(row.seq, &row.job)]).await;
+            self.bus.change(Change::Job(row.job));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! Jobs that wait for others.
+
+use futures::FutureExt;
+use uuid::Uuid;
+
+use super::Store;
+use super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, known, known_keys};
+use super::error::StoreError;
+use super::jobs::{COLUMNS, JobRow, job_row};
+use super::ops::{Changed, change, to_json};
+use super::sql::{RowExt, Sql, int};
+use super::writer::Tx;
+use crate::domain::job::{JobId, JobRef, short_id};
+use crate::domain::machine::Event;
+use crate::domain::stats::Metric;
+use crate::domain::status::Status;
+
+/// A job that another one depends on.
+struct Needed {
+    seq: i64,
+    id: JobId,
+    status: Status,
+}
+
+/// Notes that a job has ended, or is removed, for which others waited.
+pub(super) async fn due(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
+    let text = "INSERT INTO deps_due (needs_seq) VALUES ($1) ON CONFLICT (needs_seq) DO NOTHING";
+    tx.execute(Sql::with(text, [seq.into()])).await?;
+    Ok(())
+}
+
+impl Store {
+    /// Writes jobs down of which some depend on others, all or none.
+    pub(super) async fn enqueue_chained(&self, batch: Batch) -> Result<Enqueued, StoreError> {
+        self.writer()
+            .write(move |tx| async move { enqueue(tx, &batch).await }.boxed())
+            .await
+    }
+
+    /// Whether [`Store::resolve_dependents`] has anything to look at.
+    pub async fn dependents_due(&self) -> Result<bool, StoreError> {
+        let stmt = Sql::new("SELECT 1 AS one FROM deps_due LIMIT 1").build();
+        Ok(self.one(stmt).await?.is_some())
+    }
+
+    /// Looks at jobs that wait for ones that have ended since: starts or cancels them. At most a hundred of those that
+    /// ended at once.
+    pub async fn resolve_dependents(&self) -> Result<Vec<Changed>, StoreError> {
+        self.writer().write(|tx| resolve(tx).boxed()).await
+    }
+
+    /// The jobs that this one waits or waited for, and those that wait or waited for it, each with its owner; at most a
+    /// thousand of each.
+    pub async fn chain(&self, seq: i64) -> Result<(Vec<(JobRef, String)>, Vec<(JobRef, String)>), StoreError> {
+        let read = async |text: &str| -> Result<Vec<(JobRef, String)>, StoreError> {
+            let rows = self.all(Sql::with(text, [seq.into()])).await?;
+            let told = rows.iter().map(|r| {
+                let reference = JobRef {
+                    id: r.get("id")?,
+                    kind: r.get("kind")?,
+                    status: super::jobs::status(r)?,
+                };
+                Ok((reference, r.get("owner")?))
+            });
+            told.collect()
+        };
+        let needs = "SELECT id, kind, status, owner FROM job_deps JOIN jobs ON seq = needs_seq WHERE job_seq = $1 \
+            ORDER BY seq LIMIT 1000";
+        let needed = "SELECT id, kind, status, owner FROM job_deps JOIN jobs ON seq = job_seq WHERE needs_seq = $1 \
+            ORDER BY seq LIMIT 1000";
+        Ok((read(needs).await?, read(needed).await?))
+    }
+}
+
+async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
+    let names = WAITING.map(|s| format!("'{s}'")).join(", ");
+    let text = format!("SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) AS n FROM job_counts WHERE status IN ({names})");
+    let row = tx.one(Sql::new(&text).build()).await?;
+    let waiting: i64 = row.map_or(Ok(0), |r| r.get("n"))?;
+    let waiting = u64::try_from(waiting + tx.moved(&WAITING)).unwrap_or(0);
+    if waiting.saturating_add(batch.jobs.len() as u64) > batch.queue_max {
+        return Ok(Enqueued::Full { waiting });
+    }
+    let mut by_key = known_keys(tx, &[batch]).await?;
+    let mut written = Vec::with_capacity(batch.jobs.len());
+    for job in &batch.jobs {
+        if let Some(row) = known(&by_key, job, tx.now()) {
+            written.push(Written::Existing(row.clone()));
+            continue;
+        }
+        let row = enqueue_one(tx, job).await?;
+        by_key.extend(job.unique_key.clone().map(|key| (key, row.clone())));
+        written.push(Written::New(row));
+    }
+    Ok(Enqueued::Written(written))
+}
+
+async fn enqueue_one(tx: &Tx<'_>, job: &Enqueue) -> Result<JobRow, StoreError> {
+    let needs = needed(tx, &job.depends_on).await?;
+    let failed = needs
+        .iter()
+        .find(|n| n.status.is_finished() && n.status != Status::Completed);
+    let failed = failed.filter(|_| !job.run_anyway);
+    let open = failed.is_some() || needs.iter().any(|n| !n.status.is_finished());
+    let row = insert(tx, job, open).await?;
+    for need in &needs {
+        let text = "INSERT INTO job_deps (job_seq, needs_seq, needs_id) VALUES ($1, $2, $3)";
+        tx.execute(Sql::with(text, [row.seq.into(), need.seq.into(), need.id.into()]))
+            .await?;
+        tx.execute(Sql::with(
+            "UPDATE jobs SET dependents = 1 WHERE seq = $1",
+            [need.seq.into()],
+        ))
+        .await?;
+    }
+    match failed {
+        Some(need) => Ok(change(tx, row.job.id, &Event::Cancel, "system", &why(need)).await?.row),
+        None => Ok(row),
+    }
+}
+
+fn why(need: &Needed) -> String {
+    format!("{}, which it depends on, ended {}", short_id(&need.id), need.status)
+}
+
+/// The jobs that are named, locked in the order of their ids, so that no two transactions wait for each other.
+async fn needed(tx: &Tx<'_>, ids: &[JobId]) -> Result<Vec<Needed>, StoreError> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    let text = format!("SELECT seq, status FROM jobs WHERE id = $1{}", tx.dialect().hold_rows());
+    let mut needs = Vec::with_capacity(ids.len());
+    for id in ids {
+        let Some(row) = tx.one(Sql::with(&text, [id.into()])).await? else {
+            return Err(StoreError::NoDependency(id));
+        };
+        needs.push(Needed {
+            seq: row.get("seq")?,
+            id,
+            status: super::jobs::status(&row)?,
+        });
+    }
+    Ok(needs)
+}
+
+/// One new job, with whatever belongs to it.
+pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<JobRow, StoreError> {
+    let now = tx.now();
+    let wanted = job.delay_ms.map(|d| now.saturating_add(d)).or(job.run_at);
+    let run_at = wanted.unwrap_or(now).max(now);
+    let status = match (blocked, run_at > now) {
+        (true, _) => Status::Blocked,
+        (false, true) => Status::Scheduled,
+        (false, false) => Status::Pending,
+    };
+    let mut sql = Sql::new(
+        "INSERT INTO jobs (id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, max_attempts, \
+         attempts_per_round, concurrency_key, member) VALUES (",
+    );
+    sql.bind(Uuid::now_v7()).push(", ").bind(job.kind.clone()).push(", ");
+    sql.bind(job.queue.clone()).push(", ").bind(job.lane.rank()).push(", ");
+    sql.bind(status.as_str()).push(", ").bind(job.owner.clone()).push(", ");
+    sql.bind(job.parent).push(", ").bind(job.unique_key.clone()).push(", ");
+    sql.bind(now).push(", ").bind(run_at).push(", ");
+    sql.bind(i64::from(job.max_attempts))
+        .push(", ")
+        .bind(i64::from(job.max_attempts))
+        .push(", ");
+    sql.bind(job.concurrency_key.clone())
+        .push(", ")
+        .bind(i64::from(job.member));
+    sql.push(&format!(") RETURNING {COLUMNS}"));
+    let row = tx
+        .one(sql.build())
+        .await?
+        .ok_or_else(|| StoreError::corrupt("row", "a new job gave none"))?;
+    let row = job_row(&row)?;
+    let text = "INSERT INTO job_data (job_seq, args, timeout_s, run_anyway) VALUES ($1, $2, $3, $4)";
+    let values = [
+        row.seq.into(),
+        to_json(&job.args)?.into(),
+        int(job.timeout_s).into(),
+        i64::from(job.run_anyway).into(),
+    ];
+    tx.execute(Sql::with(text, values)).await?;
+    if status != Status::Pending || job.reason.is_some() {
+        let text = "INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
+            VALUES ($1, 0, $2, NULL, $3, $4, $5)";
+        let reason = job.reason.clone().unwrap_or_else(|| "enqueued".into());
+        let values = [
+            row.seq.into(),
+            now.into(),
+            status.as_str().into(),
+            job.owner.clone().into(),
+            reason.into(),
+        ];
+        tx.execute(Sql::with(text, values)).await?;
+    }
+    if let Some(upload) = job.args.get("upload").and_then(serde_json::Value::as_str) {
+        let text = "UPDATE uploads SET uses = uses + 1 WHERE id = $1";
+        tx.execute(Sql::with(text, [upload.into()])).await?;
+    }
+    super::search::mark(tx, &[row.seq]).await?;
+    tx.count(status, &job.kind, &job.queue, 1);
+    tx.roll(&job.kind, &job.queue, Metric::Enqueued, 0);
+    Ok(row)
+}
+
+async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
+    let text = format!(
+        "SELECT needs_seq FROM deps_due ORDER BY needs_seq LIMIT 100{}",
+        tx.dialect().take_rows()
+    );
+    let due = tx.all(Sql::new(&text).build()).await?;
+    let mut changed = Vec::new();
+    for row in &due {
+        let needs: i64 = row.get("needs_seq")?;
+        let text = "SELECT jobs.id AS id, jobs.seq AS seq, run_anyway FROM job_deps JOIN jobs ON jobs.seq = job_deps.job_seq \
+            JOIN job_data ON job_data.job_seq = jobs.seq WHERE needs_seq = $1 AND jobs.status = 'blocked' ORDER BY jobs.seq";
+        for waits in tx.all(Sql::with(text, [needs.into()])).await? {
+            let (id, seq, anyway): (JobId, i64, bool) =
+                (waits.get("id")?, waits.get("seq")?, waits.flag("run_anyway")?);
+            if let Some((event, reason)) = verdict(tx, seq, anyway).await? {
+                changed.push(change(tx, id, &event, "system", &reason).await?);
+            }
+        }
+        tx.execute(Sql::with("DELETE FROM deps_due WHERE needs_seq = $1", [needs.into()]))
+            .await?;
+    }
+    Ok(changed)
+}
+
+/// What becomes of a blocked job now, if anything.
+async fn verdict(tx: &Tx<'_>, seq: i64, anyway: bool) -> Result<Option<(Event, String)>, StoreError> {
+    // A job that is gone did not complete, as far as anybody can tell.
+    let text = "SELECT needs_seq, needs_id, COALESCE(jobs.status, 'gone') AS status FROM job_deps \
+        LEFT JOIN jobs ON jobs.seq = needs_seq WHERE job_seq = $1";
+    let mut open = false;
+    for row in tx.all(Sql::with(text, [seq.into()])).await? {
+        let (id, status): (JobId, String) = (row.get("needs_id")?, row.get("status")?);
+        match Status::parse(&status) {
+            Some(Status::Completed) => {}
+            Some(status) if !status.is_finished() => open = true,
+            Some(status) if !anyway => {
+                let seq = row.get("needs_seq")?;
+                return Ok(Some((Event::Cancel, why(&Needed { seq, id, status }))));
+            }
+            None if !anyway => {
+                let reason = format!("{}, which it depends on, was deleted", short_id(&id));
+                return Ok(Some((Event::Cancel, reason)));
+            }
+            _ => {}
+        }
+    }
+    Ok((!open).then(|| (Event::Unblock, "all that it depends on has ended".to_string())))
+}

@@ -1,0 +1,114 @@
+//! Where SQLite and Postgres differ in words. Statements that people rarely wait for are written once, with the differing parts
+//! from here; the hot path has statements of its own for each (`sets.rs`, `postgres/sets.rs`).
+
+/// The database that a store stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// The types of columns that [`Dialect::rows`] gives.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ty {
+    Int,
+    Text,
+}
+
+impl Ty {
+    fn postgres(self) -> &'static str {
+        match self {
+            Self::Int => "bigint",
+            Self::Text => "text",
+        }
+    }
+}
+
+impl Dialect {
+    /// A subquery with the column `value`: the elements of the JSON array at `place`.
+    pub(super) fn list(self, place: &str, ty: Ty) -> String {
+        match self {
+            Self::Sqlite => format!("(SELECT value FROM json_each({place}))"),
+            Self::Postgres => format!(
+                "(SELECT value::{} AS value FROM json_array_elements_text({place}::json))",
+                ty.postgres()
+            ),
+        }
+    }
+
+    /// A subquery with the named columns: the elements of the JSON array of arrays at `place`, in their order.
+    pub(super) fn rows(self, place: &str, columns: &[(&str, Ty)]) -> String {
+        let mut text = String::from("(SELECT ");
+        for (i, (name, ty)) in columns.iter().enumerate() {
+            text.push_str(if i > 0 { ", " } else { "" });
+            match self {
+                Self::Sqlite => text.push_str(&format!("value ->> {i} AS {name}")),
+                Self::Postgres => text.push_str(&format!("(value ->> {i})::{} AS {name}", ty.postgres())),
+            }
+        }
+        match self {
+            Self::Sqlite => text.push_str(&format!(" FROM json_each({place}))")),
+            Self::Postgres => text.push_str(&format!(" FROM jsonb_array_elements({place}::jsonb))")),
+        }
+        text
+    }
+
+    /// The database's clock: milliseconds since 1970.
+    pub(super) fn now(self) -> &'static str {
+        match self {
+            Self::Sqlite => "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)",
+            Self::Postgres => "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+        }
+    }
+
+    /// At the end of a SELECT within a transaction: its rows are this transaction's, and those of others are passed over.
+    pub(super) fn take_rows(self) -> &'static str {
+        match self {
+            // There is one writer, and its transaction has the whole database.
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// At the end of a SELECT within a transaction: its rows stay as they are until the transaction ends.
+    pub(super) fn hold_rows(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE",
+        }
+    }
+
+    /// The place of one text within another, from 1; 0 where it is not in it.
+    pub(super) fn position(self) -> &'static str {
+        match self {
+            Self::Sqlite => "instr",
+            Self::Postgres => "strpos",
+        }
+    }
+
+    /// A UUID's hexadecimal digits, in lower case and without dashes.
+    pub(super) fn hex(self, column: &str) -> String {
+        match self {
+            Self::Sqlite => format!("lower(hex({column}))"),
+            Self::Postgres => format!("replace({column}::text, '-', '')"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_rows_in_both_words() {
+        let columns = [("n", Ty::Int), ("t", Ty::Text)];
+        assert_eq!(
+            Dialect::Sqlite.rows("$2", &columns),
+            "(SELECT value ->> 0 AS n, value ->> 1 AS t FROM json_each($2))"
+        );
+        assert_eq!(
+            Dialect::Postgres.rows("$2", &columns),
+            "(SELECT (value ->> 0)::bigint AS n, (value ->> 1)::text AS t FROM jsonb_array_elements($2::jsonb))"
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! Taking jobs that are under limits: how many run at the same time in all, per kind, per member and per concurrency key, and
+//! how many of a kind begin within a time. Whoever claims checks and counts in the same transaction, so no two processes can
+//! both take the last place.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::FutureExt;
+
+use super::Store;
+use super::claim::{self, Claim, Claimed};
+use super::dialect::Ty;
+use super::error::StoreError;
+use super::jobs::COLUMNS;
+use super::ops::to_json;
+use super::sql::{RowExt, Sql, int};
+use super::writer::Tx;
+use crate::domain::kind::Rate;
+use crate::domain::queue::Hold;
+
+/// The limits of the whole system, the same in every process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Running jobs in all.
+    pub all: Option<u32>,
+    /// Running jobs of each member.
+    pub member: u32,
+    /// By kind: running jobs, and beginnings within a time.
+    pub kinds: BTreeMap<String, (Option<u32>, Option<Rate>)>,
+}
+
+impl Limits {
+    /// The kinds whose jobs must be taken with a look at the limits.
+    pub fn limited(&self) -> Vec<String> {
+        self.kinds.keys().cloned().collect()
+    }
+}
+
+/// A job that a limit kept from being taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub seq: i64,
+    pub hold: Hold,
+    /// Milliseconds after which another try is worth it, when the end of no other job tells.
+    pub wait_ms: i64,
+}
+
+/// How long a hold lasts that the end of another job is expected to lift.
+const HOLD_MS: i64 = 5_000;
+
+impl Store {
+    /// Takes those that are still waiting, as far as the limits allow, in the order that they are given in.
+    pub async fn claim_limited(
+        &self,
+        claim: Claim,
+        limits: Limits,
+    ) -> Result<(Vec<Claimed>, Vec<Refused>), StoreError> {
+        self.writer()
+            .write(move |tx| async move { take(tx, &claim, &limits).await }.boxed())
+            .await
+    }
+}
+
+/// A waiting job and what it would count against.
+struct Wanted {
+    seq: i64,
+    kind: String,
+    holds: Vec<(Hold, u32)>,
+}
+
+async fn take(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<(Vec<Claimed>, Vec<Refused>), StoreError> {
+    let wanted = wanted(tx, claim, limits).await?;
+    let mut free = places(tx, &wanted).await?;
+    let mut rates = rates(tx, &wanted, limits).await?;
+    let (mut taken, mut refused): (Vec<(i64, String)>, Vec<Refused>) = (Vec::new(), Vec::new());
+    let mut counted: BTreeMap<String, i64> = BTreeMap::new();
+    for job in &wanted {
+        let full = job
+            .holds
+            .iter()
+            .find(|(hold, _)| free.get(&hold.to_string()).is_some_and(|n| *n <= 0));
+        if let Some((hold, _)) = full {
+            let (hold, wait_ms) = (hold.clone(), HOLD_MS);
+            refused.push(Refused {
+                seq: job.seq,
+                hold,
+                wait_ms,
+            });
+            continue;
+        }
+        if let Some(window) = rates.get_mut(&job.kind) {
+            if window.left == 0 {
+                let (hold, wait_ms) = (Hold::Kind(job.kind.clone()), window.ends_in_ms);
+                refused.push(Refused {
+                    seq: job.seq,
+                    hold,
+                    wait_ms,
+                });
+                continue;
+            }
+            window.left -= 1;
+            window.begun += 1;
+        }
+        let names: Vec<String> = job.holds.iter().map(|(hold, _)| hold.to_string()).collect();
+        for name in &names {
+            *counted.entry(name.clone()).or_default() += 1;
+            *free.entry(name.clone()).or_default() -= 1;
+        }
+        taken.push((job.seq, to_json(&names)?));
+    }
+    for (name, n) in &counted {
+        let text = "INSERT INTO running_holds (hold, n) VALUES ($1, $2) \
+            ON CONFLICT (hold) DO UPDATE SET n = running_holds.n + excluded.n";
+        tx.execute(Sql::with(text, [name.clone().into(), (*n).into()])).await?;
+    }
+    for (kind, window) in rates.iter().filter(|(_, w)| w.begun > 0) {
+        let text = "INSERT INTO kind_rates (kind, period, n) VALUES ($1, $2, $3) ON CONFLICT (kind) DO UPDATE SET \
+            n = CASE WHEN kind_rates.period = excluded.period THEN kind_rates.n + excluded.n ELSE excluded.n END, \
+            period = excluded.period";
+        let values = [kind.clone().into(), window.period.into(), int(window.begun).into()];
+        tx.execute(Sql::with(text, values)).await?;
+    }
+    let claimed = run(tx, claim, &taken).await?;
+    Ok((claimed, refused))
+}
+
+/// Those of the claim that still wait, locked, in the order of the claim.
+async fn wanted(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<Vec<Wanted>, StoreError> {
+    let list = tx.dialect().list("$1", Ty::Int);
+    let text = format!(
+        "SELECT seq, kind, owner, member, concurrency_key FROM jobs WHERE seq IN (SELECT value FROM {list} AS l) \
+         AND status || '' = 'pending' AND run_at <= $2 ORDER BY seq{}",
+        tx.dialect().hold_rows()
+    );
+    let rows = tx
+        .all(Sql::with(&text, [to_json(&claim.seqs)?.into(), tx.now().into()]))
+        .await?;
+    let mut by_seq: HashMap<i64, Wanted> = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let kind: String = row.get("kind")?;
+        let key: Option<String> = row.get("concurrency_key")?;
+        let mut holds = Vec::new();
+        holds.extend(limits.all.map(|max| (Hold::All, max)));
+        if let Some((Some(max), _)) = limits.kinds.get(&kind) {
+            holds.push((Hold::Kind(kind.clone()), *max));
+        }
+        if row.flag("member")? {
+            holds.push((Hold::Owner(row.get("owner")?), limits.member));
+        }
+        holds.extend(key.map(|key| (Hold::Key(key), 1)));
+        let seq = row.get("seq")?;
+        by_seq.insert(seq, Wanted { seq, kind, holds });
+    }
+    Ok(claim.seqs.iter().filter_map(|seq| by_seq.remove(seq)).collect())
+}
+
+/// How many places are left of each limit. Its rows are locked until the transaction ends, so nobody else counts meanwhile.
+async fn places(tx: &Tx<'_>, wanted: &[Wanted]) -> Result<HashMap<String, i64>, StoreError> {
+    let mut free: BTreeMap<String, i64> = BTreeMap::new();
+    for (hold, max) in wanted.iter().flat_map(|w| &w.holds) {
+        free.insert(hold.to_string(), i64::from(*max));
+    }
+    let names: Vec<&String> = free.keys().collect();
+    let names = to_json(&names)?;
+    let list = tx.dialect().list("$1", Ty::Text);
+    // A row that is not there yet can't be locked.
+    let text = format!(
+        "INSERT INTO running_holds (hold, n) SELECT value, 0 FROM {list} AS l WHERE true ORDER BY value \
+         ON CONFLICT (hold) DO NOTHING"
+    );
+    tx.execute(Sql::with(&text, [names.clone().into()])).await?;
+    let text = format!(
+        "SELECT hold, n FROM running_holds WHERE hold IN (SELECT value FROM {list} AS l) ORDER BY hold{}",
+        tx.dialect().hold_rows()
+    );
+    for row in tx.all(Sql::with(&text, [names.into()])).await? {
+        let (name, n): (String, i64) = (row.get("hold")?, row.get("n")?);
+        *free.entry(name).or_default() -= n;
+    }
+    Ok(free.into_iter().collect())
+}
+
+/// A kind's window of time.
+struct Window {
+    period: i64,
+    left: u64,
+    begun: u64,
+    ends_in_ms: i64,
+}
+
+async fn rates(tx: &Tx<'_>, wanted: &[Wanted], limits: &Limits) -> Result<BTreeMap<String, Window>, StoreError> {
+    let mut windows = BTreeMap::new();
+    for job in wanted {
+        let Some((_, Some(rate))) = limits.kinds.get(&job.kind) else {
+            continue;
+        };
+        if windows.contains_key(&job.kind) {
+            continue;
+        }
+        let length = int(rate.per_ms).max(1);
+        let period = tx.now() / length;
+        let text = format!(
+            "SELECT period, n FROM kind_rates WHERE kind = $1{}",
+            tx.dialect().hold_rows()
+        );
+        let begun = match tx.one(Sql::with(&text, [job.kind.clone().into()])).await? {
+            Some(row) if row.get::<i64>("period")? == period => row.u64("n")?,
+            _ => 0,
+        };
+        let window = Window {
+            period,
+            left: u64::from(rate.jobs).saturating_sub(begun),
+            begun: 0,
+            ends_in_ms: (period + 1) * length - tx.now(),
+        };
+        windows.insert(job.kind.clone(), window);
+    }
+    Ok(windows)
+}
+
+async fn run(tx: &Tx<'_>, claim: &Claim, taken: &[(i64, String)]) -> Result<Vec<Claimed>, StoreError> {
+    if taken.is_empty() {
+        return Ok(Vec::new());
+    }
+    let given = tx.dialect().rows("$1", &[("s", Ty::Int), ("h", Ty::Text)]);
+    let text = format!(
+        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $2, lease_until = $3, \
+         started_at = $4, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', rev = rev + 1, \
+         holds = (SELECT h FROM {given} AS given WHERE s = jobs.seq) \
+         WHERE seq IN (SELECT s FROM {given} AS given) RETURNING {COLUMNS}, \
+         (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
+         (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s, \
+         (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines, \
+         (SELECT checkpoint FROM job_data WHERE job_seq = jobs.seq) AS checkpoint"
+    );
+    let values = [
+        to_json(taken)?.into(),
+        claim.worker.clone().into(),
+        (tx.now() + claim.lease_ms).into(),
+        tx.now().into(),
+    ];
+    let rows = tx.all(Sql::with(&text, values)).await?;
+    rows.iter().map(|row| claim::read(tx, row)).collect()
+}

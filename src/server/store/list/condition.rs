@@ -1,0 +1,101 @@
+//! A filter of jobs in SQL.
+
+use sea_orm::Value;
+
+use super::super::dialect::Dialect;
+use super::super::search::STALE_MAX;
+use super::super::sql::Sql;
+use crate::domain::filter::JobFilter;
+
+/// A filter as a condition over `jobs` (or `job_counts`, when [`JobFilter::counted`]).
+pub(super) struct Condition<'a> {
+    pub dialect: Dialect,
+    pub filter: &'a JobFilter,
+    /// Numbers that the filter's moments lie between, roughly.
+    pub from: Option<i64>,
+    pub until: Option<i64>,
+}
+
+impl Condition<'_> {
+    pub fn push(&self, sql: &mut Sql) {
+        let JobFilter {
+            q,
+            status,
+            kind,
+            queue,
+            owner,
+            parent,
+            created_after,
+            created_before,
+            sort: _,
+            order: _,
+        } = self.filter;
+        sql.push("1 = 1");
+        if !status.is_empty() {
+            sql.push(" AND status IN (");
+            for (i, s) in status.iter().enumerate() {
+                if i > 0 {
+                    sql.push(", ");
+                }
+                sql.bind(s.as_str());
+            }
+            sql.push(")");
+        }
+        let mut is = |column: &str, value: Option<Value>| {
+            if let Some(v) = value {
+                sql.push(column).bind(v);
+            }
+        };
+        is(" AND kind = ", kind.clone().map(Into::into));
+        is(" AND queue = ", queue.clone().map(Into::into));
+        is(" AND owner = ", owner.clone().map(Into::into));
+        is(" AND parent = ", parent.map(Into::into));
+        is(" AND seq >= ", self.from.map(Into::into));
+        is(" AND seq < ", self.until.map(Into::into));
+        is(
+            " AND created_at >= ",
+            created_after.map(|t| t.timestamp_millis().into()),
+        );
+        is(
+            " AND created_at < ",
+            created_before.map(|t| t.timestamp_millis().into()),
+        );
+        if let Some(q) = q {
+            search(self.dialect, sql, &q.to_lowercase());
+        }
+    }
+}
+
+/// Jobs whose search text contains `q` (lower case). Three characters and more use the trigram index; jobs that it does not
+/// know as they are (those that run, and those that changed a moment ago), and shorter texts, are looked at row by row.
+fn search(dialect: Dialect, sql: &mut Sql, q: &str) {
+    const TEXT: &str = "lower(kind || ' ' || owner || ' ' || message || ' ' || COALESCE(error_code, '') || ' ' || COALESCE(error, ''))";
+    let indexed = q.chars().count() >= 3;
+    sql.push(" AND ");
+    if indexed {
+        match dialect {
+            Dialect::Sqlite => {
+                let phrase = format!("\"{}\"", q.replace('"', "\"\""));
+                sql.push("seq IN (SELECT rowid FROM job_search WHERE text MATCH ")
+                    .bind(phrase);
+            }
+            Dialect::Postgres => {
+                let pattern = q.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+                sql.push("seq IN (SELECT job_seq FROM job_search WHERE text LIKE ")
+                    .bind(format!("%{pattern}%"));
+            }
+        }
+        sql.push(&format!(
+            " UNION ALL SELECT seq FROM jobs WHERE (status = 'running' OR seq IN \
+             (SELECT job_seq FROM search_stale ORDER BY job_seq DESC LIMIT {STALE_MAX})) AND "
+        ));
+    }
+    let position = dialect.position();
+    sql.push(&format!("({position}({TEXT}, ")).bind(q).push(") > 0");
+    sql.push(&format!(" OR {position}({}, ", dialect.hex("id")))
+        .bind(q.replace('-', ""))
+        .push(") > 0)");
+    if indexed {
+        sql.push(")");
+    }
+}

@@ -1,0 +1,191 @@
+//! New jobs: all batches of a commit in one statement.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::super::counts::Deltas;
+use super::super::dialect::Dialect;
+use super::super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, known, known_keys, new_row};
+use super::super::error::StoreError;
+use super::super::jobs::JobRow;
+use super::super::ops::to_json;
+use super::super::rollups::rolled_sql;
+use super::super::session::Session;
+use super::super::sql::{RowExt, Sql, int};
+use super::super::writer::Tx;
+use super::sets::{clock, counted};
+use super::{ints, texts, uuids};
+use crate::domain::job::JobId;
+
+/// Of a job without a parent; of one without a wish for a time.
+const NO_ID: Uuid = Uuid::nil();
+const NO_TIME: i64 = i64::MIN;
+
+/// `told` are first transitions that say more than that a job was enqueued and waits.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let (clock, counted, rolled) = (clock(), counted("$17"), rolled_sql("$17"));
+    format!(
+        "WITH {clock}, given AS MATERIALIZED (SELECT nextval('jobs_seq') AS seq, g.*, clock.now AS now, \
+            GREATEST(clock.now, CASE WHEN g.delay <> {NO_TIME} THEN clock.now + g.delay WHEN g.at <> {NO_TIME} THEN g.at \
+               ELSE clock.now END) AS run_at \
+            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::text[], $8::bigint[], \
+               $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::bigint[]) \
+            AS g (id, kind, queue, lane, owner, parent, unique_key, at, delay, attempts, args, timeout_s, reason, upload, \
+               concurrency_key, member), clock), \
+         placed AS (INSERT INTO jobs (seq, id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, \
+               max_attempts, attempts_per_round, concurrency_key, member) \
+            SELECT seq, id, kind, queue, lane, CASE WHEN run_at > now THEN 'scheduled' ELSE 'pending' END, owner, \
+               NULLIF(parent, '{NO_ID}'), NULLIF(unique_key, ''), now, run_at, attempts, attempts, NULLIF(concurrency_key, ''), member FROM given \
+            ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled') \
+            DO NOTHING RETURNING seq, status, kind, queue), \
+         data AS (INSERT INTO job_data (job_seq, args, timeout_s) \
+            SELECT seq, args, timeout_s FROM given JOIN placed USING (seq)), \
+         stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM placed), \
+         told AS (INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
+            SELECT seq, 0, now, NULL, status, owner, COALESCE(NULLIF(reason, ''), 'enqueued') \
+            FROM given JOIN placed USING (seq) WHERE status <> 'pending' OR reason <> ''), \
+         used AS (UPDATE uploads SET uses = uses + u.n FROM \
+            (SELECT upload, COUNT(*) AS n FROM given JOIN placed USING (seq) WHERE upload <> '' GROUP BY upload) AS u \
+            WHERE uploads.id = u.upload), \
+         moved AS (SELECT status, kind, queue, COUNT(*) AS n FROM placed GROUP BY status, kind, queue), {counted}, \
+         happened AS (SELECT clock.now AS now, kind, queue, 'enqueued' AS metric, 0::bigint AS ms FROM placed, clock), {rolled} \
+         SELECT given.id AS id, given.seq AS seq, given.now AS now, (placed.seq IS NOT NULL)::int AS placed \
+         FROM given LEFT JOIN placed USING (seq)"
+    )
+});
+
+/// What one job of a batch will be answered with.
+enum Answer {
+    /// The new job with this id.
+    New(JobId),
+    Existing(Box<JobRow>),
+}
+
+/// Writes what fits, and gives one answer for each batch in their order.
+pub(super) async fn enqueue(
+    session: &Session,
+    batches: &[&Batch],
+) -> Result<Vec<Result<Enqueued, StoreError>>, StoreError> {
+    let none = Deltas::default();
+    let tx = Tx::new(session, 0, &none);
+    let mut by_key = known_keys(&tx, batches).await?;
+    let (now, mut waiting) = waiting(&tx).await?;
+    let mut own_keys: HashMap<&str, JobId> = HashMap::new();
+    let mut jobs: Vec<(JobId, &Enqueue)> = Vec::new();
+    let mut planned: Vec<Result<Vec<(Answer, &Enqueue)>, u64>> = Vec::with_capacity(batches.len());
+    for batch in batches {
+        if waiting.saturating_add(batch.jobs.len() as u64) > batch.queue_max {
+            planned.push(Err(waiting));
+            continue;
+        }
+        let mut answers = Vec::with_capacity(batch.jobs.len());
+        for job in &batch.jobs {
+            let key = job.unique_key.as_deref();
+            if let Some(row) = known(&by_key, job, now) {
+                answers.push((Answer::Existing(Box::new(row.clone())), job));
+            } else if let Some(id) = key.and_then(|k| own_keys.get(k)) {
+                answers.push((Answer::New(*id), job));
+            } else {
+                let id = Uuid::now_v7();
+                own_keys.extend(key.map(|k| (k, id)));
+                jobs.push((id, job));
+                waiting += 1;
+                answers.push((Answer::New(id), job));
+            }
+        }
+        planned.push(Ok(answers));
+    }
+    let mut placed = insert(session, &jobs).await?;
+    if placed.values().any(|(_, _, placed)| !placed) {
+        // Another process was faster with the same unique key.
+        by_key = known_keys(&tx, batches).await?;
+    }
+    let mut answers = Vec::with_capacity(batches.len());
+    for plan in planned {
+        answers.push(match plan {
+            Err(waiting) => Ok(Enqueued::Full { waiting }),
+            Ok(plan) => written(plan, &mut placed, &by_key),
+        });
+    }
+    Ok(answers)
+}
+
+/// By id: number, moment, and whether it was placed.
+type Placed = HashMap<JobId, (i64, i64, bool)>;
+
+fn written(
+    plan: Vec<(Answer, &Enqueue)>,
+    placed: &mut Placed,
+    by_key: &HashMap<String, JobRow>,
+) -> Result<Enqueued, StoreError> {
+    let mut told: HashMap<JobId, JobRow> = HashMap::new();
+    let mut written = Vec::with_capacity(plan.len());
+    for (answer, job) in plan {
+        written.push(match answer {
+            Answer::Existing(row) => Written::Existing(*row),
+            Answer::New(id) => match (told.get(&id), placed.get(&id)) {
+                (Some(row), _) => Written::Existing(row.clone()),
+                (None, Some((seq, now, true))) => {
+                    let row = new_row(*seq, id, job, *now);
+                    told.insert(id, row.clone());
+                    Written::New(row)
+                }
+                _ => match job.unique_key.as_ref().and_then(|k| by_key.get(k)) {
+                    Some(row) => Written::Existing(row.clone()),
+                    None => return Err(StoreError::Commit("a job with the same unique key just ended".into())),
+                },
+            },
+        });
+    }
+    Ok(Enqueued::Written(written))
+}
+
+/// The moment, and how many jobs wait.
+async fn waiting(tx: &Tx<'_>) -> Result<(i64, u64), StoreError> {
+    let names = WAITING.map(|s| format!("'{s}'")).join(", ");
+    let now = Dialect::Postgres.now();
+    let text =
+        format!("SELECT {now} AS now, COALESCE(SUM(n), 0)::bigint AS n FROM job_counts WHERE status IN ({names})");
+    match tx.one(Sql::new(&text).build()).await? {
+        Some(row) => Ok((row.get("now")?, row.u64("n")?)),
+        None => Err(StoreError::corrupt("row", "the counts gave none")),
+    }
+}
+
+async fn insert(session: &Session, jobs: &[(JobId, &Enqueue)]) -> Result<Placed, StoreError> {
+    if jobs.is_empty() {
+        return Ok(Placed::new());
+    }
+    let each = || jobs.iter().map(|(_, job)| *job);
+    let args = each().map(|j| to_json(&j.args)).collect::<Result<Vec<_>, _>>()?;
+    let upload = |j: &'_ Enqueue| j.args.get("upload").and_then(Value::as_str).unwrap_or("").to_string();
+    let uploads: Vec<String> = each().map(upload).collect();
+    let values = [
+        uuids(jobs.iter().map(|(id, _)| *id)),
+        texts(each().map(|j| j.kind.as_str())),
+        texts(each().map(|j| j.queue.as_str())),
+        ints(each().map(|j| j.lane.rank())),
+        texts(each().map(|j| j.owner.as_str())),
+        uuids(each().map(|j| j.parent.unwrap_or(NO_ID))),
+        texts(each().map(|j| j.unique_key.as_deref().unwrap_or(""))),
+        ints(each().map(|j| j.run_at.unwrap_or(NO_TIME))),
+        ints(each().map(|j| j.delay_ms.unwrap_or(NO_TIME))),
+        ints(each().map(|j| i64::from(j.max_attempts))),
+        texts(args.iter().map(String::as_str)),
+        ints(each().map(|j| int(j.timeout_s))),
+        texts(each().map(|j| j.reason.as_deref().unwrap_or(""))),
+        texts(uploads.iter().map(String::as_str)),
+        texts(each().map(|j| j.concurrency_key.as_deref().unwrap_or(""))),
+        ints(each().map(|j| i64::from(j.member))),
+        session.shard.into(),
+    ];
+    let rows = session.all(Sql::with(&INSERT, values)).await?;
+    let placed = rows.iter().map(|r| {
+        let at = (r.get("seq")?, r.get("now")?, r.flag("placed")?);
+        Ok((r.get("id")?, at))
+    });
+    placed.collect()
+}

@@ -1,0 +1,33 @@
+//! What Postgres does in its own way: opening, the lock that keeps a second process out, and the statements of the hot path,
+//! each one message for a whole set of jobs.
+
+pub(super) mod commit;
+mod enqueue;
+mod open;
+mod sets;
+
+pub(super) use open::{Guard, open};
+pub use open::{create_schema, drop_schema};
+
+use sea_orm::Value;
+use sea_orm::sea_query::ArrayType;
+use uuid::Uuid;
+
+fn array(ty: ArrayType, items: impl Iterator<Item = Value>) -> Value {
+    Value::Array(ty, Some(Box::new(items.collect())))
+}
+
+/// `bigint[]`
+fn ints(items: impl Iterator<Item = i64>) -> Value {
+    array(ArrayType::BigInt, items.map(Value::from))
+}
+
+/// `text[]`
+fn texts<'a>(items: impl Iterator<Item = &'a str>) -> Value {
+    array(ArrayType::String, items.map(Value::from))
+}
+
+/// `uuid[]`
+fn uuids(items: impl Iterator<Item = Uuid>) -> Value {
+    array(ArrayType::Uuid, items.map(Value::from))
+}

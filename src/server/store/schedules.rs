@@ -1,0 +1,232 @@
+//! Cron rules, and the rows that keep two servers from enqueueing the same run.
+
+use futures::FutureExt;
+use sea_orm::QueryResult;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Store;
+use super::chains;
+use super::enqueue::Enqueue;
+use super::error::StoreError;
+use super::jobs::JobRow;
+use super::ops::to_json;
+use super::sql::{RowExt, Sql};
+use super::writer::Tx;
+use crate::domain::job::Lane;
+use crate::domain::schedule::{Misfire, Schedule};
+
+/// A schedule as it is stored; its description and zone are the reader's.
+#[derive(Clone, Debug)]
+pub struct ScheduleRow {
+    pub schedule: Schedule,
+    /// Milliseconds since 1970.
+    pub next_at: Option<i64>,
+}
+
+/// What a schedule is changed to.
+#[derive(Clone, Debug)]
+pub struct ScheduleDraft {
+    pub name: String,
+    pub cron: String,
+    pub time_zone: String,
+    pub kind: String,
+    pub args: Value,
+    pub queue: String,
+    pub lane: Lane,
+    pub misfire: Misfire,
+    pub owner: String,
+    pub next_at: Option<i64>,
+}
+
+const COLUMNS: &str = "id, name, cron, time_zone, kind, args, queue, lane, misfire, owner, paused, created_at, next_at, \
+    last_at, last_job";
+
+impl Store {
+    /// All schedules by name, at most a thousand.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        let text = format!("SELECT {COLUMNS} FROM schedules ORDER BY name LIMIT 1000");
+        self.all(Sql::new(&text).build()).await?.iter().map(schedule).collect()
+    }
+
+    pub async fn schedule(&self, id: Uuid) -> Result<Option<ScheduleRow>, StoreError> {
+        let text = format!("SELECT {COLUMNS} FROM schedules WHERE id = $1");
+        self.one(Sql::with(&text, [id.into()]))
+            .await?
+            .as_ref()
+            .map(schedule)
+            .transpose()
+    }
+
+    /// Those that are due, at most a hundred, and milliseconds until the next one that is not.
+    pub async fn schedules_due(&self) -> Result<(Vec<ScheduleRow>, Option<i64>), StoreError> {
+        let now = self.clock().await?;
+        let text =
+            format!("SELECT {COLUMNS} FROM schedules WHERE paused = 0 AND next_at <= $1 ORDER BY next_at LIMIT 100");
+        let due = self.all(Sql::with(&text, [now.into()])).await?;
+        let text = "SELECT MIN(next_at) AS next FROM schedules WHERE paused = 0 AND next_at > $1";
+        let next: Option<i64> = match self.one(Sql::with(text, [now.into()])).await? {
+            Some(row) => row.get("next")?,
+            None => None,
+        };
+        let due = due.iter().map(schedule).collect::<Result<_, _>>()?;
+        Ok((due, next.map(|at| at - now)))
+    }
+
+    /// Writes a schedule down: a new one, or over the one with this id. `None`: its name is another's.
+    pub async fn put_schedule(&self, id: Uuid, draft: ScheduleDraft) -> Result<Option<ScheduleRow>, StoreError> {
+        self.writer()
+            .write(move |tx| async move { put(tx, id, &draft).await }.boxed())
+            .await
+    }
+
+    /// Pauses, or with the time of the next run resumes. `None`: it is not there.
+    pub async fn pause_schedule(
+        &self,
+        id: Uuid,
+        paused: bool,
+        next_at: Option<i64>,
+    ) -> Result<Option<ScheduleRow>, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text =
+                        format!("UPDATE schedules SET paused = $1, next_at = $2 WHERE id = $3 RETURNING {COLUMNS}");
+                    let values = [i64::from(paused).into(), next_at.into(), id.into()];
+                    tx.one(Sql::with(&text, values))
+                        .await?
+                        .as_ref()
+                        .map(schedule)
+                        .transpose()
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Removes a schedule; its jobs stay. Says whether it was there.
+    pub async fn delete_schedule(&self, id: Uuid) -> Result<bool, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = "DELETE FROM schedules WHERE id = $1";
+                    Ok(tx.execute(Sql::with(text, [id.into()])).await? > 0)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Enqueues the run that was due at `due_at`, and moves the schedule on to `next_at`. Nothing, when that run has been
+    /// enqueued already, by whomever. Without a job, the run is passed over.
+    pub async fn fire(
+        &self,
+        id: Uuid,
+        due_at: i64,
+        next_at: Option<i64>,
+        job: Option<Enqueue>,
+    ) -> Result<Option<JobRow>, StoreError> {
+        self.writer()
+            .write(move |tx| async move { fire(tx, id, due_at, next_at, job.as_ref()).await }.boxed())
+            .await
+    }
+
+    /// Forgets on which runs jobs were enqueued longer ago than this: no schedule goes back so far.
+    pub async fn forget_runs(&self, older_than_ms: i64) -> Result<u64, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = "DELETE FROM schedule_runs WHERE due_at < $1";
+                    Ok(tx.execute(Sql::with(text, [(tx.now() - older_than_ms).into()])).await?)
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+async fn put(tx: &Tx<'_>, id: Uuid, draft: &ScheduleDraft) -> Result<Option<ScheduleRow>, StoreError> {
+    let text = "SELECT 1 AS one FROM schedules WHERE name = $1 AND id <> $2";
+    if tx
+        .one(Sql::with(text, [draft.name.clone().into(), id.into()]))
+        .await?
+        .is_some()
+    {
+        return Ok(None);
+    }
+    let text = format!(
+        "INSERT INTO schedules (id, name, cron, time_zone, kind, args, queue, lane, misfire, owner, created_at, next_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO UPDATE SET \
+         name = excluded.name, cron = excluded.cron, time_zone = excluded.time_zone, kind = excluded.kind, \
+         args = excluded.args, queue = excluded.queue, lane = excluded.lane, misfire = excluded.misfire, \
+         next_at = CASE WHEN schedules.paused = 0 THEN excluded.next_at END RETURNING {COLUMNS}"
+    );
+    let values = [
+        id.into(),
+        draft.name.clone().into(),
+        draft.cron.clone().into(),
+        draft.time_zone.clone().into(),
+        draft.kind.clone().into(),
+        to_json(&draft.args)?.into(),
+        draft.queue.clone().into(),
+        draft.lane.rank().into(),
+        draft.misfire.as_str().into(),
+        draft.owner.clone().into(),
+        tx.now().into(),
+        draft.next_at.into(),
+    ];
+    tx.one(Sql::with(&text, values))
+        .await?
+        .as_ref()
+        .map(schedule)
+        .transpose()
+}
+
+async fn fire(
+    tx: &Tx<'_>,
+    id: Uuid,
+    due_at: i64,
+    next_at: Option<i64>,
+    job: Option<&Enqueue>,
+) -> Result<Option<JobRow>, StoreError> {
+    // Whoever moves the schedule on has the run; the row below says so even to one that read the schedule long ago.
+    let text = "UPDATE schedules SET next_at = $1, last_at = $2 WHERE id = $3 AND next_at = $2 AND paused = 0";
+    let moved = tx
+        .execute(Sql::with(text, [next_at.into(), due_at.into(), id.into()]))
+        .await?;
+    let Some(job) = job.filter(|_| moved > 0) else {
+        return Ok(None);
+    };
+    let row = chains::insert(tx, job, false).await?;
+    let text = "INSERT INTO schedule_runs (schedule, due_at, job) VALUES ($1, $2, $3)";
+    tx.execute(Sql::with(text, [id.into(), due_at.into(), row.job.id.into()]))
+        .await?;
+    let text = "UPDATE schedules SET last_job = $1 WHERE id = $2";
+    tx.execute(Sql::with(text, [row.job.id.into(), id.into()])).await?;
+    Ok(Some(row))
+}
+
+fn schedule(r: &QueryResult) -> Result<ScheduleRow, StoreError> {
+    let (args, misfire): (String, String) = (r.get("args")?, r.get("misfire")?);
+    Ok(ScheduleRow {
+        next_at: r.get("next_at")?,
+        schedule: Schedule {
+            id: r.get("id")?,
+            name: r.get("name")?,
+            cron: r.get("cron")?,
+            description: String::new(),
+            time_zone: r.get("time_zone")?,
+            kind: r.get("kind")?,
+            args: serde_json::from_str(&args).map_err(|_| StoreError::corrupt("args", args))?,
+            queue: r.get("queue")?,
+            priority: Lane::from_rank(r.int("lane")?),
+            misfire: Misfire::parse(&misfire).ok_or_else(|| StoreError::corrupt("misfire", misfire))?,
+            owner: r.get("owner")?,
+            paused: r.flag("paused")?,
+            created_at: r.time("created_at")?,
+            next_at: r.opt_time("next_at")?,
+            last_at: r.opt_time("last_at")?,
+            last_job: r.get("last_job")?,
+        },
+    })
+}

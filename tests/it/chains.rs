@@ -1,0 +1,227 @@
+//! Jobs that wait for others, share limits, and are tried again with other args.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{Server, gate, unique, until};
+
+async fn enqueue(s: &Server, body: Value) -> Value {
+    let (status, job) = s.post("/api/jobs", body).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{job}");
+    job
+}
+
+fn id(job: &Value) -> String {
+    job["id"].as_str().expect("id").to_string()
+}
+
+#[tokio::test]
+async fn a_job_starts_when_all_that_it_needs_have_completed() {
+    let s = Server::start().await;
+    let (one, two) = (unique(), unique());
+    let first = s.enqueue("gate", json!({ "name": one })).await;
+    let second = s.enqueue("gate", json!({ "name": two })).await;
+    let last = enqueue(&s, json!({ "type": "echo", "depends_on": [first, second] })).await;
+    assert_eq!(last["status"], "blocked");
+    let after = enqueue(&s, json!({ "type": "echo", "depends_on": [last["id"]] })).await;
+    let last = id(&last);
+    gate(&one).add_permits(1);
+    s.until(&first, "completed").await;
+    assert_eq!(s.job(&last).await["status"], "blocked");
+    gate(&two).add_permits(1);
+    s.until(&last, "completed").await;
+    s.until(&id(&after), "completed").await;
+    let detail = s.detail(&last).await;
+    let needs: Vec<&Value> = detail["depends_on"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|j| &j["id"])
+        .collect();
+    assert_eq!(needs, [&json!(first), &json!(second)]);
+    assert_eq!(detail["dependents"][0]["id"], after["id"]);
+    let steps: Vec<&Value> = detail["transitions"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|t| &t["to"])
+        .collect();
+    assert_eq!(steps, ["blocked", "pending", "running", "completed"]);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn what_depends_on_a_failed_job_is_cancelled_with_the_reason_or_runs_all_the_same() {
+    let s = Server::start().await;
+    let name = unique();
+    let gated = s.enqueue("gate", json!({ "name": name })).await;
+    let bad = enqueue(&s, json!({ "type": "panics", "depends_on": [gated] })).await;
+    let cancelled = enqueue(&s, json!({ "type": "echo", "depends_on": [bad["id"]] })).await;
+    let too = enqueue(&s, json!({ "type": "echo", "depends_on": [cancelled["id"]] })).await;
+    let anyway = enqueue(
+        &s,
+        json!({ "type": "echo", "depends_on": [bad["id"]], "on_failure": "run" }),
+    )
+    .await;
+    gate(&name).add_permits(1);
+    s.until(&id(&bad), "dead").await;
+    s.until(&id(&too), "cancelled").await;
+    s.until(&id(&anyway), "completed").await;
+    let history = s.get(&format!("/api/jobs/{}/history", id(&cancelled))).await;
+    let reason = history["transitions"].as_array().expect("list").last().expect("some")["reason"].to_string();
+    assert!(reason.contains("depends on") && reason.contains("dead"), "{reason}");
+    // One that has failed before it is named.
+    let late = enqueue(&s, json!({ "type": "echo", "depends_on": [bad["id"]] })).await;
+    assert_eq!(late["status"], "cancelled");
+    let fine = enqueue(&s, json!({ "type": "echo", "depends_on": [anyway["id"]] })).await;
+    assert_eq!(fine["status"], "pending");
+    // A blocked job whose dependency is removed can't ever start.
+    let name = unique();
+    let gone = s.enqueue("gate", json!({ "name": name })).await;
+    let waits = enqueue(&s, json!({ "type": "echo", "depends_on": [gone] })).await;
+    let removed = s
+        .ask(Method::DELETE, &format!("/api/jobs/{gone}?purge=true"))
+        .send()
+        .await
+        .expect("answer");
+    assert!(removed.status().is_success());
+    s.until(&id(&waits), "cancelled").await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_dependency_that_is_not_there_is_refused_and_nothing_is_written() {
+    let s = Server::start().await;
+    let nobody = unique();
+    let there = s.enqueue("echo", json!({})).await;
+    let body = json!([{ "type": "echo" }, { "type": "echo", "depends_on": [there, nobody] }]);
+    let (status, problem) = s.post("/api/jobs/bulk", body).await;
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::BAD_REQUEST, &json!("depends_on")),
+        "{problem}"
+    );
+    assert!(problem["detail"].as_str().expect("text").contains(&nobody));
+    assert_eq!(s.get("/api/jobs").await["total"], 1);
+    let (status, problem) = s
+        .post("/api/jobs", json!({ "type": "echo", "run_at": "2020-01-01T00:00:00Z" }))
+        .await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("run_at")));
+    s.stop().await;
+}
+
+/// Waits until so many of these jobs run, and says which.
+async fn running(s: &Server, ids: &[String], n: usize) -> Vec<String> {
+    until("jobs run", async || {
+        let mut running = Vec::new();
+        for id in ids {
+            if s.job(id).await["status"] == "running" {
+                running.push(id.clone());
+            }
+        }
+        (running.len() == n).then_some(running)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn limits_hold_per_kind_and_key_and_are_in_nobodys_way() {
+    let s = Server::with(|c| {
+        c.worker_concurrency = 8;
+        c.kind_max_jobs.insert("gate".into(), 2);
+    })
+    .await;
+    let name = unique();
+    let mut gated = Vec::new();
+    for _ in 0..6 {
+        gated.push(s.enqueue("gate", json!({ "name": name })).await);
+    }
+    running(&s, &gated, 2).await;
+    // Others pass by, though those came first.
+    let echo = s.enqueue("echo", json!({})).await;
+    s.until(&echo, "completed").await;
+    assert_eq!(running(&s, &gated, 2).await, gated[..2]);
+    gate(&name).add_permits(1);
+    s.until(&gated[0], "completed").await;
+    running(&s, &gated, 2).await;
+    gate(&name).add_permits(5);
+    for id in &gated {
+        s.until(id, "completed").await;
+    }
+    // One at a time of each key, and a crash of one does not keep its place for ever.
+    let mut keyed = Vec::new();
+    for _ in 0..3 {
+        keyed.push(id(
+            &enqueue(&s, json!({ "type": "panics", "concurrency_key": "k" })).await
+        ));
+    }
+    for id in &keyed {
+        s.until(id, "dead").await;
+    }
+    let mut starts = Vec::new();
+    for id in &keyed {
+        let detail = s.detail(id).await;
+        let attempt = &detail["attempts"][0];
+        starts.push((attempt["started_at"].to_string(), attempt["ended_at"].to_string()));
+    }
+    starts.sort();
+    assert!(starts.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{starts:?}");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_rate_lets_so_many_begin_in_a_time() {
+    let s = Server::with(|c| {
+        let rate = windlass::domain::kind::Rate { jobs: 3, per_ms: 1_000 };
+        c.kind_rates.insert("echo".into(), rate);
+    })
+    .await;
+    let mut ids = Vec::new();
+    for n in 0..7 {
+        ids.push(s.enqueue("echo", json!({ "value": n })).await);
+    }
+    let mut windows = std::collections::BTreeMap::<i64, u32>::new();
+    for id in &ids {
+        let job = s.until(id, "completed").await;
+        let at = chrono::DateTime::parse_from_rfc3339(job["started_at"].as_str().expect("time")).expect("time");
+        *windows.entry(at.timestamp()).or_default() += 1;
+    }
+    assert!(windows.values().all(|n| *n <= 3) && windows.len() >= 3, "{windows:?}");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_retry_may_bring_other_args() {
+    let s = Server::start().await;
+    let id = s.enqueue("flaky", json!({ "times": 9, "permanent": true })).await;
+    s.until(&id, "failed").await;
+    let path = format!("/api/jobs/{id}/retry");
+    let (status, problem) = s.post(&path, json!({ "args": { "times": "many" } })).await;
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::BAD_REQUEST, &json!("args.times")),
+        "{problem}"
+    );
+    assert_eq!(s.job(&id).await["status"], "failed");
+    let (status, job) = s
+        .post(&path, json!({ "args": { "times": 1, "permanent": true }, "delay": 1 }))
+        .await;
+    assert_eq!((status, &job["status"]), (StatusCode::OK, &json!("scheduled")), "{job}");
+    s.until(&id, "completed").await;
+    assert_eq!(s.detail(&id).await["args"]["times"], 1);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_may_count_for_a_time_after_the_end() {
+    let s = Server::start().await;
+    let key = unique();
+    let body = json!({ "type": "echo", "unique_key": key, "unique_for": 3_600 });
+    let first = enqueue(&s, body.clone()).await;
+    s.until(&id(&first), "completed").await;
+    let (status, again) = s.post("/api/jobs", body).await;
+    assert_eq!((status, &again["id"]), (StatusCode::OK, &first["id"]));
+    let other = enqueue(&s, json!({ "type": "echo", "unique_key": key })).await;
+    assert_ne!(other["id"], first["id"]);
+    s.stop().await;
+}

@@ -1,0 +1,207 @@
+//! A Redis and a Postgres of a test's own, to be hurt.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::harness::until;
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
+    listener.local_addr().expect("address").port()
+}
+
+pub struct Redis {
+    port: u16,
+    dir: TempDir,
+    child: Child,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        let (port, dir) = (free_port(), TempDir::new().expect("folder"));
+        let child = Self::spawn(port, &dir);
+        let redis = Self { port, dir, child };
+        redis.answers().await;
+        redis
+    }
+
+    fn spawn(port: u16, dir: &TempDir) -> Child {
+        Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
+            .arg("--dir")
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server")
+    }
+
+    async fn answers(&self) {
+        until("Redis answers", async || {
+            (self.cli(&["PING"]).trim() == "PONG").then_some(())
+        })
+        .await;
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn cli(&self, args: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(args)
+            .output();
+        String::from_utf8_lossy(&output.expect("redis-cli").stdout).into_owned()
+    }
+
+    /// As if its machine had lost power.
+    pub fn stop(&mut self) {
+        self.child.kill().expect("kill -9");
+        self.child.wait().expect("dead");
+    }
+
+    pub async fn restart(&mut self) {
+        self.child = Self::spawn(self.port, &self.dir);
+        self.answers().await;
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub struct Postgres {
+    bin: PathBuf,
+    port: u16,
+    dir: TempDir,
+}
+
+impl Postgres {
+    pub async fn start() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("pg")
+            .tempdir_in("/var/tmp")
+            .expect("folder");
+        let postgres = Self {
+            bin: programs(),
+            port: free_port(),
+            dir,
+        };
+        let data = postgres.dir.path().join("data");
+        if is_root() {
+            let owned = Command::new("chown").arg("postgres").arg(postgres.dir.path()).status();
+            assert!(owned.expect("chown").success());
+        }
+        postgres.run(
+            "initdb",
+            &[
+                "-D",
+                &data.display().to_string(),
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+            ],
+        );
+        postgres.control("start");
+        postgres
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Without a shutdown: as if it had crashed.
+    pub fn restart(&mut self) {
+        self.control("stop");
+        self.control("start");
+    }
+
+    pub fn end_connections(&self) {
+        let text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'postgres'";
+        self.run(
+            "psql",
+            &[
+                "-q",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "postgres",
+                "-c",
+                text,
+            ],
+        );
+    }
+
+    fn control(&self, what: &str) {
+        let dir = self.dir.path().display().to_string();
+        let options = format!(
+            "-p {} -k '{dir}' -c listen_addresses=127.0.0.1 -c max_connections=100",
+            self.port
+        );
+        let (data, log) = (format!("{dir}/data"), format!("{dir}/log"));
+        match what {
+            "start" => self.run("pg_ctl", &["-D", &data, "-l", &log, "-w", "-o", &options, "start"]),
+            _ => self.run("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]),
+        }
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        // Postgres refuses to run as root.
+        let mut command = match is_root() {
+            true => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", "postgres", "--"]).arg(self.bin.join(program));
+                command
+            }
+            false => Command::new(self.bin.join(program)),
+        };
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        assert!(command.status().expect(program).success(), "{program}");
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.control("stop");
+    }
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().expect("id");
+    output.stdout.starts_with(b"0\n")
+}
+
+/// Where Postgres' programs are: Debian keeps them out of PATH, one folder a version.
+fn programs() -> PathBuf {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|folder| folder.flatten().map(|entry| entry.path().join("bin")).collect())
+        .unwrap_or_default();
+    versions.retain(|bin| bin.join("initdb").exists());
+    versions.sort();
+    versions.pop().unwrap_or_default()
+}

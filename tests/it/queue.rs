@@ -1,0 +1,126 @@
+//! The index in Redis gives the same jobs in the same order as the one in memory, whatever happens to both.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use windlass::server::config::RedisUrl;
+use windlass::server::queue::index::Index;
+use windlass::server::queue::redis::{Link, RedisQueue};
+use windlass::server::queue::{Cell, Entry, Hold, Queue};
+
+use crate::harness;
+
+const OWNERS: [&str; 3] = ["ada", "bob", "cy"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Announce {
+        seq: i64,
+        lane: u8,
+        since: i64,
+        owner: usize,
+    },
+    Withdraw {
+        seq: i64,
+    },
+    Take {
+        max: usize,
+    },
+    Hold {
+        owner: usize,
+    },
+    Release {
+        owner: usize,
+    },
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let seq = || 1_i64..60;
+    let owner = || 0..OWNERS.len();
+    let op = prop_oneof![
+        8 => (seq(), 0_u8..4, 0_i64..2_000_000, owner())
+            .prop_map(|(seq, lane, since, owner)| Op::Announce { seq, lane, since, owner }),
+        1 => seq().prop_map(|seq| Op::Withdraw { seq }),
+        4 => (1_usize..6).prop_map(|max| Op::Take { max }),
+        1 => owner().prop_map(|owner| Op::Hold { owner }),
+        1 => owner().prop_map(|owner| Op::Release { owner }),
+    ];
+    prop::collection::vec(op, 1..80)
+}
+
+fn entry(seq: i64, lane: u8, since: i64, owner: usize) -> Entry {
+    let cell = Cell {
+        queue: "default".into(),
+        kind: "echo".into(),
+        owner: OWNERS[owner].into(),
+        key: None,
+    };
+    Entry { seq, lane, since, cell }
+}
+
+async fn compare(ops: Vec<Op>) {
+    let url = RedisUrl::parse(&std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL")).expect("an address");
+    let link = Link::connect(&url, &harness::unique()).await.expect("Redis");
+    let (redis, mut memory) = (RedisQueue::new(link), Index::default());
+    // Of equal turns the first name goes first in Redis, and in memory the first that came.
+    for owner in 0..OWNERS.len() {
+        memory.insert(&entry(1_000, 0, 0, owner));
+        memory.remove(1_000);
+    }
+    for op in ops {
+        match op {
+            Op::Announce {
+                seq,
+                lane,
+                since,
+                owner,
+            } => {
+                let one = entry(seq, lane, since, owner);
+                memory.insert(&one);
+                redis.announce(&[one]).await;
+            }
+            Op::Withdraw { seq } => {
+                memory.remove(seq);
+                redis.withdraw(seq).await;
+            }
+            Op::Take { max } => {
+                let expected: Vec<i64> = memory.take(max, 0).into_iter().map(|e| e.seq).collect();
+                // Where there is nothing it looks, and then waits for more.
+                let taking = redis.take(max);
+                let taken = match expected.is_empty() {
+                    true => tokio::time::timeout(Duration::from_millis(60), taking)
+                        .await
+                        .unwrap_or(Ok(Vec::new())),
+                    false => taking.await,
+                };
+                let taken = taken.expect("an answer");
+                assert_eq!(taken, expected);
+                redis.settle(&taken).await;
+            }
+            Op::Hold { owner } => {
+                let hold = Hold::Owner(OWNERS[owner].into());
+                memory.hold(&hold, 1_000_000);
+                redis.hold(&hold, 1_000_000).await;
+            }
+            Op::Release { owner } => {
+                let hold = Hold::Owner(OWNERS[owner].into());
+                memory.release(&hold);
+                redis.release(&hold).await;
+            }
+        }
+        assert_eq!(redis.waiting().await, Ok(memory.len()));
+    }
+    redis.close().await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_indexes_give_the_same_jobs_in_the_same_order(ops in ops()) {
+        if harness::arrangement() == "redis" {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            runtime.block_on(compare(ops));
+        }
+    }
+}
