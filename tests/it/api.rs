@@ -1,5 +1,6 @@
 //! REST: lists, filters, problems, the document.
 
+use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -67,7 +68,9 @@ async fn lists_filter_sort_and_page_without_gap_or_repeat() {
     // One worker slot: jobs begin in the order of enqueueing. Their ends are written behind, and may overtake each other.
     let mut by_end = Vec::new();
     for (n, id) in all.iter().enumerate() {
-        by_end.push((s.job(id).await["completed_at"].to_string(), n));
+        // As moments, not as texts: a whole second has no fraction to write, and "…42Z" comes after "…42.001Z".
+        let end: DateTime<Utc> = serde_json::from_value(s.job(id).await["completed_at"].clone()).expect("a moment");
+        by_end.push((end, n));
     }
     by_end.sort();
     let by_end: Vec<String> = by_end.into_iter().map(|(_, n)| all[n].clone()).collect();
