@@ -10,6 +10,7 @@ CREATE TABLE jobs (
     seq                BIGINT  PRIMARY KEY DEFAULT nextval('jobs_seq'),
     id                 UUID    NOT NULL UNIQUE,
     parent             UUID,
+    batch              UUID,
     created_at         BIGINT  NOT NULL,
     run_at             BIGINT  NOT NULL,
     started_at         BIGINT,
@@ -34,6 +35,7 @@ CREATE TABLE jobs (
     owner              TEXT COLLATE "C" NOT NULL,
     unique_key         TEXT COLLATE "C",
     concurrency_key    TEXT COLLATE "C",
+    fingerprint        TEXT COLLATE "C",            -- what its error has in common with others like it
     member             INTEGER NOT NULL DEFAULT 0, -- whether the limit of running jobs per member holds for its owner
     dependents         INTEGER NOT NULL DEFAULT 0, -- whether any job ever waited for this one
     holds              TEXT,                       -- while it runs: the limits that it counts against, as JSON
@@ -51,6 +53,8 @@ CREATE INDEX jobs_owner ON jobs (owner, seq);
 CREATE INDEX jobs_started ON jobs (started_at, seq) WHERE started_at IS NOT NULL;
 CREATE INDEX jobs_completed ON jobs (completed_at, seq) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_progress ON jobs (progress, seq) WHERE status = 'running' AND progress IS NOT NULL;
+CREATE INDEX jobs_batch ON jobs (batch, seq) WHERE batch IS NOT NULL;
+CREATE INDEX jobs_fingerprint ON jobs (fingerprint, seq) WHERE fingerprint IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (run_at) WHERE status IN ('scheduled', 'retrying');
 CREATE INDEX jobs_failed ON jobs (completed_at) WHERE status IN ('failed', 'dead');
@@ -94,6 +98,7 @@ CREATE TABLE attempts (
     epoch      BIGINT  NOT NULL,
     started_at BIGINT  NOT NULL,
     ended_at   BIGINT  NOT NULL,
+    cpu_ms     BIGINT,
     number     INTEGER NOT NULL,
     worker     TEXT    NOT NULL,
     outcome    TEXT    NOT NULL,
@@ -190,6 +195,47 @@ CREATE TABLE kind_rates (
     kind   TEXT COLLATE "C" PRIMARY KEY,
     period BIGINT  NOT NULL,
     n      BIGINT  NOT NULL
+);
+
+-- Jobs that were started together and are followed as one.
+CREATE TABLE batches (
+    id         UUID PRIMARY KEY,
+    name       TEXT NOT NULL,
+    owner      TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+CREATE INDEX batches_time ON batches (created_at, id);
+CREATE INDEX batches_owner ON batches (owner, created_at, id);
+
+-- How many jobs of a batch there are in each status, kept as those of job_counts are.
+CREATE TABLE batch_counts (
+    batch  UUID NOT NULL,
+    status TEXT COLLATE "C" NOT NULL,
+    shard  BIGINT NOT NULL,
+    n      BIGINT NOT NULL,
+    PRIMARY KEY (batch, status, shard)
+);
+
+-- Errors by what they have in common with others that count as the same problem: how many attempts of a kind ended so.
+CREATE TABLE errors (
+    fingerprint TEXT COLLATE "C" NOT NULL,
+    kind        TEXT COLLATE "C" NOT NULL,
+    code        TEXT NOT NULL,
+    message     TEXT NOT NULL, -- of the last one
+    first_at    BIGINT NOT NULL,
+    last_at     BIGINT NOT NULL,
+    n           BIGINT NOT NULL,
+    PRIMARY KEY (fingerprint, kind)
+);
+
+CREATE INDEX errors_last ON errors (last_at);
+
+-- Queues that a person has paused: nothing is taken from them.
+CREATE TABLE paused_queues (
+    name      TEXT COLLATE "C" PRIMARY KEY,
+    paused_by TEXT NOT NULL,
+    paused_at BIGINT NOT NULL
 );
 
 -- Cron rules. next_at is when one falls due; a run is claimed by its row in schedule_runs, which nobody can write twice.

@@ -13,6 +13,8 @@ CREATE TABLE jobs (
     parent             BLOB,
     unique_key         TEXT,
     concurrency_key    TEXT,
+    batch              BLOB,
+    fingerprint        TEXT,                       -- what its error has in common with others like it
     member             INTEGER NOT NULL DEFAULT 0, -- whether the limit of running jobs per member holds for its owner
     holds              TEXT,                       -- while it runs: the limits that it counts against, as JSON
     dependents         INTEGER NOT NULL DEFAULT 0, -- whether any job ever waited for this one
@@ -47,6 +49,8 @@ CREATE INDEX jobs_owner ON jobs (owner, seq);
 CREATE INDEX jobs_started ON jobs (started_at, seq) WHERE started_at IS NOT NULL;
 CREATE INDEX jobs_completed ON jobs (completed_at, seq) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_progress ON jobs (progress, seq) WHERE status = 'running' AND progress IS NOT NULL;
+CREATE INDEX jobs_batch ON jobs (batch, seq) WHERE batch IS NOT NULL;
+CREATE INDEX jobs_fingerprint ON jobs (fingerprint, seq) WHERE fingerprint IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (run_at) WHERE status IN ('scheduled', 'retrying');
 CREATE INDEX jobs_failed ON jobs (completed_at) WHERE status IN ('failed', 'dead');
@@ -94,6 +98,7 @@ CREATE TABLE attempts (
     ended_at   INTEGER NOT NULL,
     outcome    TEXT    NOT NULL,
     error      TEXT,
+    cpu_ms     INTEGER,
     PRIMARY KEY (job_seq, number)
 ) WITHOUT ROWID;
 
@@ -180,6 +185,47 @@ CREATE TABLE kind_rates (
     period INTEGER NOT NULL,
     n      INTEGER NOT NULL
 );
+
+-- Jobs that were started together and are followed as one.
+CREATE TABLE batches (
+    id         BLOB PRIMARY KEY,
+    name       TEXT NOT NULL,
+    owner      TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX batches_time ON batches (created_at, id);
+CREATE INDEX batches_owner ON batches (owner, created_at, id);
+
+-- How many jobs of a batch there are in each status, kept as those of job_counts are.
+CREATE TABLE batch_counts (
+    batch  BLOB NOT NULL,
+    status TEXT NOT NULL,
+    shard  INTEGER NOT NULL,
+    n      INTEGER NOT NULL,
+    PRIMARY KEY (batch, status, shard)
+) WITHOUT ROWID;
+
+-- Errors by what they have in common with others that count as the same problem: how many attempts of a kind ended so.
+CREATE TABLE errors (
+    fingerprint TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    code        TEXT NOT NULL,
+    message     TEXT NOT NULL, -- of the last one
+    first_at    INTEGER NOT NULL,
+    last_at     INTEGER NOT NULL,
+    n           INTEGER NOT NULL,
+    PRIMARY KEY (fingerprint, kind)
+) WITHOUT ROWID;
+
+CREATE INDEX errors_last ON errors (last_at);
+
+-- Queues that a person has paused: nothing is taken from them.
+CREATE TABLE paused_queues (
+    name      TEXT PRIMARY KEY,
+    paused_by TEXT NOT NULL,
+    paused_at INTEGER NOT NULL
+) WITHOUT ROWID;
 
 -- Cron rules. next_at is when one falls due; a run is claimed by its row in schedule_runs, which nobody can write twice.
 CREATE TABLE schedules (

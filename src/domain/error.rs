@@ -1,6 +1,7 @@
 //! The two kinds of errors that people meet: why a job's attempt failed ([`JobError`]) and why a call was refused
 //! ([`Problem`]). Their codes are part of the API and never change meaning.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// Why an attempt failed, in a word that programs can rely on.
@@ -127,6 +128,56 @@ impl JobError {
     pub fn permanent(mut self) -> Self {
         self.retryable = false;
         self
+    }
+}
+
+/// Errors that count as the same problem: one of `GET /api/errors`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct ErrorGroup {
+    /// What they have in common; `GET /api/jobs?error=` takes it.
+    pub fingerprint: String,
+    pub code: ErrorCode,
+    /// The last one's.
+    pub message: String,
+    /// Kinds whose attempts ended so, the last seen first.
+    pub kinds: Vec<String>,
+    /// Attempts that ended so.
+    pub count: u64,
+    /// Jobs that stand with this error now; counting stops at 10,000.
+    pub jobs: u64,
+    pub first_seen: DateTime<Utc>,
+    pub last_seen: DateTime<Utc>,
+}
+
+/// Whether this is what a fingerprint looks like: 16 hexadecimal digits in lower case.
+pub fn is_fingerprint(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl JobError {
+    /// What a message has in common with those of the same problem: whatever names one case (numbers, ids, what stands in
+    /// quotes) is left out.
+    pub fn shape(&self) -> String {
+        let mut shape = String::with_capacity(self.message.len());
+        let mut rest = self.message.as_str();
+        while let Some(c) = rest.chars().next() {
+            let quoted = matches!(c, '"' | '`')
+                .then(|| rest[1..].find(c).map(|end| end + 2))
+                .flatten();
+            let word = rest
+                .find(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'))
+                .unwrap_or(rest.len());
+            let (part, length) = match quoted {
+                Some(length) => ("\"…\"", length),
+                None if word == 0 => (&rest[..c.len_utf8()], c.len_utf8()),
+                None if rest[..word].contains(|c: char| c.is_ascii_digit()) => ("#", word),
+                None => (&rest[..word], word),
+            };
+            shape.push_str(part);
+            rest = &rest[length..];
+        }
+        shape
     }
 }
 
@@ -267,6 +318,22 @@ mod tests {
         assert_eq!(s, "ääää");
         truncate(&mut s, 7);
         assert_eq!(s, "ää…");
+    }
+
+    #[test]
+    fn what_names_one_case_is_not_part_of_a_shape() {
+        let shape = |text: &str| JobError::new(ErrorCode::Internal, text).shape();
+        assert_eq!(
+            shape("row 17 of \"a.csv\": 3.5 is not a level"),
+            shape("row 9 of \"b.csv\": 12.25 is not a level")
+        );
+        assert_eq!(
+            shape("job 01a20dde-4c91-77be-acea-212e5f12430a is gone"),
+            "job # is gone"
+        );
+        assert_ne!(shape("no such table"), shape("no such column"));
+        assert_eq!(shape("an \" alone, ünd ä"), "an \" alone, ünd ä");
+        assert_eq!(shape(""), "");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Problem;
+use uuid::Uuid;
+
+use super::error::{Problem, is_fingerprint};
 use super::job::{Job, JobId};
 use super::status::Status;
 use super::time::Timestamp;
@@ -102,6 +104,12 @@ pub struct JobFilter {
     /// Children of this job.
     #[serde(default)]
     pub parent: Option<JobId>,
+    /// Jobs of this batch.
+    #[serde(default)]
+    pub batch: Option<Uuid>,
+    /// Jobs whose error has this fingerprint.
+    #[serde(default)]
+    pub error: Option<String>,
     #[serde(default)]
     pub created_after: Option<Timestamp>,
     #[serde(default)]
@@ -147,13 +155,26 @@ impl JobFilter {
                 "type" => filter.kind = text().filter(|t| !t.eq_ignore_ascii_case("all")),
                 "queue" => filter.queue = text(),
                 "owner" => filter.owner = text(),
-                "parent" => {
-                    filter.parent = match text() {
-                        None => None,
-                        Some(id) => Some(id.parse().map_err(|_| {
-                            Problem::invalid("parent", format!("parent \"{id}\" is not a job's id (a UUID)"))
-                        })?),
-                    };
+                "parent" | "batch" => {
+                    let id = text().map(|id| {
+                        id.parse()
+                            .map_err(|_| Problem::invalid(name, format!("{name} \"{id}\" is not an id (a UUID)")))
+                    });
+                    match name {
+                        "parent" => filter.parent = id.transpose()?,
+                        _ => filter.batch = id.transpose()?,
+                    }
+                }
+                "error" => {
+                    filter.error = text()
+                        .map(|print| match is_fingerprint(&print) {
+                            true => Ok(print),
+                            false => Err(Problem::invalid(
+                                "error",
+                                format!("error \"{print}\" is not an error's fingerprint, as GET /api/errors gives it"),
+                            )),
+                        })
+                        .transpose()?;
                 }
                 "created_after" => filter.created_after = time(name, value)?,
                 "created_before" => filter.created_before = time(name, value)?,
@@ -195,6 +216,8 @@ impl JobFilter {
             queue,
             owner,
             parent,
+            batch,
+            error,
             created_after,
             created_before,
             sort,
@@ -215,6 +238,8 @@ impl JobFilter {
         text("queue", queue);
         text("owner", owner);
         text("parent", &parent.map(|p| p.to_string()));
+        text("batch", &batch.map(|b| b.to_string()));
+        text("error", error);
         text("created_after", &created_after.map(|t| rfc3339(&t)));
         text("created_before", &created_before.map(|t| rfc3339(&t)));
         if *sort != Sort::default() {
@@ -250,12 +275,29 @@ impl JobFilter {
             queue: _,
             owner,
             parent,
+            batch,
+            error,
             created_after,
             created_before,
             sort: _,
             order: _,
         } = self;
-        q.is_none() && owner.is_none() && parent.is_none() && created_after.is_none() && created_before.is_none()
+        q.is_none()
+            && owner.is_none()
+            && parent.is_none()
+            && batch.is_none()
+            && error.is_none()
+            && created_after.is_none()
+            && created_before.is_none()
+    }
+
+    /// Whether an index of its own finds what matches, or a search: the cells of statuses and kinds are no help then.
+    pub fn elsewhere(&self) -> bool {
+        self.q.is_some()
+            || self.owner.is_some()
+            || self.parent.is_some()
+            || self.batch.is_some()
+            || self.error.is_some()
     }
 
     /// Whether a job belongs to the list: the same answer as the database's, worked out in the browser for the jobs
@@ -268,6 +310,8 @@ impl JobFilter {
             queue,
             owner,
             parent,
+            batch,
+            error,
             created_after,
             created_before,
             sort: _,
@@ -279,6 +323,10 @@ impl JobFilter {
             && is(kind, &job.kind)
             && is(queue, &job.queue)
             && is(owner, &job.owner)
+            && batch.is_none_or(|b| job.batch == Some(b))
+            && error
+                .as_ref()
+                .is_none_or(|print| job.fingerprint.as_ref() == Some(print))
             && created_after.is_none_or(|t| job.created_at >= t)
             && created_before.is_none_or(|t| job.created_at < t)
             && q.as_deref()
@@ -341,6 +389,8 @@ mod tests {
             queue: Some("default".into()),
             owner: Some("admin".into()),
             parent: Some(uuid::Uuid::nil()),
+            batch: Some(uuid::Uuid::max()),
+            error: Some("0123456789abcdef".into()),
             created_after: Some(super::super::time::from_millis(1_700_000_000_123)),
             created_before: Some(super::super::time::from_millis(1_800_000_000_000)),
             sort: Sort::Progress,

@@ -126,6 +126,12 @@ pub struct Job {
     pub error_code: Option<ErrorCode>,
     /// The last error's message.
     pub error: Option<String>,
+    /// What that error has in common with others that count as the same problem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// The batch that it was enqueued with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Uuid>,
     /// Raised with every change of this record: of two copies, the one with the higher number is newer.
     pub rev: u64,
 }
@@ -173,6 +179,9 @@ pub struct Attempt {
     /// Absent while it runs.
     pub outcome: Option<Outcome>,
     pub error: Option<JobError>,
+    /// Milliseconds of CPU time that it took, its blocking parts included; absent while it runs and where its worker died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
 }
 
 /// One recorded change of a job's status, or a person's wish about it (then `from` equals `to`).
@@ -289,6 +298,9 @@ pub struct NewJob {
     /// Of the jobs with this key one runs at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<String>,
+    /// A batch that is there already, to which it is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Uuid>,
 }
 
 /// What becomes of a job when one that it depends on is cancelled, fails or dies.
@@ -327,6 +339,7 @@ impl NewJob {
             depends_on: Vec::new(),
             on_failure: OnFailure::Cancel,
             concurrency_key: None,
+            batch: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What Windlass talks about: pure types and rules, compiled for the server and for the browser alike.
 
+pub mod batch;
 pub mod error;
 pub mod event;
 pub mod filter;

@@ -1,5 +1,8 @@
 //! What holds waiting jobs back besides their time.
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 /// What jobs have in common that may be held back together, and share their turns: their queue, kind, owner and, where they
@@ -63,6 +66,26 @@ impl std::fmt::Display for Hold {
             Self::All => f.write_str("a:"),
         }
     }
+}
+
+/// Who stopped a queue, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct Paused {
+    pub by: String,
+    pub at: DateTime<Utc>,
+}
+
+/// A queue as `GET /api/queues` shows it. Queues need not be made: one is there as soon as a job names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct QueueInfo {
+    pub name: String,
+    /// Its jobs by status; statuses without any are left out.
+    pub by_status: BTreeMap<String, u64>,
+    /// Absent while its jobs go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
 }
 
 /// Checks a name that people give: 1 to `max` bytes, without control characters, and not of blanks alone.

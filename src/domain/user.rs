@@ -62,6 +62,8 @@ pub enum Want<'a> {
     Act { action: Action, owner: &'a str },
     /// Make, change or run a schedule; remove one.
     Schedule { delete: bool },
+    /// Pause a queue, or let it go on.
+    PauseQueue,
     /// See the kinds, and whether the system is well.
     ReadSystem,
 }
@@ -74,7 +76,8 @@ pub fn may(actor: &Actor, want: Want<'_>) -> bool {
         (_, Want::ReadSystem) => true,
         (Role::Manager, Want::Act { action, .. }) => action != Action::Delete,
         (Role::Manager, Want::Schedule { delete }) => !delete,
-        (Role::Member, Want::Schedule { .. }) => false,
+        (Role::Member, Want::Schedule { .. } | Want::PauseQueue) => false,
+        (Role::Manager, Want::PauseQueue) => true,
         (Role::Manager, Want::ReadAll | Want::Read { .. } | Want::Enqueue { .. }) => true,
         (Role::Viewer, Want::ReadAll | Want::Read { .. }) => true,
         (Role::Viewer, _) => false,
@@ -114,6 +117,9 @@ mod tests {
             (Role::Manager, Want::Schedule { delete: false }, true),
             (Role::Manager, Want::Schedule { delete: true }, false),
             (Role::Member, Want::Schedule { delete: false }, false),
+            (Role::Manager, Want::PauseQueue, true),
+            (Role::Viewer, Want::PauseQueue, false),
+            (Role::Member, Want::PauseQueue, false),
             (Role::Member, Want::ReadSystem, true),
         ];
         for (role, want, expected) in table {

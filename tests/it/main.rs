@@ -1,6 +1,7 @@
 //! One binary for HTTP, store, queue and engine: each test starts a server of its own on a free port and an empty folder.
 
 mod api;
+mod batches;
 mod chains;
 mod chaos;
 mod checkpoints;

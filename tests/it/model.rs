@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
+use uuid::Uuid;
 use windlass::domain::error::{ErrorCode, JobError};
 use windlass::domain::job::JobId;
 use windlass::domain::kind::Policy;
 use windlass::domain::machine::{Event, Refused, State, apply};
 use windlass::domain::status::Status;
 use windlass::domain::time::from_millis;
+use windlass::server::store::batches::NewBatch;
 use windlass::server::store::claim::Claim;
 use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued, Written};
 use windlass::server::store::finish::Finish;
@@ -74,12 +76,14 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// A job as the machine has it.
 struct Modelled {
     seq: i64,
+    batch: Uuid,
     state: State,
 }
 
 struct World {
     store: Store,
     jobs: BTreeMap<JobId, Modelled>,
+    batch: Uuid,
 }
 
 impl World {
@@ -138,9 +142,20 @@ impl World {
                     delay_ms: later.then_some(3_600_000),
                     ..Enqueue::of("noop", "test", serde_json::json!({}), &policy)
                 };
+                // All jobs belong to a batch that begins with the first one.
+                let starts = self.jobs.is_empty().then(|| NewBatch {
+                    id: Uuid::now_v7(),
+                    name: "model".into(),
+                    owner: "test".into(),
+                });
+                self.batch = starts.as_ref().map_or(self.batch, |batch| batch.id);
                 let batch = Batch {
-                    jobs: vec![job],
+                    jobs: vec![Enqueue {
+                        batch: Some(self.batch),
+                        ..job
+                    }],
                     queue_max: 1_000,
+                    starts,
                 };
                 let Enqueued::Written(written) = self.store.enqueue(batch).await.expect("written") else {
                     panic!("the queue is not full");
@@ -158,6 +173,7 @@ impl World {
                         row.job.id,
                         Modelled {
                             seq: row.seq,
+                            batch: self.batch,
                             state: row.state,
                         },
                     );
@@ -199,6 +215,7 @@ impl World {
                         lease,
                         result: None,
                         again: true,
+                        cpu_ms: 0,
                     })
                     .await;
                 match (said, done) {
@@ -296,9 +313,19 @@ impl World {
     /// Whatever happened, these hold.
     async fn check(&self) {
         let counts = self.store.counts().await.expect("counts");
+        let batch = self.store.batch(self.batch).await.expect("read");
         for status in Status::ALL {
             let there = self.in_status(status).len() as u64;
             assert_eq!(counts.of(status), there, "{status}: the counts have drifted");
+            if let Some(batch) = &batch {
+                let of = |j: &&Modelled| j.state.status == status && j.batch == self.batch;
+                let there = self.jobs.values().filter(of).count() as u64;
+                assert_eq!(
+                    batch.by_status[status.as_str()],
+                    there,
+                    "{status}: the batch's counts have drifted"
+                );
+            }
         }
         for (id, job) in &self.jobs {
             let row = self.store.job(*id).await.expect("read").expect("there");
@@ -329,7 +356,7 @@ proptest! {
             let mut config = harness::config(dir.path());
             harness::arrange(&mut config, dir.path()).await;
             let store = Store::open(&config).await.expect("store");
-            let mut world = World { store, jobs: BTreeMap::new() };
+            let mut world = World { store, jobs: BTreeMap::new(), batch: Uuid::nil() };
             for op in ops {
                 world.run(op).await;
             }

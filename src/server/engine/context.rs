@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::cost::Cost;
 use super::kind::Halt;
 use super::report::Report;
 use crate::domain::error::{ErrorCode, JobError};
@@ -37,6 +38,7 @@ struct Inner {
     scratch_made: AtomicBool,
     /// Where an earlier attempt left off.
     checkpoint: Option<Value>,
+    cost: Arc<Cost>,
 }
 
 /// The wish to stop, as seen by the attempt.
@@ -88,6 +90,7 @@ impl Context {
         report: Arc<Report>,
         stop: Arc<Stop>,
         checkpoint: Option<Value>,
+        cost: Arc<Cost>,
     ) -> Self {
         let scratch = store.files().scratch_dir(lease.id, lease.epoch);
         Self {
@@ -102,6 +105,7 @@ impl Context {
                 scratch,
                 scratch_made: AtomicBool::new(false),
                 checkpoint,
+                cost,
             }),
         }
     }
@@ -213,6 +217,12 @@ impl Context {
             }
             notified.await;
         }
+    }
+
+    /// Runs blocking code on a thread of its own; its CPU time counts as the attempt's. An abort does not end it.
+    pub fn blocking<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
+        let cost = self.inner.cost.clone();
+        tokio::task::spawn_blocking(move || cost.measure(f))
     }
 
     /// The events of the sample domain. Writes are refused once the lease is lost.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Context, Stop};
+use super::cost::Cost;
 use super::kind::Halt;
 use super::report::{self, Report};
 use super::running::Attempt;
@@ -36,6 +37,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
     let report = Arc::new(Report::new(attempt, job.log_lines, shared.running.reported.clone()));
     let stop = Arc::new(Stop::default());
     let store = shared.service.store.clone();
+    let cost = Arc::new(Cost::default());
     let ctx = Context::new(
         lease,
         attempt,
@@ -44,6 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
         report.clone(),
         stop.clone(),
         job.checkpoint,
+        cost.clone(),
     );
     if attempt > 1 {
         ctx.info(format!("Attempt {attempt} of at most {}", job.job.max_attempts));
@@ -51,10 +54,10 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
     let started = Instant::now();
     let context = ctx.clone();
     let task = tokio::spawn({
-        let (shared, kind, args) = (shared.clone(), kind.clone(), job.args);
+        let (shared, kind, args, cost) = (shared.clone(), kind.clone(), job.args, cost.clone());
         async move {
             let run = shared.registry.run(&ctx, &kind, args);
-            match AssertUnwindSafe(run).catch_unwind().await {
+            match AssertUnwindSafe(cost.meter(run)).catch_unwind().await {
                 Ok(ended) => ended,
                 Err(payload) => {
                     let error = JobError::new(ErrorCode::Panic, panics::message(&*payload));
@@ -94,7 +97,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
     shared.pace.ended(started.elapsed());
     drop(slot);
     match ended {
-        Some(Ok(result)) => complete(&shared, job.job, lease, &report, result).await,
+        Some(Ok(result)) => complete(&shared, job.job, lease, &report, result, cost.millis()).await,
         Some(Err(halt)) => {
             let policy = shared.registry.policy(&kind);
             let event = match halt {
@@ -108,7 +111,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
                     Event::Fail { epoch, error, delay_ms }
                 }
             };
-            end(&shared, &kind, lease, &report, event).await;
+            end(&shared, &kind, lease, &report, event, cost.millis()).await;
         }
         None => {}
     }
@@ -119,12 +122,18 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
 }
 
 /// Records that the attempt ended well.
-async fn complete(shared: &Shared, mut job: Job, lease: Lease, report: &Report, result: Value) {
+async fn complete(shared: &Shared, mut job: Job, lease: Lease, report: &Report, result: Value, cpu_ms: u64) {
     let result = (!result.is_null()).then(|| cut(result).to_string());
     let again = job.attempt > 1;
     let written = insist(shared, lease, report, || {
         let result = result.clone();
-        shared.service.store.finish(Finish { lease, result, again }).boxed()
+        let finish = Finish {
+            lease,
+            result,
+            again,
+            cpu_ms,
+        };
+        shared.service.store.finish(finish).boxed()
     });
     if let Some(done) = written.await {
         ended(&job.kind, Status::Completed);
@@ -140,18 +149,18 @@ async fn complete(shared: &Shared, mut job: Job, lease: Lease, report: &Report, 
         job.progress = Some(100.0);
         job.completed_at = Some(done.at);
         job.cancel_requested = false;
-        (job.error_code, job.error) = (None, None);
+        (job.error_code, job.error, job.fingerprint) = (None, None, None);
         (job.done, job.total, job.message, job.rev) = (done.done, done.total, done.message, done.rev);
         shared.service.bus.change(Change::Job(job));
     }
 }
 
 /// Records any other end.
-async fn end(shared: &Shared, kind: &str, lease: Lease, report: &Report, event: Event) {
+async fn end(shared: &Shared, kind: &str, lease: Lease, report: &Report, event: Event, cpu_ms: u64) {
     let written = insist(shared, lease, report, || {
         let by = shared.worker.clone();
         let store = &shared.service.store;
-        store.change(lease.id, event.clone(), by, reason(&event)).boxed()
+        store.end(lease.id, event.clone(), by, reason(&event), cpu_ms).boxed()
     });
     if let Some(changed) = written.await {
         ended(kind, changed.row.job.status);

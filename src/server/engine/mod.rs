@@ -2,6 +2,7 @@
 //! nothing is forgotten. `docs/ARCHITECTURE.md` has the picture.
 
 pub mod context;
+mod cost;
 mod executor;
 pub mod kind;
 mod lease;

@@ -24,7 +24,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::ApiError;
-use super::rest::{actions, artifacts, events, jobs, logs, schedules};
+use super::rest::{actions, artifacts, batches, events, jobs, logs, queues, schedules};
 use super::{AppState, docs, guard, health, page, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::ui::app::App;
@@ -38,7 +38,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Windlass", description = "Background jobs: enqueue, follow, act. Errors are RFC 9457 problems with a stable `code`; times are RFC 3339 in UTC."),
-    tags((name = "jobs"), (name = "actions"), (name = "events"), (name = "health"))
+    tags((name = "jobs"), (name = "actions"), (name = "schedules"), (name = "batches"), (name = "queues"), (name = "events"), (name = "health"))
 )]
 struct Api;
 
@@ -63,6 +63,13 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(schedules::pause))
         .routes(routes!(schedules::resume))
         .routes(routes!(schedules::run_now))
+        .routes(routes!(batches::list))
+        .routes(routes!(batches::one))
+        .routes(routes!(batches::cancel))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(queues::errors))
         .routes(routes!(events::export))
         .routes(routes!(health::health))
         .routes(routes!(health::healthz))

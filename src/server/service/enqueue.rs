@@ -5,13 +5,16 @@ use uuid::Uuid;
 
 use super::jobs::delay_ms;
 use super::{Service, require};
+use crate::domain::batch::NAME_MAX;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::{DEFAULT_QUEUE, Job, NewJob, OnFailure, valid_queue_name};
 use crate::domain::page::bytes;
+use crate::domain::queue::valid_name;
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Role, Want};
 use crate::server::queue::{Change, Entry};
 use crate::server::store::StoreError;
+use crate::server::store::batches::NewBatch;
 use crate::server::store::enqueue::{self as stored, Batch, Written};
 
 /// What enqueueing came to.
@@ -31,6 +34,9 @@ pub struct BulkEnqueued {
     pub existing: usize,
     /// One for each job that was given, in their order.
     pub ids: Vec<Uuid>,
+    /// The batch that they began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Uuid>,
 }
 
 /// Jobs that can be enqueued in one go.
@@ -46,7 +52,7 @@ impl Service {
     /// Checks a wish for a job and writes it down: once this answers, the job survives a power cut.
     pub async fn enqueue(&self, actor: &Actor, new: NewJob) -> Result<Enqueued, Problem> {
         let enqueue = self.checked(actor, new)?;
-        self.may_wait_for(actor, &enqueue).await?;
+        self.may_belong(actor, &enqueue).await?;
         match self.write(enqueue).await? {
             Written::New(row) => Ok(Enqueued {
                 job: row.job,
@@ -62,7 +68,13 @@ impl Service {
 
     /// [`Service::enqueue`] for at most [`BULK_MAX`] jobs, all or none. What is wrong with one of them is said with its place
     /// in the list, from 0.
-    pub async fn enqueue_bulk(&self, actor: &Actor, jobs: Vec<NewJob>) -> Result<BulkEnqueued, Problem> {
+    /// `batch`: the name of a batch that they begin.
+    pub async fn enqueue_bulk(
+        &self,
+        actor: &Actor,
+        jobs: Vec<NewJob>,
+        batch: Option<&str>,
+    ) -> Result<BulkEnqueued, Problem> {
         if jobs.is_empty() || jobs.len() > BULK_MAX {
             let detail = format!("{} jobs were given; allowed are 1 to {BULK_MAX} in one go", jobs.len());
             return Err(Problem::invalid("jobs", detail));
@@ -76,25 +88,41 @@ impl Service {
                 problem
             })
         });
-        let checked: Vec<stored::Enqueue> = checked.collect::<Result<_, _>>()?;
+        let mut checked: Vec<stored::Enqueue> = checked.collect::<Result<_, _>>()?;
         for job in &checked {
-            self.may_wait_for(actor, job).await?;
+            self.may_belong(actor, job).await?;
         }
-        let written = self.write_all(checked).await?;
+        let starts = batch.map(|name| new_batch(actor, name)).transpose()?;
+        if let Some(batch) = &starts {
+            if let Some(i) = checked.iter().position(|job| job.batch.is_some()) {
+                let detail = "a batch is given for all of them; this one names another";
+                return Err(Problem::invalid(format!("jobs[{i}].batch"), detail));
+            }
+            checked.iter_mut().for_each(|job| job.batch = Some(batch.id));
+        }
+        let known = starts.as_ref().map(|batch| batch.id);
+        let written = self.write_all(checked, starts).await?;
         let existing = written.iter().filter(|w| matches!(w, Written::Existing(_))).count();
         Ok(BulkEnqueued {
             enqueued: written.len() - existing,
             existing,
             ids: written.into_iter().map(|w| w.into_row().job.id).collect(),
+            batch: known,
         })
     }
 
-    /// A job that the caller may not know of is not there to be waited for.
-    async fn may_wait_for(&self, actor: &Actor, job: &stored::Enqueue) -> Result<(), Problem> {
+    /// A job that the caller may not know of is not there to be waited for, nor a batch to be added to.
+    async fn may_belong(&self, actor: &Actor, job: &stored::Enqueue) -> Result<(), Problem> {
         for id in &job.depends_on {
             if self.job(actor, *id).await.is_err() {
                 return Err(StoreError::NoDependency(*id).into());
             }
+        }
+        // Those of a batch that begins with them are checked before they are given to it.
+        if let Some(batch) = job.batch
+            && self.batch(actor, batch).await.is_err()
+        {
+            return Err(Problem::invalid("batch", format!("batch {batch} does not exist")));
         }
         Ok(())
     }
@@ -196,22 +224,32 @@ impl Service {
             run_anyway: new.on_failure == OnFailure::Run,
             concurrency_key: new.concurrency_key,
             member: actor.role == Role::Member,
+            batch: new.batch,
             reason: None,
         })
     }
 
     /// Writes a job down and tells the queue and the viewers of it.
     pub(super) async fn write(&self, new: stored::Enqueue) -> Result<Written, Problem> {
-        let mut written = self.write_all(vec![new]).await?;
+        let mut written = self.write_all(vec![new], None).await?;
         written
             .pop()
             .ok_or_else(|| Problem::new(ProblemCode::Internal, "The store lost a job."))
     }
 
     /// Writes jobs down, all or none, and tells the queue and the viewers of them.
-    pub(super) async fn write_all(&self, jobs: Vec<stored::Enqueue>) -> Result<Vec<Written>, Problem> {
+    pub(super) async fn write_all(
+        &self,
+        jobs: Vec<stored::Enqueue>,
+        starts: Option<NewBatch>,
+    ) -> Result<Vec<Written>, Problem> {
         let queue_max = self.limits.queue_max;
-        let written = match self.store.enqueue(Batch { jobs, queue_max }).await? {
+        let batch = Batch {
+            jobs,
+            queue_max,
+            starts,
+        };
+        let written = match self.store.enqueue(batch).await? {
             stored::Enqueued::Written(written) => written,
             stored::Enqueued::Full { waiting } => return Err(full(waiting)),
         };
@@ -234,6 +272,20 @@ impl Service {
         }
         Ok(written)
     }
+}
+
+fn new_batch(actor: &Actor, name: &str) -> Result<NewBatch, Problem> {
+    if !valid_name(name, NAME_MAX) {
+        return Err(Problem::invalid(
+            "batch",
+            format!("batch \"{name}\" is not a name; allowed: 1 to {NAME_MAX} bytes, no control characters"),
+        ));
+    }
+    Ok(NewBatch {
+        id: Uuid::now_v7(),
+        name: name.into(),
+        owner: actor.name.clone(),
+    })
 }
 
 fn full(waiting: u64) -> Problem {

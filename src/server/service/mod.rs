@@ -1,12 +1,14 @@
 //! What callers may do. REST, server functions and the command line call this layer and no other; each call takes the
 //! [`Actor`] and asks [`may`] before anything else. A job that the caller may not know of does not exist for them.
 
+mod batches;
 mod cron;
 mod enqueue;
 mod files;
 mod jobs;
 pub mod live;
 mod overview;
+mod queues;
 mod schedules;
 mod series;
 

@@ -81,6 +81,9 @@ async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
     if waiting.saturating_add(batch.jobs.len() as u64) > batch.queue_max {
         return Ok(Enqueued::Full { waiting });
     }
+    if let Some(new) = &batch.starts {
+        super::batches::insert(tx, new).await?;
+    }
     let mut by_key = known_keys(tx, &[batch]).await?;
     let mut written = Vec::with_capacity(batch.jobs.len());
     for job in &batch.jobs {
@@ -155,7 +158,7 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
     };
     let mut sql = Sql::new(
         "INSERT INTO jobs (id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, max_attempts, \
-         attempts_per_round, concurrency_key, member) VALUES (",
+         attempts_per_round, concurrency_key, member, batch) VALUES (",
     );
     sql.bind(Uuid::now_v7()).push(", ").bind(job.kind.clone()).push(", ");
     sql.bind(job.queue.clone()).push(", ").bind(job.lane.rank()).push(", ");
@@ -168,7 +171,9 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
         .push(", ");
     sql.bind(job.concurrency_key.clone())
         .push(", ")
-        .bind(i64::from(job.member));
+        .bind(i64::from(job.member))
+        .push(", ")
+        .bind(job.batch);
     sql.push(&format!(") RETURNING {COLUMNS}"));
     let row = tx
         .one(sql.build())
@@ -201,7 +206,7 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
         tx.execute(Sql::with(text, [upload.into()])).await?;
     }
     super::search::mark(tx, &[row.seq]).await?;
-    tx.count(status, &job.kind, &job.queue, 1);
+    tx.count(status, &row.job, 1);
     tx.roll(&job.kind, &job.queue, Metric::Enqueued, 0);
     Ok(row)
 }

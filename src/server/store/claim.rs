@@ -23,7 +23,8 @@ pub struct Claim {
     pub seqs: Vec<i64>,
     pub worker: String,
     pub lease_ms: i64,
-    /// Kinds that have a limit: their jobs are not taken here, nor those with a concurrency key or of members.
+    /// Kinds that have a limit: their jobs are not taken here, nor those with a concurrency key, of members or in paused
+    /// queues.
     pub limited: Vec<String>,
 }
 
@@ -58,6 +59,7 @@ pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
          started_at = $1, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', holds = NULL, rev = rev + 1 \
          WHERE seq IN (SELECT value FROM json_each($4)) AND +status = 'pending' AND run_at <= $1 \
          AND concurrency_key IS NULL AND member = 0 AND kind NOT IN (SELECT value FROM json_each($7)) \
+         AND queue NOT IN (SELECT name FROM paused_queues) \
          RETURNING 'claimed' AS what, {COLUMNS}, (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
          (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s, \
          (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines, \
@@ -71,8 +73,7 @@ pub(super) fn read(tx: &Tx<'_>, r: &QueryResult) -> Result<Claimed, StoreError> 
     let used = state.max_attempts.saturating_sub(state.attempts_per_round);
     let args: String = r.get("args")?;
     let checkpoint: Option<String> = r.get("checkpoint")?;
-    tx.count(Status::Pending, &job.kind, &job.queue, -1);
-    tx.count(Status::Running, &job.kind, &job.queue, 1);
+    tx.moves(Status::Pending, Status::Running, &job.kind, &job.queue, job.batch);
     tx.roll(
         &job.kind,
         &job.queue,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{DbErr, Value};
 
-use super::counts::Deltas;
+use super::counts::{Deltas, PARTS};
 use super::dialect::Dialect;
 use super::enqueue::{Batch, Enqueued, Planned};
 use super::error::StoreError;
@@ -139,11 +139,9 @@ async fn last(session: &Session, now: i64, planned: Option<&Planned<'_>>, deltas
     if let Some(planned) = planned {
         planned.push(&mut text, &mut values)?;
     }
-    deltas.push(Dialect::Sqlite, session.shard, &mut text, &mut values)?;
-    deltas.push_holds(Dialect::Sqlite, &mut text, &mut values)?;
-    deltas
-        .rolled
-        .push(Dialect::Sqlite, session.shard, &mut text, &mut values)?;
+    for part in PARTS {
+        part(deltas, Dialect::Sqlite, session.shard, &mut text, &mut values)?;
+    }
     text.push_str("COMMIT");
     session.all(Sql::with(&text, values)).await?;
     Ok(())

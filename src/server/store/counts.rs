@@ -1,8 +1,10 @@
 //! Numbers about the whole system, none of them by counting jobs.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::Value;
+use uuid::Uuid;
 
 use super::Store;
 use super::dialect::{Dialect, Ty};
@@ -10,7 +12,8 @@ use super::error::StoreError;
 use super::ops::to_json;
 use super::rollups::Rolled;
 use super::sql::{RowExt, Sql};
-use crate::domain::stats::Counts;
+use crate::domain::error::JobError;
+use crate::domain::stats::{Counts, Metric};
 use crate::domain::status::Status;
 
 /// What health is worked out from.
@@ -39,10 +42,34 @@ const CELLS: &str = "SELECT status, kind, queue, CAST(SUM(n) AS BIGINT) AS n FRO
 #[derive(Debug, Default)]
 pub struct Deltas {
     jobs: HashMap<(Status, String, String), i64>,
+    batches: HashMap<(Uuid, Status), i64>,
     /// Running jobs that count against a limit.
     holds: HashMap<String, i64>,
-    pub(super) rolled: Rolled,
+    /// By fingerprint and kind.
+    errors: BTreeMap<(String, String), Met>,
+    rolled: Rolled,
 }
+
+/// An error that attempts of this transaction ended with.
+#[derive(Debug)]
+struct Met {
+    code: &'static str,
+    message: String,
+    at: i64,
+    n: i64,
+}
+
+/// Appends one statement, or none, that writes some of what changed.
+pub(super) type Part = fn(&Deltas, Dialect, i64, &mut String, &mut Vec<Value>) -> Result<(), StoreError>;
+
+/// What a transaction writes of its changes, in this order everywhere.
+pub(super) const PARTS: [Part; 5] = [
+    Deltas::push_jobs,
+    Deltas::push_batches,
+    Deltas::push_holds,
+    Deltas::push_errors,
+    |deltas, dialect, shard, text, values| deltas.rolled.push(dialect, shard, text, values),
+];
 
 impl Deltas {
     /// A job that counted against these limits (a JSON array of their names) runs no more.
@@ -52,8 +79,30 @@ impl Deltas {
         }
     }
 
-    pub fn add(&mut self, status: Status, kind: &str, queue: &str, n: i64) {
+    pub fn add(&mut self, status: Status, kind: &str, queue: &str, batch: Option<Uuid>, n: i64) {
         *self.jobs.entry((status, kind.into(), queue.into())).or_default() += n;
+        if let Some(batch) = batch {
+            *self.batches.entry((batch, status)).or_default() += n;
+        }
+    }
+
+    pub fn roll(&mut self, now: i64, kind: &str, queue: &str, metric: Metric, ms: i64) {
+        self.rolled.add(now, kind, queue, metric, ms);
+    }
+
+    /// An attempt ended with an error.
+    pub fn met(&mut self, at: i64, kind: &str, fingerprint: &str, error: &JobError) {
+        let met = self
+            .errors
+            .entry((fingerprint.into(), kind.into()))
+            .or_insert_with(|| Met {
+                code: error.code.as_str(),
+                message: String::new(),
+                at,
+                n: 0,
+            });
+        met.message.clone_from(&error.message);
+        met.n += 1;
     }
 
     pub fn merge(&mut self, other: Self) {
@@ -61,8 +110,22 @@ impl Deltas {
             *self.jobs.entry(key).or_default() += n;
         }
         self.rolled.merge(other.rolled);
+        for (key, n) in other.batches {
+            *self.batches.entry(key).or_default() += n;
+        }
         for (hold, n) in other.holds {
             *self.holds.entry(hold).or_default() += n;
+        }
+        for (key, met) in other.errors {
+            match self.errors.entry(key) {
+                Entry::Vacant(free) => {
+                    free.insert(met);
+                }
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    (known.message, known.at, known.n) = (met.message, met.at, known.n + met.n);
+                }
+            }
         }
     }
 
@@ -74,10 +137,10 @@ impl Deltas {
 }
 
 impl Deltas {
-    /// Appends the statement that adds what changed about the limits.
-    pub(super) fn push_holds(
+    fn push_holds(
         &self,
         dialect: Dialect,
+        _shard: i64,
         text: &mut String,
         values: &mut Vec<Value>,
     ) -> Result<(), StoreError> {
@@ -95,8 +158,7 @@ impl Deltas {
         Ok(())
     }
 
-    /// Appends the statement that adds the changes to the table.
-    pub(super) fn push(
+    fn push_jobs(
         &self,
         dialect: Dialect,
         shard: i64,
@@ -124,6 +186,64 @@ impl Deltas {
             "INSERT INTO job_counts (status, kind, queue, shard, n) \
              SELECT status, kind, queue, {shard}, n FROM {rows} AS moved WHERE true \
              ON CONFLICT (status, kind, queue, shard) DO UPDATE SET n = job_counts.n + excluded.n; "
+        ));
+        Ok(())
+    }
+
+    fn push_batches(
+        &self,
+        dialect: Dialect,
+        shard: i64,
+        text: &mut String,
+        values: &mut Vec<Value>,
+    ) -> Result<(), StoreError> {
+        let rows = self.batches.iter().filter(|(_, n)| **n != 0);
+        let mut rows: Vec<(String, &str, i64)> = rows
+            .map(|((batch, status), n)| (batch.simple().to_string(), status.as_str(), *n))
+            .collect();
+        rows.sort_unstable();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        values.push(to_json(&rows)?.into());
+        let columns = [("batch", Ty::Text), ("status", Ty::Text), ("n", Ty::Int)];
+        let rows = dialect.rows(&format!("${}", values.len()), &columns);
+        let batch = dialect.uuid("batch");
+        text.push_str(&format!(
+            "INSERT INTO batch_counts (batch, status, shard, n) SELECT {batch}, status, {shard}, n FROM {rows} AS moved \
+             WHERE true ON CONFLICT (batch, status, shard) DO UPDATE SET n = batch_counts.n + excluded.n; "
+        ));
+        Ok(())
+    }
+
+    fn push_errors(
+        &self,
+        dialect: Dialect,
+        _shard: i64,
+        text: &mut String,
+        values: &mut Vec<Value>,
+    ) -> Result<(), StoreError> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        let rows = self.errors.iter();
+        let rows: Vec<_> = rows
+            .map(|((print, kind), met)| (print, kind, met.code, &met.message, met.at, met.n))
+            .collect();
+        values.push(to_json(&rows)?.into());
+        let columns = [
+            ("f", Ty::Text),
+            ("kind", Ty::Text),
+            ("code", Ty::Text),
+            ("message", Ty::Text),
+            ("at", Ty::Int),
+            ("n", Ty::Int),
+        ];
+        let rows = dialect.rows(&format!("${}", values.len()), &columns);
+        text.push_str(&format!(
+            "INSERT INTO errors (fingerprint, kind, code, message, first_at, last_at, n) \
+             SELECT f, kind, code, message, at, at, n FROM {rows} AS met WHERE true ON CONFLICT (fingerprint, kind) DO UPDATE \
+             SET n = errors.n + excluded.n, last_at = excluded.last_at, message = excluded.message; "
         ));
         Ok(())
     }

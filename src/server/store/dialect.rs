@@ -86,6 +86,14 @@ impl Dialect {
         }
     }
 
+    /// A UUID of its hexadecimal digits.
+    pub(super) fn uuid(self, column: &str) -> String {
+        match self {
+            Self::Sqlite => format!("unhex({column})"),
+            Self::Postgres => format!("{column}::uuid"),
+        }
+    }
+
     /// A UUID's hexadecimal digits, in lower case and without dashes.
     pub(super) fn hex(self, column: &str) -> String {
         match self {

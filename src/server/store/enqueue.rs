@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Store;
+use super::batches::NewBatch;
 use super::dialect::Ty;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
@@ -45,6 +46,8 @@ pub struct Enqueue {
     pub concurrency_key: Option<String>,
     /// Whether the limit of running jobs per member holds for its owner.
     pub member: bool,
+    /// The batch that it belongs to.
+    pub batch: Option<Uuid>,
     /// What its first transition says, when that is more than that it was enqueued.
     pub reason: Option<String>,
 }
@@ -69,6 +72,7 @@ impl Enqueue {
             run_anyway: false,
             concurrency_key: None,
             member: false,
+            batch: None,
             reason: None,
         }
     }
@@ -80,6 +84,18 @@ pub struct Batch {
     pub jobs: Vec<Enqueue>,
     /// Jobs that may wait in the whole system.
     pub queue_max: u64,
+    /// A batch that begins with these jobs.
+    pub starts: Option<NewBatch>,
+}
+
+impl Batch {
+    pub fn of(jobs: Vec<Enqueue>, queue_max: u64) -> Self {
+        Self {
+            jobs,
+            queue_max,
+            starts: None,
+        }
+    }
 }
 
 /// What enqueueing a batch came to.
@@ -137,6 +153,7 @@ type Columns<'a> = (
     u64,
     Option<&'a str>,
     bool,
+    Option<String>,
 );
 
 /// What a set comes to before it is written.
@@ -146,6 +163,7 @@ pub(super) struct Planned<'a> {
     /// First transitions that say more than that a job was enqueued and waits.
     told: Vec<(i64, &'a str, &'a str, &'a str)>,
     uploads: Vec<&'a str>,
+    starts: Vec<&'a NewBatch>,
 }
 
 /// What [`plan`] needs to know, for [`super::sets`]: the number of the newest job, and how many jobs wait (the statuses are
@@ -175,6 +193,7 @@ pub(super) async fn plan<'a>(
             answers.push(Ok(Enqueued::Full { waiting }));
             continue;
         }
+        planned.starts.extend(&batch.starts);
         let mut written = Vec::with_capacity(batch.jobs.len());
         for job in &batch.jobs {
             if let Some(known) = known(&by_key, job, tx.now()) {
@@ -187,7 +206,7 @@ pub(super) async fn plan<'a>(
             if let Some(key) = &job.unique_key {
                 by_key.insert(key.clone(), row.clone());
             }
-            tx.count(row.job.status, &job.kind, &job.queue, 1);
+            tx.count(row.job.status, &row.job, 1);
             tx.roll(&job.kind, &job.queue, Metric::Enqueued, 0);
             planned.add(job, &row)?;
             written.push(Written::New(row));
@@ -273,6 +292,8 @@ pub(super) fn new_row(seq: i64, id: JobId, new: &Enqueue, now: i64) -> JobRow {
             pause_requested: false,
             error_code: None,
             error: None,
+            fingerprint: None,
+            batch: new.batch,
             rev: 1,
         },
     }
@@ -297,6 +318,7 @@ impl<'a> Planned<'a> {
             new.timeout_s,
             new.concurrency_key.as_deref(),
             new.member,
+            new.batch.map(|b| b.simple().to_string()),
         ));
         if row.job.status != Status::Pending || new.reason.is_some() {
             let reason = new.reason.as_deref().unwrap_or("enqueued");
@@ -310,6 +332,18 @@ impl<'a> Planned<'a> {
 impl Planned<'_> {
     /// Appends the statements that write it, with the moment as `$1` and their values from `values` on.
     pub(super) fn push(&self, text: &mut String, values: &mut Vec<SqlValue>) -> Result<(), StoreError> {
+        if !self.starts.is_empty() {
+            let rows = self
+                .starts
+                .iter()
+                .map(|b| (b.id.simple().to_string(), &b.name, &b.owner));
+            values.push(to_json(&rows.collect::<Vec<_>>())?.into());
+            text.push_str(&format!(
+                "INSERT INTO batches (id, name, owner, created_at) \
+                 SELECT unhex(value ->> 0), value ->> 1, value ->> 2, $1 FROM json_each(${}); ",
+                values.len()
+            ));
+        }
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -317,9 +351,10 @@ impl Planned<'_> {
         let rows = values.len();
         text.push_str(&format!(
             "INSERT INTO jobs (seq, id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, \
-             max_attempts, attempts_per_round, concurrency_key, member) \
+             max_attempts, attempts_per_round, concurrency_key, member, batch) \
              SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-             unhex(value ->> 7), value ->> 8, $1, value ->> 9, value ->> 10, value ->> 10, value ->> 13, value ->> 14 FROM json_each(${rows}); \
+             unhex(value ->> 7), value ->> 8, $1, value ->> 9, value ->> 10, value ->> 10, value ->> 13, value ->> 14, \
+             unhex(value ->> 15) FROM json_each(${rows}); \
              INSERT INTO job_data (job_seq, args, timeout_s) \
              SELECT value ->> 0, value ->> 11, value ->> 12 FROM json_each(${rows}); \
              INSERT INTO search_stale (job_seq) SELECT value ->> 0 FROM json_each(${rows}); "

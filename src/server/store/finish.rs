@@ -25,6 +25,8 @@ pub struct Finish {
     pub result: Option<String>,
     /// Whether an earlier attempt may have left an error beside the job.
     pub again: bool,
+    /// Milliseconds of CPU time that the attempt took.
+    pub cpu_ms: u64,
 }
 
 /// What became of it.
@@ -49,22 +51,23 @@ impl Store {
     }
 }
 
-/// The statements, for [`super::sets`]: `$1` is the moment, `$2` the leases as pairs of number and epoch, `$3` the results as
+/// The statements, for [`super::sets`]: `$1` is the moment, `$2` the leases as triples of number, epoch and CPU time, `$3` the results as
 /// triples of number, epoch and JSON. The pluses keep the planner from walking all that run, or have ended, instead of
 /// looking up the few that are given.
 pub(super) const END: &str = "UPDATE jobs SET status = 'completed', epoch = epoch + 1, rev = rev + 1, lease_until = NULL, \
-    completed_at = $1, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL \
+    completed_at = $1, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL, \
+    fingerprint = NULL \
     FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held \
     WHERE jobs.seq = held.s AND jobs.epoch = held.e AND +jobs.status = 'running' \
     RETURNING 'finished' AS what, jobs.seq AS seq, jobs.rev AS rev, jobs.message AS message, jobs.kind AS kind, \
     jobs.queue AS queue, jobs.done AS done, jobs.total AS total, jobs.holds AS holds, jobs.dependents AS dependents, \
-    jobs.started_at AS started_at; \
+    jobs.started_at AS started_at, jobs.batch AS batch; \
     INSERT INTO deps_due (needs_seq) SELECT jobs.seq \
     FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
     WHERE jobs.epoch = held.e + 1 AND +jobs.completed_at = $1 AND jobs.dependents = 1 ON CONFLICT (needs_seq) DO NOTHING; \
-    INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome) \
-    SELECT jobs.seq, attempt, held.e, worker, started_at, $1, 'completed' \
-    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
+    INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, cpu_ms) \
+    SELECT jobs.seq, attempt, held.e, worker, started_at, $1, 'completed', held.c \
+    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e, value ->> 2 AS c FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
     WHERE jobs.epoch = held.e + 1 AND +jobs.status = 'completed' AND +jobs.completed_at = $1 \
     ON CONFLICT (job_seq, number) DO NOTHING; \
     INSERT INTO search_stale (job_seq) SELECT jobs.seq \
@@ -78,7 +81,8 @@ pub(super) const RESULTS: &str = "UPDATE job_data SET result = given.r, error = 
 
 /// The leases and, where there are any, the results of a set, as the statements take them.
 pub(super) fn values(items: &[&Finish]) -> Result<(String, Option<String>), StoreError> {
-    let leases: Vec<(i64, u64)> = items.iter().map(|f| (f.lease.seq, f.lease.epoch)).collect();
+    let leases = items.iter().map(|f| (f.lease.seq, f.lease.epoch, f.cpu_ms));
+    let leases: Vec<(i64, u64, u64)> = leases.collect();
     let told = items.iter().filter(|f| f.result.is_some() || f.again);
     let results = told.map(|f| (f.lease.seq, f.lease.epoch, f.result.as_deref()));
     let results: Vec<(i64, u64, Option<&str>)> = results.collect();
@@ -89,8 +93,7 @@ pub(super) fn values(items: &[&Finish]) -> Result<(String, Option<String>), Stor
 /// What [`END`] says of one job.
 pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<(i64, Finished), StoreError> {
     let (kind, queue): (String, String) = (row.get("kind")?, row.get("queue")?);
-    tx.count(Status::Running, &kind, &queue, -1);
-    tx.count(Status::Completed, &kind, &queue, 1);
+    tx.moves(Status::Running, Status::Completed, &kind, &queue, row.get("batch")?);
     let started: i64 = row.get("started_at")?;
     tx.roll(&kind, &queue, Metric::Completed, 0);
     tx.roll(&kind, &queue, Metric::Run, tx.now() - started);

@@ -12,6 +12,7 @@ pub(super) fn whole(row: &JobRow, mut attempts: Vec<Attempt>, stored: Vec<(u32, 
     let job = &row.job;
     if let (Status::Running, Some(started_at)) = (job.status, job.started_at) {
         attempts.push(Attempt {
+            cpu_ms: None,
             number: job.attempt,
             worker: job.worker.clone().unwrap_or_default(),
             started_at,

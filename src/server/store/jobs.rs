@@ -15,7 +15,8 @@ use crate::domain::status::{Outcome, Status};
 /// The columns that [`job`] and [`state`] read.
 pub(super) const COLUMNS: &str = "seq, id, kind, queue, lane, status, owner, parent, created_at, run_at, started_at, \
     completed_at, attempt, max_attempts, attempts_per_round, crashes, epoch, worker, cancel_requested, pause_requested, \
-    progress, done, total, message, error_code, error, rev, concurrency_key, dependents, holds";
+    progress, done, total, message, error_code, error, rev, concurrency_key, dependents, holds, \
+    batch, fingerprint";
 
 /// A job's row: what people see of it, and what the machine decides over.
 #[derive(Clone, Debug)]
@@ -153,12 +154,14 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
             pause_requested,
             error_code: code.map(error_code).transpose()?,
             error: r.get("error")?,
+            fingerprint: r.get("fingerprint")?,
+            batch: r.get("batch")?,
             rev: r.u64("rev")?,
         },
     })
 }
 
-fn error_code(name: String) -> Result<ErrorCode, StoreError> {
+pub(super) fn error_code(name: String) -> Result<ErrorCode, StoreError> {
     serde_json::from_value(Value::String(name.clone())).map_err(|_| StoreError::corrupt("error code", name))
 }
 
@@ -188,6 +191,7 @@ fn attempt(r: &QueryResult) -> Result<Attempt, StoreError> {
         ended_at: r.opt_time("ended_at")?,
         outcome: Some(Outcome::parse(&outcome).ok_or_else(|| StoreError::corrupt("outcome", outcome))?),
         error: error.map(|t| json("error", t)).transpose()?,
+        cpu_ms: r.opt_u64("cpu_ms")?,
     })
 }
 

@@ -47,6 +47,9 @@ pub struct Refused {
 /// How long a hold lasts that the end of another job is expected to lift.
 const HOLD_MS: i64 = 5_000;
 
+/// How long a paused queue is held back before it is looked at again, should its resuming not be heard.
+pub(in crate::server) const PAUSED_MS: i64 = 60_000;
+
 impl Store {
     /// Takes those that are still waiting, as far as the limits allow, in the order that they are given in.
     pub async fn claim_limited(
@@ -64,6 +67,8 @@ impl Store {
 struct Wanted {
     seq: i64,
     kind: String,
+    /// Its queue, when that is paused.
+    paused: Option<String>,
     holds: Vec<(Hold, u32)>,
 }
 
@@ -74,6 +79,15 @@ async fn take(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<(Vec<Claime
     let (mut taken, mut refused): (Vec<(i64, String)>, Vec<Refused>) = (Vec::new(), Vec::new());
     let mut counted: BTreeMap<String, i64> = BTreeMap::new();
     for job in &wanted {
+        if let Some(queue) = &job.paused {
+            let (hold, wait_ms) = (Hold::Queue(queue.clone()), PAUSED_MS);
+            refused.push(Refused {
+                seq: job.seq,
+                hold,
+                wait_ms,
+            });
+            continue;
+        }
         let full = job
             .holds
             .iter()
@@ -127,7 +141,8 @@ async fn take(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<(Vec<Claime
 async fn wanted(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<Vec<Wanted>, StoreError> {
     let list = tx.dialect().list("$1", Ty::Int);
     let text = format!(
-        "SELECT seq, kind, owner, member, concurrency_key FROM jobs WHERE seq IN (SELECT value FROM {list} AS l) \
+        "SELECT seq, kind, queue, owner, member, concurrency_key, \
+         CASE WHEN queue IN (SELECT name FROM paused_queues) THEN 1 ELSE 0 END AS paused FROM jobs WHERE seq IN (SELECT value FROM {list} AS l) \
          AND status || '' = 'pending' AND run_at <= $2 ORDER BY seq{}",
         tx.dialect().hold_rows()
     );
@@ -148,7 +163,19 @@ async fn wanted(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<Vec<Wante
         }
         holds.extend(key.map(|key| (Hold::Key(key), 1)));
         let seq = row.get("seq")?;
-        by_seq.insert(seq, Wanted { seq, kind, holds });
+        let paused = match row.flag("paused")? {
+            true => Some(row.get("queue")?),
+            false => None,
+        };
+        by_seq.insert(
+            seq,
+            Wanted {
+                seq,
+                kind,
+                paused,
+                holds,
+            },
+        );
     }
     Ok(claim.seqs.iter().filter_map(|seq| by_seq.remove(seq)).collect())
 }

@@ -1,6 +1,7 @@
 //! The truth: jobs, their logs and files, and the sample domain, in a SQL database. Everything that other layers know
 //! about a job was read here; everything that they change goes through the group-committing [`writer`].
 
+pub mod batches;
 mod chains;
 pub mod claim;
 mod commit;
@@ -9,6 +10,7 @@ pub mod counts;
 pub mod dialect;
 pub mod enqueue;
 mod error;
+pub mod errors;
 pub mod events;
 pub mod files;
 pub mod finish;
@@ -19,6 +21,7 @@ pub mod list;
 pub mod logs;
 pub mod ops;
 mod postgres;
+pub mod queues;
 pub mod retention;
 pub mod rollups;
 pub mod schedules;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Store;
 use super::dialect::Ty;
 use super::error::StoreError;
+use super::errors::fingerprint;
 use super::jobs::{COLUMNS, JobRow, job_row, load};
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
@@ -82,6 +83,20 @@ impl Store {
     pub async fn change(&self, id: JobId, event: Event, by: String, reason: String) -> Result<Changed, StoreError> {
         self.writer()
             .write(move |tx| async move { change(tx, id, &event, &by, &reason).await }.boxed())
+            .await
+    }
+
+    /// [`Store::change`] for the end of an attempt, with the milliseconds of CPU time that it took.
+    pub async fn end(
+        &self,
+        id: JobId,
+        event: Event,
+        by: String,
+        reason: String,
+        cpu_ms: u64,
+    ) -> Result<Changed, StoreError> {
+        self.writer()
+            .write(move |tx| async move { change_at_cost(tx, id, &event, &by, &reason, Some(cpu_ms)).await }.boxed())
             .await
     }
 
@@ -172,7 +187,7 @@ impl Store {
                 async move {
                     let row = load(tx, id).await?;
                     let unused = super::files::release_upload(tx, row.seq).await?;
-                    tx.count(row.job.status, &row.job.kind, &row.job.queue, -1);
+                    tx.count(row.job.status, &row.job, -1);
                     if row.job.status == Status::Running {
                         tx.free(row.holds.as_deref());
                     }
@@ -202,7 +217,8 @@ impl Store {
         for row in self.all(kinds).await? {
             let kind: String = row.get("kind")?;
             let text = format!(
-                "SELECT seq, lane FROM jobs WHERE status = 'pending' AND kind = $1 ORDER BY seq LIMIT {}",
+                "SELECT seq, lane FROM jobs WHERE status = 'pending' AND kind = $1 \
+                 AND queue NOT IN (SELECT name FROM paused_queues) ORDER BY seq LIMIT {}",
                 limit.saturating_mul(4)
             );
             for row in self.all(Sql::with(&text, [kind.into()])).await? {
@@ -268,8 +284,7 @@ async fn promote_due(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
     for row in &rows {
         let row = job_row(row)?;
         if let Some(was) = was.get(&row.seq) {
-            tx.count(*was, &row.job.kind, &row.job.queue, -1);
-            tx.count(Status::Pending, &row.job.kind, &row.job.queue, 1);
+            tx.moves(*was, Status::Pending, &row.job.kind, &row.job.queue, row.job.batch);
         }
         changed.push(Changed { row, effects });
     }
@@ -285,6 +300,17 @@ pub(super) async fn change(
     event: &Event,
     by: &str,
     reason: &str,
+) -> Result<Changed, StoreError> {
+    change_at_cost(tx, id, event, by, reason, None).await
+}
+
+async fn change_at_cost(
+    tx: &Tx<'_>,
+    id: JobId,
+    event: &Event,
+    by: &str,
+    reason: &str,
+    cpu_ms: Option<u64>,
 ) -> Result<Changed, StoreError> {
     let before = load(tx, id).await?;
     let now = from_millis(tx.now());
@@ -315,13 +341,16 @@ pub(super) async fn change(
     if to.is_finished() {
         sql.push(", completed_at = ").bind(tx.now());
     } else if from.is_finished() {
-        sql.push(", completed_at = NULL, progress = NULL, done = NULL, total = NULL, error_code = NULL, error = NULL");
+        sql.push(", completed_at = NULL, progress = NULL, done = NULL, total = NULL, error_code = NULL, error = NULL, fingerprint = NULL");
     }
     if let Some(error) = &error {
         sql.push(", error_code = ")
             .bind(error.code.as_str())
             .push(", error = ")
             .bind(error.message.clone());
+        let print = fingerprint(error);
+        tx.met(&before.job.kind, &print, error);
+        sql.push(", fingerprint = ").bind(print);
     }
     if let Some(mut message) = message(event, to, by, error.as_ref()) {
         truncate(&mut message, Job::MESSAGE_MAX);
@@ -343,14 +372,15 @@ pub(super) async fn change(
     let row = job_row(&row)?;
     let error = error.map(|e| to_json(&e)).transpose()?;
     if let Some(outcome) = effects.ended {
-        let text = "INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, error) \
-            SELECT seq, attempt, $1, worker, started_at, $2, $3, $4 FROM jobs WHERE seq = $5";
-        let values: [SqlValue; 5] = [
+        let text = "INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, error, cpu_ms) \
+            SELECT seq, attempt, $1, worker, started_at, $2, $3, $4, $6 FROM jobs WHERE seq = $5";
+        let values: [SqlValue; 6] = [
             int(before.state.epoch).into(),
             tx.now().into(),
             outcome.as_str().into(),
             error.clone().into(),
             row.seq.into(),
+            cpu_ms.map(int).into(),
         ];
         tx.execute(Sql::with(text, values)).await?;
     }
@@ -383,8 +413,7 @@ pub(super) async fn change(
         super::chains::due(tx, row.seq).await?;
     }
     if from != to {
-        tx.count(from, &row.job.kind, &row.job.queue, -1);
-        tx.count(to, &row.job.kind, &row.job.queue, 1);
+        tx.moves(from, to, &row.job.kind, &row.job.queue, row.job.batch);
     }
     if to != Status::Running {
         super::search::mark(tx, &[row.seq]).await?;

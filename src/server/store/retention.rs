@@ -106,7 +106,7 @@ async fn expire(
     let mut uploads = Vec::new();
     for row in &rows {
         uploads.extend(super::files::release_upload(tx, row.seq).await?);
-        tx.count(row.job.status, &row.job.kind, &row.job.queue, -1);
+        tx.count(row.job.status, &row.job, -1);
         if row.dependents {
             super::chains::due(tx, row.seq).await?;
         }

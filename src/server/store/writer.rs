@@ -23,6 +23,8 @@ use super::finish::{Finish, Finished};
 use super::session::Session;
 use super::sets::Asked;
 use super::{commit, postgres};
+use crate::domain::error::JobError;
+use crate::domain::job::Job;
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 
@@ -75,16 +77,29 @@ impl<'t> Tx<'t> {
         self.session.all(stmt).await
     }
 
-    /// Notes that there are `n` jobs more (or fewer) of this status, kind and queue.
-    pub fn count(&self, status: Status, kind: &str, queue: &str, n: i64) {
+    /// Notes that there are `n` jobs more (or fewer) like this one in this status.
+    pub fn count(&self, status: Status, job: &Job, n: i64) {
         let mut deltas = self.deltas.lock().unwrap_or_else(PoisonError::into_inner);
-        deltas.add(status, kind, queue, n);
+        deltas.add(status, &job.kind, &job.queue, job.batch, n);
+    }
+
+    /// [`Tx::count`] of a job that went from one status to another, told by its parts.
+    pub fn moves(&self, from: Status, to: Status, kind: &str, queue: &str, batch: Option<Uuid>) {
+        let mut deltas = self.deltas.lock().unwrap_or_else(PoisonError::into_inner);
+        deltas.add(from, kind, queue, batch, -1);
+        deltas.add(to, kind, queue, batch, 1);
+    }
+
+    /// Notes that an attempt ended with an error.
+    pub fn met(&self, kind: &str, fingerprint: &str, error: &JobError) {
+        let mut deltas = self.deltas.lock().unwrap_or_else(PoisonError::into_inner);
+        deltas.met(self.now, kind, fingerprint, error);
     }
 
     /// Notes that this happened to a job, and how long it took.
     pub fn roll(&self, kind: &str, queue: &str, metric: Metric, ms: i64) {
         let mut deltas = self.deltas.lock().unwrap_or_else(PoisonError::into_inner);
-        deltas.rolled.add(self.now, kind, queue, metric, ms);
+        deltas.roll(self.now, kind, queue, metric, ms);
     }
 
     /// Notes that a job that counted against these limits runs no more.

@@ -186,7 +186,7 @@ async fn fill(service: &Service, from: u32, until_number: u32, ms: u32) {
     for from in (from..until_number).step_by(100) {
         let part = || (from..until_number.min(from + 100)).map(job).collect();
         until("the jobs are taken in", async || {
-            service.enqueue_bulk(&actor, part()).await.ok()
+            service.enqueue_bulk(&actor, part(), None).await.ok()
         })
         .await;
     }

@@ -45,7 +45,7 @@ async fn waits(bench: &mut Bench, noisy: bool) -> Result<f64, CliError> {
     if noisy {
         system
             .service
-            .enqueue_bulk(&loud, some(BACKLOG))
+            .enqueue_bulk(&loud, some(BACKLOG), None)
             .await
             .map_err(failed)?;
     }
@@ -55,7 +55,11 @@ async fn waits(bench: &mut Bench, noisy: bool) -> Result<f64, CliError> {
     for n in 0..QUIET {
         ticks.tick().await;
         if noisy {
-            system.service.enqueue_bulk(&loud, some(NOISY)).await.map_err(failed)?;
+            system
+                .service
+                .enqueue_bulk(&loud, some(NOISY), None)
+                .await
+                .map_err(failed)?;
         }
         asked.push(Instant::now());
         system.service.enqueue(&quiet, job(n)).await.map_err(failed)?;

@@ -174,6 +174,7 @@ async fn raw_drain(bench: &mut Bench) -> Result<(), CliError> {
                 lease,
                 result: None,
                 again: false,
+                cpu_ms: 0,
             })
         });
         let finishing = futures::future::join_all(finishing.collect::<Vec<_>>());

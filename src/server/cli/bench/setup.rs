@@ -172,7 +172,7 @@ impl Fresh {
         for from in (0..n).step_by(1_000) {
             let part = (from..n.min(from + 1_000)).map(|i| NewJob::of(kind, json!({ "n": i })));
             self.service
-                .enqueue_bulk(&actor, part.collect())
+                .enqueue_bulk(&actor, part.collect(), None)
                 .await
                 .map_err(failed)?;
         }

@@ -20,6 +20,11 @@ const RUNS_MS: i64 = 7 * 86_400_000;
 /// Milliseconds that statistics by the minute are kept: a month.
 const MINUTES_MS: i64 = 31 * 86_400_000;
 
+/// Milliseconds that a problem is remembered since it was last seen: as long as failed jobs are kept unless told otherwise.
+const ERRORS_MS: i64 = 90 * 86_400_000;
+/// Milliseconds that a batch is kept of which no job is left: an hour.
+const BATCHES_MS: i64 = 3_600_000;
+
 /// Sweeps, unless another process has done so of late, and remembers what was removed.
 pub(super) async fn sweep(shared: &Shared) -> Result<(), StoreError> {
     let store = &shared.service.store;
@@ -47,6 +52,8 @@ pub(super) async fn sweep(shared: &Shared) -> Result<(), StoreError> {
     let uploads = all(|| store.expire_uploads(UPLOAD_UNUSED_MS, CHUNK)).await?;
     store.forget_runs(RUNS_MS).await?;
     store.forget_minutes(MINUTES_MS).await?;
+    store.forget_errors(ERRORS_MS).await?;
+    all(|| store.forget_batches(BATCHES_MS, CHUNK)).await?;
     forget_works(shared).await?;
     let sweep = Sweep {
         at: chrono::Utc::now(),

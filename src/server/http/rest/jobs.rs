@@ -18,13 +18,15 @@ use crate::server::http::extract::{Answer, Body, Id, Many, Params, known, parse}
 use crate::server::service::{BulkEnqueued, SeriesQuery};
 
 /// The parameters of the list, as an unknown one's problem names them.
-const LIST_PARAMS: [&str; 13] = [
+const LIST_PARAMS: [&str; 15] = [
     "q",
     "status",
     "type",
     "queue",
     "owner",
     "parent",
+    "batch",
+    "error",
     "created_after",
     "created_before",
     "sort",
@@ -42,6 +44,8 @@ const LIST_PARAMS: [&str; 13] = [
         ("type" = Option<String>, Query, description = "The kind's name"),
         ("queue" = Option<String>, Query), ("owner" = Option<String>, Query),
         ("parent" = Option<String>, Query, description = "Children of this job"),
+        ("batch" = Option<String>, Query, description = "Jobs of this batch"),
+        ("error" = Option<String>, Query, description = "A fingerprint of GET /api/errors"),
         ("created_after" = Option<String>, Query, description = "RFC 3339, inclusive"),
         ("created_before" = Option<String>, Query, description = "RFC 3339, exclusive"),
         ("sort" = Option<String>, Query, description = "created_at (default), started_at, completed_at, progress, job_type, status"),
@@ -101,13 +105,21 @@ const BULK_BYTES_MAX: usize = 64_000_000;
 /// Enqueues up to 10,000 jobs, all or none: a JSON array of what `POST /api/jobs` takes, or NDJSON
 /// (`application/x-ndjson`), one a line.
 #[utoipa::path(post, path = "/api/jobs/bulk", tag = "jobs", request_body = Vec<NewJob>,
+    params(("batch" = Option<String>, Query, description = "The name of a batch that they begin")),
     responses((status = 202, body = BulkEnqueued), (status = 400, body = Problem), (status = 429, body = Problem)))]
 pub async fn bulk(
     State(state): State<AppState>,
     Caller(actor): Caller,
+    params: Params,
     Many(jobs): Many<NewJob>,
 ) -> Answer<(StatusCode, Json<BulkEnqueued>)> {
-    let done = state.service.enqueue_bulk(&actor, jobs).await?;
+    params.only(&["batch"])?;
+    // A blank name is one that can't be taken, not one that was left out.
+    let batch = params
+        .pairs()
+        .find(|(name, _)| *name == "batch")
+        .map(|(_, value)| value);
+    let done = state.service.enqueue_bulk(&actor, jobs, batch).await?;
     Ok((StatusCode::ACCEPTED, Json(done)))
 }
 

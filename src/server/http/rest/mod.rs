@@ -2,7 +2,9 @@
 
 pub mod actions;
 pub mod artifacts;
+pub mod batches;
 pub mod events;
 pub mod jobs;
 pub mod logs;
+pub mod queues;
 pub mod schedules;

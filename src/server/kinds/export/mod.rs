@@ -218,7 +218,7 @@ impl Export {
             rows: reached.rows,
             bytes: reached.bytes,
         });
-        let writer = tokio::task::spawn_blocking(move || write_pages(receiver, format, &spool, written));
+        let writer = ctx.blocking(move || write_pages(receiver, format, &spool, written));
         let mut page_number = 0;
         let mut saved = Instant::now();
         loop {
@@ -317,7 +317,7 @@ async fn assemble(
     let given_up = CancellationToken::new();
     let _guard = given_up.clone().drop_guard();
     let context = ctx.clone();
-    let thread = tokio::task::spawn_blocking(move || {
+    let thread = ctx.blocking(move || {
         let stop = || given_up.is_cancelled() || context.cancelled();
         write::assemble(format, &spool, &path, &folder, &stop)
     });

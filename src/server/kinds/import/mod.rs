@@ -241,7 +241,7 @@ impl Input {
         let given_up = CancellationToken::new();
         let _guard = given_up.clone().drop_guard();
         let (file, context) = (self.clone(), ctx.clone());
-        let thread = tokio::task::spawn_blocking(move || {
+        let thread = ctx.blocking(move || {
             let mut counter = Counter::default();
             let stop = || given_up.is_cancelled() || context.cancelled();
             let files = file.read(&stop, true, &mut counter)?;
@@ -266,7 +266,7 @@ impl Input {
         let (sender, mut batches) = mpsc::channel(BATCHES_WAITING);
         let (file, context) = (self.clone(), ctx.clone());
         // The thread ends by itself when the other end of its channel is gone.
-        let thread = tokio::task::spawn_blocking(move || {
+        let thread = ctx.blocking(move || {
             let mut collector = Collector::new(sender, rejected_file);
             file.read(&|| context.cancelled(), false, &mut collector)?;
             collector.finish()

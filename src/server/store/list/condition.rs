@@ -25,6 +25,8 @@ impl Condition<'_> {
             queue,
             owner,
             parent,
+            batch,
+            error,
             created_after,
             created_before,
             sort: _,
@@ -50,6 +52,8 @@ impl Condition<'_> {
         is(" AND queue = ", queue.clone().map(Into::into));
         is(" AND owner = ", owner.clone().map(Into::into));
         is(" AND parent = ", parent.map(Into::into));
+        is(" AND batch = ", batch.map(Into::into));
+        is(" AND fingerprint = ", error.clone().map(Into::into));
         is(" AND seq >= ", self.from.map(Into::into));
         is(" AND seq < ", self.until.map(Into::into));
         is(

@@ -279,7 +279,7 @@ impl Store {
             Sort::Status | Sort::JobType => true,
             Sort::StartedAt | Sort::CompletedAt | Sort::Progress => false,
         };
-        if !useful || filter.q.is_some() || filter.owner.is_some() || filter.parent.is_some() {
+        if !useful || filter.elsewhere() {
             return Ok(None);
         }
         let counted = JobFilter {

@@ -5,7 +5,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sea_orm::DbErr;
 
-use super::super::counts::Deltas;
+use super::super::counts::{Deltas, PARTS};
 use super::super::dialect::Dialect;
 use super::super::enqueue::{Batch, Enqueued};
 use super::super::error::StoreError;
@@ -115,27 +115,12 @@ async fn single(session: &Session, single: Single) -> Result<(), DbErr> {
             return undone;
         }
     };
-    let (mut statement, mut values) = (String::new(), Vec::new());
-    deltas
-        .push(Dialect::Postgres, session.shard, &mut statement, &mut values)
-        .map_err(text)?;
-    if !statement.is_empty() {
-        session.execute(Sql::with(&statement, values)).await?;
-    }
-    let (mut statement, mut values) = (String::new(), Vec::new());
-    deltas
-        .push_holds(Dialect::Postgres, &mut statement, &mut values)
-        .map_err(text)?;
-    if !statement.is_empty() {
-        session.execute(Sql::with(&statement, values)).await?;
-    }
-    let (mut statement, mut values) = (String::new(), Vec::new());
-    deltas
-        .rolled
-        .push(Dialect::Postgres, session.shard, &mut statement, &mut values)
-        .map_err(text)?;
-    if !statement.is_empty() {
-        session.execute(Sql::with(&statement, values)).await?;
+    for part in PARTS {
+        let (mut statement, mut values) = (String::new(), Vec::new());
+        part(&deltas, Dialect::Postgres, session.shard, &mut statement, &mut values).map_err(text)?;
+        if !statement.is_empty() {
+            session.execute(Sql::with(&statement, values)).await?;
+        }
     }
     session.plain("COMMIT").await?;
     acknowledge(Ok(()));

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::super::batches::NewBatch;
 use super::super::counts::Deltas;
 use super::super::dialect::Dialect;
 use super::super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, known, known_keys, new_row};
@@ -20,27 +21,31 @@ use super::sets::{clock, counted};
 use super::{ints, texts, uuids};
 use crate::domain::job::JobId;
 
-/// Of a job without a parent; of one without a wish for a time.
+/// Of a job without a parent or a batch; of one without a wish for a time.
 const NO_ID: Uuid = Uuid::nil();
 const NO_TIME: i64 = i64::MIN;
 
 /// `told` are first transitions that say more than that a job was enqueued and waits.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let (clock, counted, rolled) = (clock(), counted("$17"), rolled_sql("$17"));
+    let (clock, counted, rolled) = (clock(), counted("$18"), rolled_sql("$18"));
     format!(
         "WITH {clock}, given AS MATERIALIZED (SELECT nextval('jobs_seq') AS seq, g.*, clock.now AS now, \
             GREATEST(clock.now, CASE WHEN g.delay <> {NO_TIME} THEN clock.now + g.delay WHEN g.at <> {NO_TIME} THEN g.at \
                ELSE clock.now END) AS run_at \
             FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::uuid[], $7::text[], $8::bigint[], \
-               $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::bigint[]) \
+               $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], $16::bigint[], \
+               $17::uuid[]) \
             AS g (id, kind, queue, lane, owner, parent, unique_key, at, delay, attempts, args, timeout_s, reason, upload, \
-               concurrency_key, member), clock), \
+               concurrency_key, member, batch), clock), \
+         begun AS (INSERT INTO batches (id, name, owner, created_at) \
+            SELECT id, name, owner, clock.now FROM unnest($19::uuid[], $20::text[], $21::text[]) AS b (id, name, owner), clock), \
          placed AS (INSERT INTO jobs (seq, id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, \
-               max_attempts, attempts_per_round, concurrency_key, member) \
+               max_attempts, attempts_per_round, concurrency_key, member, batch) \
             SELECT seq, id, kind, queue, lane, CASE WHEN run_at > now THEN 'scheduled' ELSE 'pending' END, owner, \
-               NULLIF(parent, '{NO_ID}'), NULLIF(unique_key, ''), now, run_at, attempts, attempts, NULLIF(concurrency_key, ''), member FROM given \
+               NULLIF(parent, '{NO_ID}'), NULLIF(unique_key, ''), now, run_at, attempts, attempts, NULLIF(concurrency_key, ''), member, \
+               NULLIF(batch, '{NO_ID}') FROM given \
             ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled') \
-            DO NOTHING RETURNING seq, status, kind, queue), \
+            DO NOTHING RETURNING seq, status, kind, queue, batch), \
          data AS (INSERT INTO job_data (job_seq, args, timeout_s) \
             SELECT seq, args, timeout_s FROM given JOIN placed USING (seq)), \
          stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM placed), \
@@ -50,7 +55,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
          used AS (UPDATE uploads SET uses = uses + u.n FROM \
             (SELECT upload, COUNT(*) AS n FROM given JOIN placed USING (seq) WHERE upload <> '' GROUP BY upload) AS u \
             WHERE uploads.id = u.upload), \
-         moved AS (SELECT status, kind, queue, COUNT(*) AS n FROM placed GROUP BY status, kind, queue), {counted}, \
+         moved AS (SELECT status, kind, queue, batch, COUNT(*) AS n FROM placed GROUP BY status, kind, queue, batch), {counted}, \
          happened AS (SELECT clock.now AS now, kind, queue, 'enqueued' AS metric, 0::bigint AS ms FROM placed, clock), {rolled} \
          SELECT given.id AS id, given.seq AS seq, given.now AS now, (placed.seq IS NOT NULL)::int AS placed \
          FROM given LEFT JOIN placed USING (seq)"
@@ -75,12 +80,14 @@ pub(super) async fn enqueue(
     let (now, mut waiting) = waiting(&tx).await?;
     let mut own_keys: HashMap<&str, JobId> = HashMap::new();
     let mut jobs: Vec<(JobId, &Enqueue)> = Vec::new();
+    let mut starts: Vec<&NewBatch> = Vec::new();
     let mut planned: Vec<Result<Vec<(Answer, &Enqueue)>, u64>> = Vec::with_capacity(batches.len());
     for batch in batches {
         if waiting.saturating_add(batch.jobs.len() as u64) > batch.queue_max {
             planned.push(Err(waiting));
             continue;
         }
+        starts.extend(&batch.starts);
         let mut answers = Vec::with_capacity(batch.jobs.len());
         for job in &batch.jobs {
             let key = job.unique_key.as_deref();
@@ -98,7 +105,7 @@ pub(super) async fn enqueue(
         }
         planned.push(Ok(answers));
     }
-    let mut placed = insert(session, &jobs).await?;
+    let mut placed = insert(session, &jobs, &starts).await?;
     if placed.values().any(|(_, _, placed)| !placed) {
         // Another process was faster with the same unique key.
         by_key = known_keys(&tx, batches).await?;
@@ -155,8 +162,8 @@ async fn waiting(tx: &Tx<'_>) -> Result<(i64, u64), StoreError> {
     }
 }
 
-async fn insert(session: &Session, jobs: &[(JobId, &Enqueue)]) -> Result<Placed, StoreError> {
-    if jobs.is_empty() {
+async fn insert(session: &Session, jobs: &[(JobId, &Enqueue)], starts: &[&NewBatch]) -> Result<Placed, StoreError> {
+    if jobs.is_empty() && starts.is_empty() {
         return Ok(Placed::new());
     }
     let each = || jobs.iter().map(|(_, job)| *job);
@@ -180,7 +187,11 @@ async fn insert(session: &Session, jobs: &[(JobId, &Enqueue)]) -> Result<Placed,
         texts(uploads.iter().map(String::as_str)),
         texts(each().map(|j| j.concurrency_key.as_deref().unwrap_or(""))),
         ints(each().map(|j| i64::from(j.member))),
+        uuids(each().map(|j| j.batch.unwrap_or(NO_ID))),
         session.shard.into(),
+        uuids(starts.iter().map(|b| b.id)),
+        texts(starts.iter().map(|b| b.name.as_str())),
+        texts(starts.iter().map(|b| b.owner.as_str())),
     ];
     let rows = session.all(Sql::with(&INSERT, values)).await?;
     let placed = rows.iter().map(|r| {

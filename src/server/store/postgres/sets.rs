@@ -23,13 +23,17 @@ pub(super) fn clock() -> String {
     format!("clock AS MATERIALIZED (SELECT {} AS now)", Dialect::Postgres.now())
 }
 
-/// Adds what `moved` (status, kind, queue, n) holds to the shard `place` of the counts.
+/// Adds what `moved` (status, kind, queue, batch, n) holds to the shard `place` of the counts.
 pub(super) fn counted(place: &str) -> String {
     format!(
         "counted AS (INSERT INTO job_counts (status, kind, queue, shard, n) \
          SELECT status, kind, queue, {place}::bigint, SUM(n) FROM moved GROUP BY status, kind, queue HAVING SUM(n) <> 0 \
          ORDER BY status, kind, queue \
-         ON CONFLICT (status, kind, queue, shard) DO UPDATE SET n = job_counts.n + excluded.n)"
+         ON CONFLICT (status, kind, queue, shard) DO UPDATE SET n = job_counts.n + excluded.n), \
+         batched AS (INSERT INTO batch_counts (batch, status, shard, n) \
+         SELECT batch, status, {place}::bigint, SUM(n) FROM moved WHERE batch IS NOT NULL GROUP BY batch, status \
+         HAVING SUM(n) <> 0 ORDER BY batch, status \
+         ON CONFLICT (batch, status, shard) DO UPDATE SET n = batch_counts.n + excluded.n)"
     )
 }
 
@@ -38,14 +42,15 @@ pub(super) fn counted(place: &str) -> String {
 static FINISH: LazyLock<String> = LazyLock::new(|| {
     let (clock, counted, rolled) = (clock(), counted("$4"), rolled_sql("$4"));
     format!(
-        "WITH {clock}, held AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS h (s, e, r)), \
-         locked AS MATERIALIZED (SELECT jobs.seq, held.r FROM jobs JOIN held ON jobs.seq = held.s \
+        "WITH {clock}, held AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $5::bigint[]) AS h (s, e, r, c)), \
+         locked AS MATERIALIZED (SELECT jobs.seq, held.r, held.c FROM jobs JOIN held ON jobs.seq = held.s \
             WHERE jobs.epoch = held.e AND jobs.status || '' = 'running' ORDER BY jobs.seq FOR UPDATE OF jobs), \
          ended AS (UPDATE jobs SET status = 'completed', epoch = epoch + 1, rev = rev + 1, lease_until = NULL, \
-            completed_at = clock.now, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL \
-            FROM locked, clock WHERE jobs.seq = locked.seq RETURNING jobs.*, locked.r AS result), \
-         noted AS (INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome) \
-            SELECT seq, attempt, epoch - 1, worker, started_at, completed_at, 'completed' FROM ended \
+            completed_at = clock.now, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL, \
+            fingerprint = NULL \
+            FROM locked, clock WHERE jobs.seq = locked.seq RETURNING jobs.*, locked.r AS result, locked.c AS cpu), \
+         noted AS (INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, cpu_ms) \
+            SELECT seq, attempt, epoch - 1, worker, started_at, completed_at, 'completed', cpu FROM ended \
             ON CONFLICT (job_seq, number) DO NOTHING), \
          stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM ended WHERE message <> '' OR attempt > 1 \
             ON CONFLICT (job_seq) DO NOTHING), \
@@ -56,11 +61,11 @@ static FINISH: LazyLock<String> = LazyLock::new(|| {
          freed AS (UPDATE running_holds SET n = running_holds.n - f.k FROM (SELECT h.value AS hold, COUNT(*) AS k \
             FROM ended, json_array_elements_text(ended.holds::json) AS h (value) GROUP BY h.value) AS f \
             WHERE running_holds.hold = f.hold), \
-         moved AS (SELECT 'running' AS status, kind, queue, -COUNT(*) AS n FROM ended GROUP BY kind, queue \
-            UNION ALL SELECT 'completed', kind, queue, COUNT(*) FROM ended GROUP BY kind, queue), {counted}, \
+         moved AS (SELECT 'running' AS status, kind, queue, batch, -COUNT(*) AS n FROM ended GROUP BY kind, queue, batch \
+            UNION ALL SELECT 'completed', kind, queue, batch, COUNT(*) FROM ended GROUP BY kind, queue, batch), {counted}, \
          happened AS (SELECT completed_at AS now, kind, queue, 'completed' AS metric, 0::bigint AS ms FROM ended \
             UNION ALL SELECT completed_at, kind, queue, 'run', completed_at - started_at FROM ended), {rolled} \
-         SELECT seq, rev, message, kind, queue, done, total, completed_at, holds, dependents, started_at FROM ended"
+         SELECT seq, rev, message, kind, queue, done, total, completed_at, holds, dependents, started_at, batch FROM ended"
     )
 });
 
@@ -71,13 +76,13 @@ static CLAIM: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH {clock}, wanted AS MATERIALIZED (SELECT jobs.seq FROM jobs, clock WHERE jobs.seq = ANY($1::bigint[]) \
             AND jobs.status || '' = 'pending' AND jobs.run_at <= clock.now AND jobs.concurrency_key IS NULL AND jobs.member = 0 \
-            AND jobs.kind <> ALL($5::text[]) ORDER BY jobs.seq FOR UPDATE OF jobs), \
+            AND jobs.kind <> ALL($5::text[]) AND jobs.queue NOT IN (SELECT name FROM paused_queues) ORDER BY jobs.seq FOR UPDATE OF jobs), \
          taken AS (UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $2, \
             lease_until = clock.now + $3, started_at = clock.now, completed_at = NULL, progress = NULL, done = NULL, \
             total = NULL, message = '', holds = NULL, rev = rev + 1 \
             FROM wanted, clock WHERE jobs.seq = wanted.seq RETURNING jobs.*), \
-         moved AS (SELECT 'pending' AS status, kind, queue, -COUNT(*) AS n FROM taken GROUP BY kind, queue \
-            UNION ALL SELECT 'running', kind, queue, COUNT(*) FROM taken GROUP BY kind, queue), {counted}, \
+         moved AS (SELECT 'pending' AS status, kind, queue, batch, -COUNT(*) AS n FROM taken GROUP BY kind, queue, batch \
+            UNION ALL SELECT 'running', kind, queue, batch, COUNT(*) FROM taken GROUP BY kind, queue, batch), {counted}, \
          happened AS (SELECT started_at AS now, kind, queue, 'wait' AS metric, started_at - run_at AS ms FROM taken), {rolled} \
          SELECT {columns}, job_data.args AS args, job_data.timeout_s AS timeout_s, job_data.log_lines AS log_lines, \
          job_data.checkpoint AS checkpoint \
@@ -95,6 +100,7 @@ pub(super) async fn finish(
         ints(items.iter().map(|f| super::super::sql::int(f.lease.epoch))),
         texts(items.iter().map(|f| f.result.as_deref().unwrap_or(""))),
         session.shard.into(),
+        ints(items.iter().map(|f| super::super::sql::int(f.cpu_ms))),
     ];
     let rows = session.all(Sql::with(&FINISH, values)).await?;
     let none = Deltas::default();

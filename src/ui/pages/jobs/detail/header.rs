@@ -77,6 +77,8 @@ mod tests {
             completed_at: None,
             worker: None,
             concurrency_key: None,
+            fingerprint: None,
+            batch: None,
             cancel_requested: false,
             pause_requested: false,
             error_code: None,

@@ -24,6 +24,8 @@ fn job(n: u128, status: Status) -> Job {
         completed_at: None,
         worker: None,
         concurrency_key: None,
+        fingerprint: None,
+        batch: None,
         cancel_requested: false,
         pause_requested: false,
         error_code: None,

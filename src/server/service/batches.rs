@@ -1,0 +1,73 @@
+//! Batches: followed and cancelled as one.
+
+use uuid::Uuid;
+
+use super::{ActOptions, Service};
+use crate::domain::batch::{Batch, BatchCancelled};
+use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX};
+use crate::domain::status::{Action, Status};
+use crate::domain::user::{Actor, Want, may};
+
+/// Jobs of a batch that one call cancels at the most: as many as one call can enqueue.
+const CANCEL_MAX: u64 = 10_000;
+/// Jobs that are looked up at once.
+const PAGE: u32 = 500;
+
+impl Service {
+    /// Batches that the actor may see, the newest first, at most `limit`, from behind `before` on.
+    pub async fn batches(
+        &self,
+        actor: &Actor,
+        before: Option<Uuid>,
+        limit: Option<u32>,
+    ) -> Result<Vec<Batch>, Problem> {
+        let limit = limit.unwrap_or(LIMIT_DEFAULT);
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(Problem::invalid(
+                "limit",
+                format!("limit {limit} is not within 1 to {LIMIT_MAX}"),
+            ));
+        }
+        let own = (!may(actor, Want::ReadAll)).then_some(actor.name.as_str());
+        Ok(self.store.batches(own, before, limit).await?)
+    }
+
+    /// One batch.
+    pub async fn batch(&self, actor: &Actor, id: Uuid) -> Result<Batch, Problem> {
+        let batch = self.store.batch(id).await?;
+        batch
+            .filter(|batch| may(actor, Want::Read { owner: &batch.owner }))
+            .ok_or_else(|| Problem::not_found(format_args!("batch {id}")))
+    }
+
+    /// Cancels what waits of a batch, and asks what runs to stop.
+    pub async fn cancel_batch(&self, actor: &Actor, id: Uuid) -> Result<BatchCancelled, Problem> {
+        self.batch(actor, id).await?;
+        let mut done = BatchCancelled::default();
+        let mut after = 0;
+        loop {
+            let page = self.store.unfinished_of(id, after, PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            if done.cancelled + done.asked >= CANCEL_MAX {
+                let batch = self.batch(actor, id).await?;
+                done.left = batch.total - batch.finished;
+                break;
+            }
+            let acts = page
+                .iter()
+                .map(|(_, job)| self.act(actor, *job, Action::Cancel, ActOptions::default()));
+            for outcome in futures::future::join_all(acts).await {
+                match outcome {
+                    Ok(job) if job.status == Status::Cancelled => done.cancelled += 1,
+                    Ok(_) => done.asked += 1,
+                    // It ended, or was removed, in between.
+                    Err(problem) if matches!(problem.code, ProblemCode::WrongStatus | ProblemCode::NotFound) => {}
+                    Err(problem) => return Err(problem),
+                }
+            }
+        }
+        Ok(done)
+    }
+}
