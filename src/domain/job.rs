@@ -303,6 +303,20 @@ pub struct NewJob {
     pub batch: Option<Uuid>,
 }
 
+/// What an action may be told besides its name: the body of `POST /api/jobs/{id}/retry`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ActOptions {
+    /// Retry: seconds to wait before the next attempt.
+    #[serde(default)]
+    pub delay: Option<u64>,
+    /// Retry: other args than those that the job had.
+    #[serde(default)]
+    #[cfg_attr(feature = "ssr", schema(value_type = Option<Object>))]
+    pub args: Option<Value>,
+}
+
 /// What becomes of a job when one that it depends on is cancelled, fails or dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]

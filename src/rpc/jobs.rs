@@ -3,7 +3,7 @@ use leptos::prelude::*;
 use super::Json;
 use crate::domain::error::Problem;
 use crate::domain::filter::JobFilter;
-use crate::domain::job::{Job, JobDetail, JobId, NewJob};
+use crate::domain::job::{ActOptions, Job, JobDetail, JobId, NewJob};
 use crate::domain::kind::KindInfo;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::stats::Overview;
@@ -54,7 +54,7 @@ pub async fn enqueue(job: NewJob) -> Result<Job, Problem> {
 
 /// Does `action` to one job and answers with the job as it is then: for Run again the copy, for Delete its last state.
 #[server(prefix = "/rpc", endpoint = "act", input = Json, output = Json)]
-pub async fn act(id: JobId, action: Action) -> Result<Job, Problem> {
+pub async fn act(id: JobId, action: Action, options: ActOptions) -> Result<Job, Problem> {
     let (service, actor) = crate::server::http::rpc::caller()?;
-    crate::server::http::rpc::answer(service.act(&actor, id, action, Default::default()).await)
+    crate::server::http::rpc::answer(service.act(&actor, id, action, options).await)
 }

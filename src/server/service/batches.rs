@@ -2,9 +2,10 @@
 
 use uuid::Uuid;
 
-use super::{ActOptions, Service};
+use super::Service;
 use crate::domain::batch::{Batch, BatchCancelled};
 use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::job::ActOptions;
 use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::domain::status::{Action, Status};
 use crate::domain::user::{Actor, Want, may};

@@ -3,7 +3,7 @@
 use super::{Service, no_job, require};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::filter::JobFilter;
-use crate::domain::job::{Job, JobDetail, JobHistory, JobId, JobRef};
+use crate::domain::job::{ActOptions, Job, JobDetail, JobHistory, JobId, JobRef};
 use crate::domain::kind::{KindInfo, Policy};
 use crate::domain::log::{LogFilter, LogLine};
 use crate::domain::machine::Event;
@@ -20,15 +20,6 @@ use crate::server::store::list::Cursor;
 /// Lines of a log that one answer holds unless told otherwise, and at the most.
 pub const LOG_LIMIT_DEFAULT: u32 = 1_000;
 pub const LOG_LIMIT_MAX: u32 = 10_000;
-
-/// What an action may be told besides its name.
-#[derive(Clone, Debug, Default)]
-pub struct ActOptions {
-    /// Retry: seconds to wait before the next attempt.
-    pub delay: Option<u64>,
-    /// Retry: other args than those that the job had.
-    pub args: Option<serde_json::Value>,
-}
 
 /// The longest delay, in seconds: ten years.
 const DELAY_MAX: u64 = 315_576_000;

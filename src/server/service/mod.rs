@@ -18,7 +18,6 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 pub use enqueue::{BulkEnqueued, Enqueued};
-pub use jobs::ActOptions;
 pub use series::SeriesQuery;
 
 use super::queue::{Bus, Change, Entry, Hold, Queue, Signal};

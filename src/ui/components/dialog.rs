@@ -23,8 +23,18 @@ pub struct Ask {
     pub keep: String,
     /// That button's class: "danger", "amber", "blue".
     pub tone: &'static str,
-    /// Called when the person agrees; the dialog has closed by then.
-    pub then: Arc<dyn Fn() + Send + Sync>,
+    /// What else can be said, between the text and the buttons.
+    pub more: Option<Arc<dyn Fn() -> AnyView + Send + Sync>>,
+    /// Called when the person agrees. The dialog closes unless it says that the question is still open.
+    pub then: Arc<dyn Fn() -> Answered + Send + Sync>,
+}
+
+/// Whether a question that the person agreed to is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    Yes,
+    /// Something is to be put right first, or to be waited for.
+    NotYet,
 }
 
 /// Asks whatever is put into `ask` and empties it when the question is answered. `id` is unique on the page.
@@ -33,11 +43,12 @@ pub fn ConfirmDialog(id: &'static str, ask: RwSignal<Option<Ask>>) -> impl IntoV
     let node = NodeRef::<html::Dialog>::new();
     follow(node, Signal::derive(move || ask.with(Option::is_some)));
     let agree = move |_| {
+        let Some(question) = ask.get_untracked() else { return };
+        if (question.then)() == Answered::NotYet {
+            return;
+        }
         if let Some(dialog) = node.get_untracked() {
             dialog.close();
-        }
-        if let Some(question) = ask.try_update(Option::take).flatten() {
-            (question.then)();
         }
     };
     view! {
@@ -69,6 +80,7 @@ pub fn ConfirmDialog(id: &'static str, ask: RwSignal<Option<Ask>>) -> impl IntoV
                                             }
                                         })}
                                 </div>
+                                {question.more.map(|more| more())}
                                 <div class="dialog-actions">
                                     // The safe answer has the focus: Enter alone destroys nothing.
                                     <button

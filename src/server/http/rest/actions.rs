@@ -2,29 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use utoipa::ToSchema;
 
 use crate::domain::error::Problem;
-use crate::domain::job::Job;
+use crate::domain::job::{ActOptions, Job};
 use crate::domain::status::Action;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
 use crate::server::http::extract::{Answer, Body, Id, Params};
-use crate::server::service::ActOptions;
-
-/// What Retry may be told.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RetryBody {
-    /// Seconds to wait before the next attempt.
-    #[serde(default)]
-    delay: Option<u64>,
-    /// Other args than those that the job had.
-    #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    args: Option<serde_json::Value>,
-}
 
 async fn act(state: AppState, caller: Caller, id: Id, action: Action, options: ActOptions) -> Answer<Json<Job>> {
     Ok(Json(state.service.act(&caller.0, id.0, action, options).await?))
@@ -81,16 +65,15 @@ action!(
 /// Puts a failed or dead job back into its queue with fresh attempts, at once or after `delay` seconds, with
 /// the args that it had or others.
 #[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "actions", params(("id" = String, Path, description = "The job")),
-    request_body(content = Option<RetryBody>),
+    request_body(content = Option<ActOptions>),
     responses((status = 200, body = Job), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub async fn retry(
     State(state): State<AppState>,
     caller: Caller,
     id: Id,
-    Body(body): Body<RetryBody>,
+    Body(options): Body<ActOptions>,
 ) -> Answer<Json<Job>> {
-    let RetryBody { delay, args } = body;
-    act(state, caller, id, Action::Retry, ActOptions { delay, args }).await
+    act(state, caller, id, Action::Retry, options).await
 }
 
 /// Waiting: cancels. Running: aborts. Finished: removes for good, with logs and artifacts. `purge=true` removes in every status.

@@ -20,6 +20,7 @@ use leptos_router::components::Outlet;
 use leptos_router::hooks::use_location;
 
 use crate::browser;
+use crate::domain::filter::JobFilter;
 use crate::domain::job::JobId;
 use crate::rpc;
 use crate::ui::components::Icon;
@@ -63,6 +64,11 @@ impl JobsBase {
     /// The address of the list without a selection; follows the list's filter.
     pub fn list_href(&self) -> String {
         self.url.href(None)
+    }
+
+    /// The address of the list of the jobs that match.
+    pub fn filtered_href(&self, filter: &JobFilter) -> String {
+        format!("{}?{}", self.path, filter.to_query())
     }
 
     /// [`JobsBase::job_href`] as it is now, for event handlers.

@@ -8,11 +8,13 @@ use leptos_router::NavigateOptions;
 use leptos_router::hooks::use_navigate;
 
 use super::job_title;
+use super::retry::{Retry, RetryOptions};
 use super::selected::Selected;
+use crate::domain::job::ActOptions;
 use crate::domain::page::count_label;
 use crate::domain::status::Action;
 use crate::rpc::act;
-use crate::ui::components::dialog::Ask;
+use crate::ui::components::dialog::{Answered, Ask};
 use crate::ui::components::toast::Toaster;
 use crate::ui::components::{ConfirmDialog, Icon};
 use crate::ui::pages::jobs::JobsBase;
@@ -23,6 +25,7 @@ pub fn Actions(selected: Selected) -> impl IntoView {
     let asked = RwSignal::new(None::<Ask>);
     let busy = RwSignal::new(None::<Action>);
     let perform = performer(selected, busy);
+    let retry = Retry::new(selected, asked);
     let available = Memo::new(move |_| {
         let status = selected.job.with(|j| j.status);
         // The fetched actions may be those of an earlier status for as long as a fetch takes.
@@ -37,9 +40,18 @@ pub fn Actions(selected: Selected) -> impl IntoView {
     });
     let name = selected.job.with_untracked(|j| job_title(&j.kind, &j.id));
     let choose = Callback::new(move |action: Action| match question(action, &name) {
+        Some(question) if action == Action::Retry => {
+            retry.begin();
+            asked.set(Some(Ask {
+                more: Some(Arc::new(move || view! { <RetryOptions retry=retry /> }.into_any())),
+                then: Arc::new(move || retry.agree()),
+                ..question
+            }));
+        }
         Some(question) => asked.set(Some(Ask {
             then: Arc::new(move || {
                 perform.try_run(action);
+                Answered::Yes
             }),
             ..question
         })),
@@ -143,7 +155,8 @@ fn question(action: Action, name: &str) -> Option<Ask> {
         confirm,
         keep: keep.into(),
         tone,
-        then: Arc::new(|| {}),
+        more: None,
+        then: Arc::new(|| Answered::Yes),
     })
 }
 
@@ -170,7 +183,7 @@ fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Act
         };
         busy.set(Some(action));
         spawn_local(async move {
-            let answer = act(selected.id, action).await;
+            let answer = act(selected.id, action, ActOptions::default()).await;
             busy.try_set(None);
             match answer {
                 Err(problem) => {
@@ -193,7 +206,7 @@ fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Act
     })
 }
 
-fn done(action: Action) -> &'static str {
+pub(super) fn done(action: Action) -> &'static str {
     match action {
         Action::RunNow => "The job goes to the front of its queue",
         Action::Pause => "The job pauses",

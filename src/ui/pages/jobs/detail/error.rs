@@ -4,12 +4,15 @@ use leptos::prelude::*;
 
 use super::selected::Selected;
 use crate::domain::error::{ErrorCode, JobError};
+use crate::domain::filter::JobFilter;
 use crate::domain::status::Status;
 use crate::ui::components::{CopyButton, Icon};
+use crate::ui::pages::jobs::JobsBase;
 
 /// The last attempt's error, while the job's status is due to it.
 #[component]
 pub fn ErrorBox(selected: Selected) -> impl IntoView {
+    let base = JobsBase::expect();
     let shown = Memo::new(move |_| {
         let job = selected.job.get();
         if !matches!(job.status, Status::Failed | Status::Dead | Status::Retrying) {
@@ -39,6 +42,20 @@ pub fn ErrorBox(selected: Selected) -> impl IntoView {
                             <span class="error-hint">{hint(error.code)}</span>
                         </p>
                         <p class="error-message">{error.message.clone()}</p>
+                        {selected
+                            .job
+                            .with_untracked(|j| j.fingerprint.clone())
+                            .map(|print| {
+                                let filter = JobFilter {
+                                    error: Some(print),
+                                    ..JobFilter::default()
+                                };
+                                view! {
+                                    <p class="error-same">
+                                        <a href=base.filtered_href(&filter)>"All jobs with this error"</a>
+                                    </p>
+                                }
+                            })}
                         {error
                             .stack
                             .clone()

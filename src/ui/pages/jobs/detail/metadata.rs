@@ -3,16 +3,19 @@
 use leptos::prelude::*;
 
 use super::selected::Selected;
-use crate::domain::job::Job;
+use crate::domain::filter::JobFilter;
+use crate::domain::job::{Job, short_id};
 use crate::domain::kind::label;
 use crate::domain::page::grouped;
 use crate::domain::status::Status;
 use crate::domain::time::{Timestamp, duration, exact};
 use crate::ui::components::{CopyButton, RelativeTime};
 use crate::ui::live::Live;
+use crate::ui::pages::jobs::JobsBase;
 
 #[component]
 pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
+    let base = JobsBase::expect();
     let now = Live::expect().now;
     // Only a running job's facts change as time goes by.
     let moment = move || match job.with(|j| j.status) {
@@ -64,6 +67,23 @@ pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
                 let at = due()?;
                 let name = if job.with(|j| j.status) == Status::Retrying { "Next retry" } else { "Runs at" };
                 Some(view! { <Moment name=name at=Signal::derive(move || Some(at)) otherwise="" /> })
+            }}
+            {move || {
+                let batch = job.with(|j| j.batch)?;
+                let filter = JobFilter {
+                    batch: Some(batch),
+                    ..JobFilter::default()
+                };
+                Some(
+                    view! {
+                        <div class="fact">
+                            <dt>"Batch"</dt>
+                            <dd>
+                                <a href=base.filtered_href(&filter)>{format!("All jobs of #{}", short_id(&batch))}</a>
+                            </dd>
+                        </div>
+                    },
+                )
             }}
             <Passing name="Items" value=items />
             <Passing name="Throughput" value=speed />

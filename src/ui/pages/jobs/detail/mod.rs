@@ -7,6 +7,7 @@ mod header;
 mod metadata;
 mod payload;
 mod related;
+mod retry;
 mod section;
 mod selected;
 mod timeline;

@@ -32,6 +32,7 @@ pub fn Timeline(selected: Selected) -> impl IntoView {
                                             <th scope="col">"No."</th>
                                             <th scope="col">"Started"</th>
                                             <th scope="col">"Took"</th>
+                                            <th scope="col">"CPU time"</th>
                                             <th scope="col">"Outcome"</th>
                                             <th scope="col">"Worker"</th>
                                         </tr>
@@ -72,11 +73,21 @@ fn Change(change: Transition) -> impl IntoView {
     }
 }
 
+/// "1.2 s", "40 ms", "under 1 ms".
+fn cpu_label(ms: u64) -> String {
+    match ms {
+        0 => "under 1 ms".into(),
+        1..1_000 => format!("{ms} ms"),
+        _ => duration(i64::try_from(ms).unwrap_or(i64::MAX)),
+    }
+}
+
 #[component]
 fn Try(attempt: Attempt) -> impl IntoView {
     let took = attempt
         .ended_at
         .map(|end| duration((end - attempt.started_at).num_milliseconds()));
+    let cpu = attempt.cpu_ms.map(cpu_label);
     let outcome = attempt.outcome.map_or("Running", |o| o.label());
     view! {
         <tr>
@@ -87,6 +98,7 @@ fn Try(attempt: Attempt) -> impl IntoView {
                 </time>
             </td>
             <td>{took.unwrap_or_else(|| "–".into())}</td>
+            <td>{cpu.unwrap_or_else(|| "–".into())}</td>
             <td>
                 {outcome}
                 {attempt
