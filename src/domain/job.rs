@@ -106,6 +106,9 @@ pub struct Job {
     pub attempt: u32,
     /// The highest number that an attempt may have before the job is dead.
     pub max_attempts: u32,
+    /// Attempts that ended because their worker died. They count as attempts, too.
+    #[serde(default)]
+    pub crashes: u32,
     pub created_at: DateTime<Utc>,
     /// Not started before this; for a retrying job the time of its next attempt.
     pub run_at: DateTime<Utc>,
@@ -139,6 +142,15 @@ pub struct Job {
 impl Job {
     /// Bytes of a message that are kept.
     pub const MESSAGE_MAX: usize = 500;
+    /// So many crashes make a job one that may kill its workers.
+    const CRASHES_MAX: u32 = 2;
+
+    /// Whether the job may be one that kills its workers: it was there when several died, or has one try left after the first.
+    /// A worker runs one such job at a time, so that a job that is to blame takes no other along more than a few times.
+    pub fn is_suspect(&self) -> bool {
+        let begun = self.attempt - u32::from(self.status == Status::Running).min(self.attempt);
+        self.crashes >= Self::CRASHES_MAX || self.crashes > 0 && begun + 1 >= self.max_attempts
+    }
 
     /// How long the running or last attempt has taken by `now`, in milliseconds.
     pub fn duration_ms(&self, now: Timestamp) -> Option<i64> {

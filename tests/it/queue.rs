@@ -25,6 +25,7 @@ enum Op {
     },
     Take {
         max: usize,
+        suspect: bool,
     },
     Hold {
         owner: usize,
@@ -38,10 +39,10 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let seq = || 1_i64..60;
     let owner = || 0..OWNERS.len();
     let op = prop_oneof![
-        8 => (seq(), 0_u8..4, 0_i64..2_000_000, owner())
+        8 => (seq(), 0_u8..5, 0_i64..2_000_000, owner())
             .prop_map(|(seq, lane, since, owner)| Op::Announce { seq, lane, since, owner }),
         1 => seq().prop_map(|seq| Op::Withdraw { seq }),
-        4 => (1_usize..6).prop_map(|max| Op::Take { max }),
+        4 => (1_usize..6, any::<bool>()).prop_map(|(max, suspect)| Op::Take { max, suspect }),
         1 => owner().prop_map(|owner| Op::Hold { owner }),
         1 => owner().prop_map(|owner| Op::Release { owner }),
     ];
@@ -83,10 +84,10 @@ async fn compare(ops: Vec<Op>) {
                 memory.remove(seq);
                 redis.withdraw(seq).await;
             }
-            Op::Take { max } => {
-                let expected: Vec<i64> = memory.take(max, 0).into_iter().map(|e| e.seq).collect();
+            Op::Take { max, suspect } => {
+                let expected: Vec<i64> = memory.take(max, 0, suspect).into_iter().map(|e| e.seq).collect();
                 // Where there is nothing it looks, and then waits for more.
-                let taking = redis.take(max);
+                let taking = redis.take(max, suspect);
                 let taken = match expected.is_empty() {
                     true => tokio::time::timeout(Duration::from_millis(60), taking)
                         .await

@@ -30,8 +30,14 @@ use crate::server::store::ops::Lease;
 /// Bytes of a result as JSON; of a larger one the job keeps the beginning.
 const RESULT_MAX: usize = 1_000_000;
 
-/// Runs the attempt and records how it ended. Holds `slot` until then.
-pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphorePermit) {
+/// Runs the attempt and records how it ended. Holds `slot` until the kind has ended, and `alone`, the right to run a job that
+/// may kill its worker, until that is recorded.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    job: Claimed,
+    slot: OwnedSemaphorePermit,
+    alone: Option<OwnedSemaphorePermit>,
+) {
     let lease = job.lease;
     let (kind, attempt) = (job.job.kind.clone(), job.job.attempt);
     let report = Arc::new(Report::new(attempt, job.log_lines, shared.running.reported.clone()));
@@ -116,6 +122,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed, slot: OwnedSemaphoreP
         None => {}
     }
     shared.running.remove(lease);
+    drop(alone);
     if context.scratch_made() {
         shared.service.store.files().remove_scratch(lease.id, lease.epoch).await;
     }

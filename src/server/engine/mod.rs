@@ -62,6 +62,8 @@ struct Shared {
     registry: Registry,
     settings: Settings,
     slots: Arc<Semaphore>,
+    /// The right to run a job that may kill this process: there is one.
+    suspect: Arc<Semaphore>,
     running: Running,
     pace: worker::Pace,
     /// Writes that the search had seen when it last looked.
@@ -100,6 +102,7 @@ impl Engine {
             worker,
             registry,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
+            suspect: Arc::new(Semaphore::new(1)),
             settings,
             running: Running::default(),
             pace: worker::Pace::default(),

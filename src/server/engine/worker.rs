@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Backoff, Shared, executor};
 use crate::domain::machine::Event;
@@ -80,9 +81,12 @@ impl Pace {
     }
 }
 
+/// A job that was taken, and where it may kill its worker the right to run such a job.
+type Taken = (Claimed, Option<OwnedSemaphorePermit>);
+
 /// What a look for jobs came to.
 enum Fetched {
-    Jobs(Vec<Claimed>),
+    Jobs(Vec<Taken>),
     Failed(StoreError),
 }
 
@@ -90,7 +94,7 @@ enum Fetched {
 /// and start them as slots are free.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
-    let mut ahead: VecDeque<Claimed> = VecDeque::new();
+    let mut ahead: VecDeque<Taken> = VecDeque::new();
     let mut since = Instant::now();
     let mut fetching: Option<BoxFuture<'static, Fetched>> = None;
     let mut target = 0;
@@ -129,7 +133,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 target = shared.pace.ahead(shared.settings.slots);
                 since = Instant::now();
                 for job in jobs {
-                    shared.service.bus.change(Change::Job(job.job.clone()));
+                    shared.service.bus.change(Change::Job(job.0.job.clone()));
                     ahead.push_back(job);
                 }
             }
@@ -155,13 +159,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Starts claimed jobs while there are free slots.
-fn start(shared: &Arc<Shared>, ahead: &mut VecDeque<Claimed>) {
+fn start(shared: &Arc<Shared>, ahead: &mut VecDeque<Taken>) {
     while !ahead.is_empty() {
         let Ok(slot) = shared.slots.clone().try_acquire_owned() else {
             return;
         };
-        if let Some(job) = ahead.pop_front() {
-            shared.executions.spawn(executor::run(shared.clone(), job, slot));
+        if let Some((job, alone)) = ahead.pop_front() {
+            shared.executions.spawn(executor::run(shared.clone(), job, slot, alone));
         }
     }
 }
@@ -180,10 +184,12 @@ async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
     // Short jobs end together: whoever is about to give up a slot does so first.
     tokio::task::yield_now().await;
     let queue = &shared.service.queue;
+    // Of jobs that may kill their worker one runs at a time.
+    let alone = shared.suspect.clone().try_acquire_owned().ok();
     let taken = tokio::select! {
         biased;
         () = shared.draining.cancelled() => return Fetched::Jobs(Vec::new()),
-        taken = queue.take(max) => taken,
+        taken = queue.take(max, alone.is_some()) => taken,
     };
     let (seqs, indexed) = match taken {
         Ok(seqs) => (seqs, true),
@@ -207,7 +213,7 @@ async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
             if indexed {
                 hold(&shared, &seqs, &refused).await;
             }
-            Fetched::Jobs(jobs)
+            Fetched::Jobs(apart(&shared, jobs, alone).await)
         }
         Err(error) => {
             if indexed {
@@ -216,6 +222,19 @@ async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
             Fetched::Failed(error)
         }
     }
+}
+
+/// Gives the right to run alone to the suspect among the jobs; any other suspect waits for its turn.
+async fn apart(shared: &Shared, jobs: Vec<Claimed>, mut alone: Option<OwnedSemaphorePermit>) -> Vec<Taken> {
+    let mut taken = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        match (job.job.is_suspect(), alone.is_some()) {
+            (false, _) => taken.push((job, None)),
+            (true, true) => taken.push((job, alone.take())),
+            (true, false) => give_back(shared, [(job, None)].into_iter()).await,
+        }
+    }
+    taken
 }
 
 /// Claims what is under no limit in one go, and the rest with a look at the limits.
@@ -269,8 +288,8 @@ async fn hold(shared: &Shared, seqs: &[i64], refused: &[Refused]) {
 }
 
 /// Gives jobs back that were claimed and not begun. It costs them no attempt.
-async fn give_back(shared: &Shared, jobs: impl Iterator<Item = Claimed>) {
-    for job in jobs {
+async fn give_back(shared: &Shared, jobs: impl Iterator<Item = Taken>) {
+    for (job, _) in jobs {
         let event = Event::HandBack { epoch: job.lease.epoch };
         let store = &shared.service.store;
         let reason = "claimed ahead of a free slot that did not come".to_string();

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Cell, Entry, Hold, LANE_MS};
 
-const LANES: usize = 4;
+/// Those of the priorities, and that of the suspects.
+const LANES: usize = 5;
+const SUSPECTS: usize = super::SUSPECTS as usize;
 
 /// Where a job is: its lane, since when it waits, and its cell.
 #[derive(Clone, Debug)]
@@ -107,12 +109,13 @@ impl Index {
         held
     }
 
-    /// The first jobs, at most `max`, at the moment `now`.
-    pub fn take(&mut self, max: usize, now: i64) -> Vec<Entry> {
+    /// The first jobs, at most `max`, at the moment `now`; at most one suspect, and none unless `suspect`.
+    pub fn take(&mut self, max: usize, now: i64, suspect: bool) -> Vec<Entry> {
         self.thaw(max, now);
+        let mut lanes = if suspect { LANES } else { SUSPECTS };
         let mut taken = Vec::new();
         while taken.len() < max {
-            let Some(lane) = self.next_lane() else { break };
+            let Some(lane) = self.next_lane(lanes) else { break };
             let Some(cell) = self.next_cell(lane) else { break };
             let held = Hold::of(&self.cells[cell]).find(|hold| self.holds.contains_key(hold));
             if let Some(hold) = held {
@@ -120,6 +123,9 @@ impl Index {
                 continue;
             }
             taken.extend(self.pop(lane, cell));
+            if lane == SUSPECTS {
+                lanes = SUSPECTS;
+            }
         }
         taken
     }
@@ -236,12 +242,12 @@ impl Index {
     }
 
     /// The lane whose longest waiting job has aged furthest.
-    fn next_lane(&self) -> Option<usize> {
+    fn next_lane(&self, lanes: usize) -> Option<usize> {
         let aged = |lane: &usize| {
             let (since, _) = self.heads[*lane].first()?;
-            Some(since + *lane as i64 * LANE_MS)
+            Some(since + (*lane % SUSPECTS) as i64 * LANE_MS)
         };
-        (0..LANES).filter(|lane| aged(lane).is_some()).min_by_key(aged)
+        (0..lanes).filter(|lane| aged(lane).is_some()).min_by_key(aged)
     }
 
     /// The line whose turn it is. A line whose owner was served elsewhere in the meantime has a later turn than it stands with.
@@ -347,10 +353,10 @@ mod tests {
         index.insert(&entry(1, 2, 5, "a"));
         index.insert(&entry(3, 2, 10, "a"));
         assert_eq!(index.len(), 4);
-        assert_eq!(seqs(index.take(3, 0)), [4, 1, 2]);
+        assert_eq!(seqs(index.take(3, 0, false)), [4, 1, 2]);
         index.remove(2);
-        assert_eq!(seqs(index.take(9, 0)), [3]);
-        assert!(index.is_empty() && index.lines.is_empty() && index.take(1, 0).is_empty());
+        assert_eq!(seqs(index.take(9, 0, false)), [3]);
+        assert!(index.is_empty() && index.lines.is_empty() && index.take(1, 0, false).is_empty());
     }
 
     #[test]
@@ -359,7 +365,7 @@ mod tests {
         index.insert(&entry(1, 3, 0, "a"));
         index.insert(&entry(2, 2, LANE_MS - 1, "a"));
         index.insert(&entry(3, 2, LANE_MS + 1, "a"));
-        assert_eq!(seqs(index.take(3, 0)), [2, 1, 3]);
+        assert_eq!(seqs(index.take(3, 0, false)), [2, 1, 3]);
     }
 
     #[test]
@@ -368,11 +374,11 @@ mod tests {
         for n in 0..100 {
             index.insert(&entry(n, 2, n, "noisy"));
         }
-        assert_eq!(seqs(index.take(10, 0)), (0..10).collect::<Vec<_>>());
+        assert_eq!(seqs(index.take(10, 0, false)), (0..10).collect::<Vec<_>>());
         for n in 0..3 {
             index.insert(&entry(1_000 + n, 2, 1_000 + n, "quiet"));
         }
-        let next = seqs(index.take(6, 0));
+        let next = seqs(index.take(6, 0, false));
         assert_eq!(next.iter().filter(|n| **n >= 1_000).count(), 3, "{next:?}");
     }
 
@@ -385,7 +391,7 @@ mod tests {
             index.insert(&e);
             index.insert(&entry(1_000 + n, 2, n, "quiet"));
         }
-        let next = seqs(index.take(20, 0));
+        let next = seqs(index.take(20, 0, false));
         let quiet = next.iter().filter(|n| **n >= 1_000).count();
         assert!((9..=11).contains(&quiet), "{next:?}");
     }
@@ -399,15 +405,29 @@ mod tests {
             index.insert(&entry(n, 0, n, "held"));
         }
         index.insert(&entry(5_000, 3, 0, "free"));
-        assert_eq!(seqs(index.take(5, 10)), [5_000]);
+        assert_eq!(seqs(index.take(5, 10, false)), [5_000]);
         assert_eq!(index.len(), 1_000);
-        assert!(index.take(5, 999).is_empty());
-        assert_eq!(seqs(index.take(2, 1_000)), [0, 1], "a hold ends by itself");
+        assert!(index.take(5, 999, false).is_empty());
+        assert_eq!(seqs(index.take(2, 1_000, false)), [0, 1], "a hold ends by itself");
         index.hold(&hold, 9_000);
-        assert!(index.take(5, 2_000).is_empty());
+        assert!(index.take(5, 2_000, false).is_empty());
         assert!(index.release(&hold));
-        assert_eq!(seqs(index.take(2, 2_000)), [2, 3]);
+        assert_eq!(seqs(index.take(2, 2_000, false)), [2, 3]);
         assert!(!index.release(&hold));
+    }
+
+    #[test]
+    fn suspects_are_taken_one_at_a_time_and_only_when_wanted() {
+        let mut index = Index::default();
+        for n in 0..3 {
+            index.insert(&entry(n, super::super::SUSPECTS, n, "a"));
+            index.insert(&entry(10 + n, 2, n, "a"));
+        }
+        assert_eq!(seqs(index.take(2, 0, false)), [10, 11]);
+        assert_eq!(seqs(index.take(5, 0, true)), [0, 12]);
+        assert!(index.take(5, 0, false).is_empty());
+        assert_eq!(seqs(index.take(5, 0, true)), [1]);
+        assert_eq!(index.len(), 1);
     }
 
     #[test]
@@ -416,7 +436,7 @@ mod tests {
         for n in 0..10_000 {
             index.insert(&entry(n, 2, n, &format!("owner{n}")));
             if n > 10 {
-                assert_eq!(index.take(1, 0).len(), 1);
+                assert_eq!(index.take(1, 0, false).len(), 1);
             }
         }
         assert!(index.cells.len() < 3_000, "{}", index.cells.len());

@@ -61,10 +61,10 @@ impl Queue for MemoryQueue {
         lock(&self.index).index.remove(seq);
     }
 
-    async fn take(&self, max: usize) -> Result<Vec<i64>, Away> {
+    async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
         let look = || {
             let mut shared = lock(&self.index);
-            let taken = shared.index.take(max, now());
+            let taken = shared.index.take(max, now(), suspect);
             let seqs: Vec<i64> = taken.iter().map(|e| e.seq).collect();
             shared.taken.extend(taken.into_iter().map(|e| (e.seq, e)));
             (seqs, !shared.index.is_empty())
@@ -232,14 +232,14 @@ mod tests {
         let queue = Arc::new(MemoryQueue::default());
         let taker = tokio::spawn({
             let queue = queue.clone();
-            async move { queue.take(1).await }
+            async move { queue.take(1, true).await }
         });
         tokio::task::yield_now().await;
         queue.announce(&[entry(7), entry(8)]).await;
         assert_eq!(taker.await.expect("taken"), Ok(vec![7]));
         assert_eq!(queue.waiting().await, Ok(2));
         queue.give_back(&[7]).await;
-        assert_eq!(queue.take(5).await, Ok(vec![7, 8]));
+        assert_eq!(queue.take(5, true).await, Ok(vec![7, 8]));
         queue.settle(&[7, 8]).await;
         assert_eq!(queue.waiting().await, Ok(0));
     }

@@ -20,12 +20,15 @@ pub const LANE_MS: i64 = 600_000;
 /// In a lane, retries go before fresh jobs that have not waited this much longer.
 const RETRY_MS: i64 = 300_000;
 
+/// The lane of jobs that may kill their workers. It goes by the time that its jobs have waited, as the first one does.
+pub const SUSPECTS: u8 = 4;
+
 /// A waiting job as the index knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The database's number of the job.
     pub seq: i64,
-    /// 0, critical, to 3, low.
+    /// 0, critical, to 3, low; or [`SUSPECTS`].
     pub lane: u8,
     /// Since when it could have started, in milliseconds since 1970, with the head start that a retry has.
     pub since: i64,
@@ -37,7 +40,10 @@ impl Entry {
         let retry = if job.attempt > 0 { RETRY_MS } else { 0 };
         Self {
             seq,
-            lane: u8::try_from(job.priority.rank()).unwrap_or(3),
+            lane: match job.is_suspect() {
+                true => SUSPECTS,
+                false => u8::try_from(job.priority.rank()).unwrap_or(3),
+            },
             since: job.run_at.timestamp_millis() - retry,
             cell: Cell {
                 queue: job.queue.clone(),
@@ -65,8 +71,9 @@ pub trait Queue: Send + Sync {
     /// This one does not wait any more.
     async fn withdraw(&self, seq: i64);
 
-    /// Takes up to `max` jobs, the first ones first; waits until there is one, or until it is worth another look.
-    async fn take(&self, max: usize) -> Result<Vec<i64>, Away>;
+    /// Takes up to `max` jobs, the first ones first; waits until there is one, or until it is worth another look. `suspect`: one
+    /// of them may be of the lane [`SUSPECTS`]; otherwise none is.
+    async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away>;
 
     /// The taken ones have been looked up in the database; the index need not remember them any more.
     async fn settle(&self, seqs: &[i64]);

@@ -282,6 +282,7 @@ pub(super) fn new_row(seq: i64, id: JobId, new: &Enqueue, now: i64) -> JobRow {
             total: None,
             attempt: 0,
             max_attempts: new.max_attempts,
+            crashes: 0,
             created_at,
             run_at,
             started_at: None,

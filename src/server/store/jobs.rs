@@ -113,6 +113,7 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
     let status = status(r)?;
     let code: Option<String> = r.get("error_code")?;
     let (attempt, max_attempts, run_at) = (r.u32("attempt")?, r.u32("max_attempts")?, r.time("run_at")?);
+    let crashes = r.u32("crashes")?;
     let cancel_requested = r.flag("cancel_requested")?;
     let pause_requested = r.flag("pause_requested")?;
     Ok(JobRow {
@@ -125,7 +126,7 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
             attempt,
             max_attempts,
             attempts_per_round: r.u32("attempts_per_round")?,
-            crashes: r.u32("crashes")?,
+            crashes,
             epoch: r.u64("epoch")?,
             run_at,
             cancel_requested,
@@ -144,6 +145,7 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
             total: r.opt_u64("total")?,
             attempt,
             max_attempts,
+            crashes,
             created_at: r.time("created_at")?,
             run_at,
             started_at: r.opt_time("started_at")?,

@@ -209,7 +209,8 @@ impl Store {
         Ok(row)
     }
 
-    /// Numbers of jobs that wait, at most `limit`, for when the queue's index can't be asked: the first of each kind, mixed, so
+    /// Numbers of jobs that wait, at most `limit`, for when the queue's index can't be asked (those that crashed again and
+    /// again wait for it): the first of each kind, mixed, so
     /// that several workers that ask at the same time don't all want the same.
     pub async fn waiting_heads(&self, limit: usize) -> Result<Vec<i64>, StoreError> {
         let kinds = Sql::new("SELECT DISTINCT kind FROM job_counts WHERE status = 'pending' AND n > 0").build();
@@ -218,7 +219,7 @@ impl Store {
             let kind: String = row.get("kind")?;
             let text = format!(
                 "SELECT seq, lane FROM jobs WHERE status = 'pending' AND kind = $1 \
-                 AND queue NOT IN (SELECT name FROM paused_queues) ORDER BY seq LIMIT {}",
+                 AND crashes < 2 AND queue NOT IN (SELECT name FROM paused_queues) ORDER BY seq LIMIT {}",
                 limit.saturating_mul(4)
             );
             for row in self.all(Sql::with(&text, [kind.into()])).await? {

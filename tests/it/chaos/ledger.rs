@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use windlass::domain::filter::JobFilter;
 use windlass::domain::job::Attempt;
+use windlass::domain::kind::Policy;
 use windlass::domain::page::PageRequest;
 use windlass::domain::status::{Outcome, Status};
 use windlass::domain::user::Actor;
@@ -297,6 +298,47 @@ pub struct WorkArgs {
 
 /// Takes its time, and says in the ledger when it began and ended.
 pub struct Work;
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct RiskyArgs {
+    ms: u32,
+    kills: bool,
+}
+
+/// A kind of few attempts, some of whose jobs are the death of their workers.
+pub struct Risky;
+
+#[async_trait]
+impl Kind for Risky {
+    type Args = RiskyArgs;
+
+    fn name(&self) -> &'static str {
+        "risky"
+    }
+
+    fn description(&self) -> &'static str {
+        "Takes its time, or kills its worker."
+    }
+
+    fn policy(&self, default: Policy) -> Policy {
+        Policy {
+            max_attempts: 5,
+            ..default
+        }
+    }
+
+    async fn run(&self, _ctx: &Context, args: RiskyArgs) -> Result<Value, Halt> {
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        while began.elapsed() < Duration::from_millis(args.ms.into()) {
+            tick.tick().await;
+        }
+        if args.kills {
+            std::process::abort();
+        }
+        Ok(Value::Null)
+    }
+}
 
 #[async_trait]
 impl Kind for Work {

@@ -6,10 +6,12 @@ mod servers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
+use windlass::domain::filter::{JobFilter, Order};
 use windlass::domain::job::NewJob;
 use windlass::domain::kind::{Backoff, Policy};
 use windlass::domain::status::Status;
@@ -18,9 +20,10 @@ use windlass::server::config::{Config, RedisUrl, parse_database};
 use windlass::server::engine::kind::Registry;
 use windlass::server::service::Service;
 use windlass::server::state;
+use windlass::server::store::Store;
 
 use crate::harness::{self, until};
-use ledger::{Ledger, Work};
+use ledger::{Ledger, Risky, Work};
 use servers::{Postgres, Redis};
 
 /// How many times something bad happens: a handful here, hundreds in `script/chaos`.
@@ -42,7 +45,7 @@ fn registry() -> Registry {
         max_running: None,
         rate: None,
     };
-    Registry::new(policy).with(Work)
+    Registry::new(policy).with(Work).with(Risky)
 }
 
 /// Where a system keeps its things, and how its processes are told.
@@ -266,6 +269,54 @@ async fn kill_9_loses_nothing() {
             workers.clear();
             let service = place.service().await;
             settle_alone(&place, service).await;
+        }
+    }
+}
+
+/// A job kills its worker whenever it runs, in the midst of others that take longer than it.
+#[tokio::test]
+async fn a_job_that_kills_its_workers_ends_dead_and_takes_no_other_along() {
+    let place = Place::shared().await;
+    let service = place.service().await;
+    let actor = Actor::local_admin();
+    let risky = |ms: u32, kills: bool| NewJob::of("risky", json!({ "ms": ms, "kills": kills }));
+    let mut jobs = vec![risky(400, false); 7];
+    jobs.insert(3, risky(60, true));
+    let ids = service.enqueue_bulk(&actor, jobs, None).await.expect("taken in").ids;
+    service.close().await;
+    drop(service);
+    let beside = Store::open_beside(&place.config()).await.expect("the database");
+    let first = JobFilter {
+        order: Order::Asc,
+        ..JobFilter::default()
+    };
+    let worker = Mutex::new((place.worker(0), 0));
+    let told = until("every job has ended", async || {
+        {
+            let mut worker = worker.lock().expect("a worker");
+            if worker.0.0.try_wait().expect("asked").is_some() {
+                *worker = (place.worker(0), worker.1 + 1);
+            }
+        }
+        let jobs = beside.list(&first, 100, 0, None).await.expect("jobs");
+        let told: Vec<(Status, u32)> = jobs.into_iter().map(|row| (row.job.status, row.job.crashes)).collect();
+        told.iter().all(|(status, _)| status.is_finished()).then_some(told)
+    })
+    .await;
+    let deaths = worker.into_inner().expect("a worker").1;
+    beside.close().await;
+    println!(
+        "a poison job on {}: {deaths} workers died, {told:?}",
+        harness::arrangement()
+    );
+    assert_eq!((ids.len(), deaths), (told.len(), 5));
+    for (n, (status, crashes)) in told.into_iter().enumerate() {
+        match n {
+            3 => assert_eq!((status, crashes), (Status::Dead, 5)),
+            _ => assert!(
+                status == Status::Completed && crashes <= 2,
+                "{n}: {status} after {crashes} crashes"
+            ),
         }
     }
 }

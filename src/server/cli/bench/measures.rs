@@ -163,7 +163,12 @@ async fn raw_drain(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
     system.fill("noop", bench.jobs).await?;
     let store = &system.service.store;
-    let mut waiting = system.service.queue.take(bench.jobs as usize).await.unwrap_or_default();
+    let mut waiting = system
+        .service
+        .queue
+        .take(bench.jobs as usize, false)
+        .await
+        .unwrap_or_default();
     let began = Instant::now();
     let mut ended = Vec::new();
     loop {

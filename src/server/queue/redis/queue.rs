@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Link;
-use crate::server::queue::{Away, Cell, Entry, Hold, Queue};
+use crate::server::queue::{Away, Cell, Entry, Hold, Queue, SUSPECTS};
 
 /// How long a taken job is kept for its taker to claim it.
 const KEEP_MS: i64 = 15_000;
@@ -73,11 +73,11 @@ impl RedisQueue {
     }
 
     /// [`Scripts::look`], such that jobs whose taker goes away in the middle wait again at once.
-    async fn look(&self, max: usize) -> Result<Vec<i64>, Away> {
+    async fn look(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
         let (sender, receiver) = oneshot::channel();
         let scripts = self.scripts.clone();
         tokio::spawn(async move {
-            let taken = scripts.look(max).await;
+            let taken = scripts.look(max, suspect).await;
             if let Err(Ok(seqs)) = sender.send(taken) {
                 scripts.give_back(&seqs).await;
             }
@@ -101,8 +101,10 @@ impl Scripts {
         Away
     }
 
-    async fn look(&self, max: usize) -> Result<Vec<i64>, Away> {
-        let mut answer: Vec<i64> = self.run(&self.take, vec![max.to_string(), KEEP_MS.to_string()]).await?;
+    async fn look(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
+        let lanes = if suspect { SUSPECTS } else { SUSPECTS - 1 };
+        let args = vec![max.to_string(), KEEP_MS.to_string(), lanes.to_string()];
+        let mut answer: Vec<i64> = self.run(&self.take, args).await?;
         if answer.is_empty() {
             return Err(Away);
         }
@@ -164,11 +166,11 @@ impl Queue for RedisQueue {
         let _ = self.scripts.run::<i64>(&self.scripts.withdraw, vec![text(seq)]).await;
     }
 
-    async fn take(&self, max: usize) -> Result<Vec<i64>, Away> {
+    async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
         if max == 0 {
             return Ok(Vec::new());
         }
-        let seqs = self.look(max).await?;
+        let seqs = self.look(max, suspect).await?;
         if !seqs.is_empty() {
             return Ok(seqs);
         }
@@ -183,7 +185,7 @@ impl Queue for RedisQueue {
                     .failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to BLPOP")));
             }
         }
-        self.look(max).await
+        self.look(max, suspect).await
     }
 
     async fn settle(&self, seqs: &[i64]) {

@@ -1,6 +1,7 @@
--- ARGV: how many at the most, milliseconds that they are kept for their taker. Answers with a 1 when the index is whole (the
+-- ARGV: how many at the most, milliseconds that they are kept for their taker, the last lane: 3, or 4 when one suspect may be
+-- among them. Answers with a 1 when the index is whole (the
 -- marker is there), and the numbers.
-local max, keep = tonumber(ARGV[1]), tonumber(ARGV[2])
+local max, keep, last_lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local moment = now()
 
 -- Holds that have ended by themselves; and behind ended ones a few lines at a time, since most often one job ended and one
@@ -18,11 +19,11 @@ end
 -- The lane whose longest waiting job has aged furthest, and how many lanes there are to choose from.
 local function next_lane()
   local best, aged, lanes = nil, nil, 0
-  for lane = 0, 3 do
+  for lane = 0, last_lane do
     local head = redis.call('ZRANGE', p .. 'heads:' .. lane, 0, 0, 'WITHSCORES')[2]
     if head then
       lanes = lanes + 1
-      local age = tonumber(head) + lane * LANE_MS
+      local age = tonumber(head) + lane % 4 * LANE_MS
       if not best or age < aged then best, aged = tostring(lane), age end
     end
   end
@@ -69,7 +70,9 @@ while #taken < max do
   else
     -- Alone, a line gives all that is asked for; otherwise each takes its turn.
     local n = 1
-    if lanes == 1 and redis.call('ZCARD', p .. 'turns:' .. lane) == 1 then n = max - #taken end
+    if lane == '4' then
+      last_lane = 3
+    elseif lanes == 1 and redis.call('ZCARD', p .. 'turns:' .. lane) == 1 then n = max - #taken end
     local line = p .. 'line:' .. lane .. ':' .. cell
     local popped = redis.call('ZPOPMIN', line, n)
     local got = #popped / 2

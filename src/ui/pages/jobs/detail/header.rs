@@ -71,6 +71,7 @@ mod tests {
             total: None,
             attempt: 1,
             max_attempts: 5,
+            crashes: 0,
             created_at: from_millis(0),
             run_at: from_millis(0),
             started_at: None,

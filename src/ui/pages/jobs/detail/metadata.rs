@@ -85,6 +85,10 @@ pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
                     },
                 )
             }}
+            <Passing
+                name="Crashes"
+                value=move || job.with(|j| (j.crashes > 0).then(|| format!("{} (its worker died)", j.crashes)))
+            />
             <Passing name="Items" value=items />
             <Passing name="Throughput" value=speed />
             <Passing name="Time left" value=left />

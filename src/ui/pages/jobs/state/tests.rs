@@ -18,6 +18,7 @@ fn job(n: u128, status: Status) -> Job {
         total: None,
         attempt: 0,
         max_attempts: 5,
+        crashes: 0,
         created_at: at,
         run_at: at,
         started_at: None,
