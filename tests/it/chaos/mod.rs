@@ -1,6 +1,8 @@
 //! Real processes, killed, stopped and cut off in the middle of their work, and what the ledger says afterwards: nothing lost,
 //! no two leases at once, no stale write accepted, no count adrift. Short here; `script/chaos` runs them long.
 
+mod clock;
+mod disk;
 mod ledger;
 mod servers;
 
@@ -87,6 +89,11 @@ impl Place {
 
     /// A worker in a process of its own: this test binary, told to be one.
     fn worker(&self, jobs: u32) -> Worker {
+        self.worker_with(jobs, &[])
+    }
+
+    /// With more in its environment.
+    fn worker_with(&self, jobs: u32, more: &[(&str, &str)]) -> Worker {
         let mut command = Command::new(std::env::current_exe().expect("this binary"));
         command
             .args([
@@ -100,6 +107,7 @@ impl Place {
             .env("CHAOS_JOBS", jobs.to_string())
             .env_remove("CHAOS_DATABASE")
             .env_remove("CHAOS_REDIS")
+            .envs(more.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         if let Some(url) = &self.database {
@@ -408,6 +416,19 @@ async fn an_emptied_and_a_dead_redis_lose_nothing() {
     fill(&service, next, next + 100, 40).await;
     println!("100 jobs taken in {} ms after Redis died", began.elapsed().as_millis());
     more(60).await;
+    // The long run leaves it dead for a minute, and work goes on all the while.
+    let mut last = next + 100;
+    while rounds(0) > 0 && began.elapsed() < Duration::from_secs(60) {
+        fill(&service, last, last + 50, 40).await;
+        last += 50;
+        more(50).await;
+    }
+    println!(
+        "Redis was dead for {} s, with {} jobs meanwhile",
+        began.elapsed().as_secs(),
+        last - next
+    );
+    next = last - 100;
     redis.restart().await;
     let began = Instant::now();
     fill(&service, next + 100, next + 300, 40).await;
