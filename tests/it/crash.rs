@@ -7,7 +7,11 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
+use windlass::server::config::Database;
+use windlass::server::store::Store;
 
 use crate::harness::until;
 
@@ -181,4 +185,43 @@ fn settings_that_can_not_be_taken_stop_the_start() {
             "{text}"
         );
     }
+}
+
+/// A schema of a version that this build does not know, and one that is not what this build made of it.
+#[tokio::test]
+async fn a_database_of_another_windlass_is_refused() {
+    let dir = TempDir::new().expect("folder");
+    let mut config = crate::harness::config(dir.path());
+    crate::harness::arrange(&mut config, dir.path()).await;
+    let store = Store::open(&config).await.expect("a new database");
+    store.close().await;
+    drop(store);
+    let run = async |text: &'static str| match &config.database {
+        Database::Sqlite(_) => {
+            let options = SqliteConnectOptions::new().filename(config.database_path());
+            let mut connection = options.connect().await.expect("the database");
+            sqlx::query(text).execute(&mut connection).await.expect(text);
+            connection.close().await.expect("closed");
+        }
+        Database::Postgres(url) => {
+            let mut connection = url.options().connect().await.expect("the database");
+            sqlx::query(text).execute(&mut connection).await.expect(text);
+            connection.close().await.expect("closed");
+        }
+    };
+    let refused = async || match Store::open(&config).await {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error.to_string(),
+    };
+    run(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+    )
+    .await;
+    let text = refused().await;
+    assert!(text.contains("newer Windlass") && text.contains("9999"), "{text}");
+    run("DELETE FROM _sqlx_migrations WHERE version = 9999").await;
+    run("UPDATE _sqlx_migrations SET checksum = 'x' WHERE version = 1").await;
+    let text = refused().await;
+    assert!(text.contains("another schema 1"), "{text}");
 }
