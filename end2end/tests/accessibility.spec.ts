@@ -46,6 +46,7 @@ for (const theme of themes) {
       for (const action of ["Retry", "Delete"]) {
         await ui.action(action).click();
         await expect(ui.confirmation).toBeVisible();
+        if (action === "Retry") await ui.confirmation.getByText("Change args or wait first").click();
         await check(page, `the question before ${action}`);
         await page.keyboard.press("Escape");
         await expect(ui.confirmation).toBeHidden();

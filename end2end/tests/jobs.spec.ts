@@ -144,6 +144,38 @@ test("a broken ZIP fails with a clear error; retry says how many and runs it aga
   expect((await api.detail(id)).attempts).toHaveLength(2);
 });
 
+test("a retry takes other args and a delay, and says what is wrong with them without losing them", async ({ page, api, server }) => {
+  const ui = new Dashboard(page);
+  const id = await api.import(server.file("events.zip", brokenZip()));
+  await api.until(id, "failed");
+  await open(page, `/jobs/${id}`);
+  await expect(ui.detail.getByRole("link", { name: "All jobs with this error" })).toHaveAttribute("href", /error=[0-9a-f]{16}/);
+  await ui.action("Retry").click();
+  await ui.confirmation.getByText("Change args or wait first").click();
+  const args = ui.confirmation.getByRole("textbox", { name: "Input args" });
+  await expect(args).toHaveValue(/"upload"/);
+  const was = await args.inputValue();
+  const confirm = ui.confirmation.getByRole("button", { name: /^Retry/ });
+
+  await args.fill("{ not json");
+  await confirm.click();
+  await expect(ui.confirmation.getByRole("alert").filter({ hasText: "not JSON" })).toBeVisible();
+  await expect(args).toHaveValue("{ not json");
+
+  const other = JSON.parse(was) as Record<string, unknown>;
+  await args.fill(JSON.stringify({ ...other, colour: "red" }));
+  await confirm.click();
+  await expect(ui.confirmation.getByRole("alert").filter({ hasText: "colour" })).toBeVisible();
+  expect((await api.job(id)).status).toBe("failed");
+
+  await args.fill(JSON.stringify({ ...other, format: "csv" }));
+  await ui.confirmation.getByRole("spinbutton", { name: "Delay in seconds" }).fill("3600");
+  await confirm.click();
+  await expect(ui.confirmation).toBeHidden();
+  await ui.expectStatus("Scheduled");
+  expect((await api.detail(id)).args).toMatchObject({ format: "csv" });
+});
+
 test.describe("while a long job runs", () => {
   test.use({ events: 300_000 });
 

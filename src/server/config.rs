@@ -49,6 +49,8 @@ pub struct Config {
     pub args_max: u64,
     /// Bytes that a ZIP may hold, unpacked.
     pub import_unzipped_max: u64,
+    /// A folder whose files may be imported where they lie.
+    pub import_dir: Option<PathBuf>,
     /// Waiting jobs at which a new one is refused.
     pub queue_max: u64,
     pub artifact_ttl: Duration,
@@ -270,6 +272,10 @@ impl Config {
             upload_max: source.size("upload_max")?,
             args_max: source.size("args_max")?,
             import_unzipped_max: source.size("import_unzipped_max")?,
+            import_dir: source.parse("import_dir", "empty, or a folder that is there", |v| match v {
+                "" => Some(None),
+                path => Some(PathBuf::from(path)).filter(|p| p.is_dir()).map(Some),
+            })?,
             queue_max: whole("queue_max", u64::MAX >> 1)?,
             retention: source.parse(
                 "retention",

@@ -38,7 +38,7 @@ pub fn registry(config: &Config) -> Registry {
         timeout_s: config.job_timeout.as_secs(),
         ..Policy::DEFAULT
     };
-    kinds::registry(policy, config.import_unzipped_max)
+    kinds::registry(policy, config.import_unzipped_max, config.import_dir.clone())
 }
 
 /// Opens the store and starts what the settings ask for; `kinds`: those that this process runs.

@@ -6,6 +6,8 @@ use reqwest::header::{CONTENT_DISPOSITION, RANGE};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use windlass::server::kinds::sample::Samples;
 
 use crate::harness::{Server, read};
 
@@ -383,4 +385,47 @@ async fn uploads_are_limited_and_checked() {
     }
     assert_eq!(s.get("/api/jobs").await["total"], 0);
     s.stop().await;
+}
+
+/// A file in the folder that is open to imports is read where it lies, and nothing outside of it is.
+#[tokio::test]
+async fn a_file_on_the_server_is_imported_where_it_lies() {
+    let dir = TempDir::new().expect("folder");
+    let folder = dir.path().join("imports");
+    std::fs::create_dir_all(folder.join("2026")).expect("folder");
+    let rows = Samples::new(3, 500).map(|event| serde_json::to_string(&event).expect("json") + "\n");
+    std::fs::write(folder.join("2026/events.ndjson"), rows.collect::<String>()).expect("file");
+    std::fs::write(dir.path().join("outside.csv"), "id\n1\n").expect("file");
+    let s = Server::with(|config| config.import_dir = Some(folder.clone())).await;
+    let id = s.enqueue("import", json!({ "path": "2026/events.ndjson" })).await;
+    s.until(&id, "completed").await;
+    let result = &s.detail(&id).await["result"];
+    assert_eq!((&result["imported"], &result["rejected"]), (&json!(500), &json!(0)));
+    // Again: nothing is doubled.
+    let id = s.enqueue("import", json!({ "path": "2026/events.ndjson" })).await;
+    s.until(&id, "completed").await;
+    assert_eq!(s.detail(&id).await["result"]["duplicates"], 500);
+    let missing = s.enqueue("import", json!({ "path": "2026/none.csv" })).await;
+    assert_eq!(s.until(&missing, "failed").await["error_code"], "NOT_FOUND");
+    for path in ["../outside.csv", "/etc/passwd", ""] {
+        let (status, problem) = s
+            .post("/api/jobs", json!({ "type": "import", "args": { "path": path } }))
+            .await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!("args.path")),
+            "{problem}"
+        );
+    }
+    s.stop().await;
+    let closed = Server::start().await;
+    let (status, problem) = closed
+        .post("/api/jobs", json!({ "type": "import", "args": { "path": "a.csv" } }))
+        .await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        problem["detail"].as_str().expect("why").contains("IMPORT_DIR"),
+        "{problem}"
+    );
+    closed.stop().await;
 }

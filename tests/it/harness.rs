@@ -57,6 +57,7 @@ pub fn config(dir: &Path) -> Config {
         upload_max: 20_000_000,
         args_max: 10_000,
         import_unzipped_max: 20_000_000,
+        import_dir: None,
         queue_max: 100_000,
         artifact_ttl: Duration::from_secs(3_600),
         retention: Vec::new(),
@@ -267,7 +268,7 @@ fn registry(config: &Config) -> Registry {
         max_running: None,
         rate: None,
     };
-    kinds::registry(policy, config.import_unzipped_max)
+    kinds::registry(policy, config.import_unzipped_max, config.import_dir.clone())
         .with(Echo)
         .with(Gate)
         .with(Stubborn)

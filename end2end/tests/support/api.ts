@@ -35,6 +35,7 @@ export interface Artifact {
 
 export interface Detail {
   job: Job;
+  args: Record<string, unknown>;
   result: Record<string, unknown> | null;
   error: { code: string; message: string } | null;
   artifacts: Artifact[];

@@ -129,7 +129,7 @@ pub(super) async fn run(
 }
 
 /// Records that the attempt ended well.
-async fn complete(shared: &Shared, mut job: Job, lease: Lease, report: &Report, result: Value, cpu_ms: u64) {
+async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report, result: Value, cpu_ms: u64) {
     let result = (!result.is_null()).then(|| cut(result).to_string());
     let again = job.attempt > 1;
     let written = insist(shared, lease, report, || {
@@ -152,13 +152,15 @@ async fn complete(shared: &Shared, mut job: Job, lease: Lease, report: &Report, 
         if done.dependents {
             shared.service.dependents.notify_one();
         }
+        // The claim's copy may still be on its way to somebody.
+        let mut job = Arc::unwrap_or_clone(job);
         job.status = Status::Completed;
         job.progress = Some(100.0);
         job.completed_at = Some(done.at);
         job.cancel_requested = false;
         (job.error_code, job.error, job.fingerprint) = (None, None, None);
         (job.done, job.total, job.message, job.rev) = (done.done, done.total, done.message, done.rev);
-        shared.service.bus.change(Change::Job(job));
+        shared.service.bus.change(Change::Job(Arc::new(job)));
     }
 }
 

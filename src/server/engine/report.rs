@@ -167,7 +167,7 @@ pub(super) async fn flush(shared: &Shared, lease: Lease, report: &Report) -> Res
             if !lines.is_empty() {
                 shared.service.bus.lines(lease.id, lines);
             }
-            shared.service.bus.change(Change::Job(job));
+            shared.service.bus.change(Change::Job(Arc::new(job)));
             Ok(())
         }
         Err(error) => {

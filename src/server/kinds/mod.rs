@@ -9,13 +9,15 @@ pub mod sample;
 
 pub use export::write as event_writer;
 
+use std::path::PathBuf;
+
 use crate::domain::kind::Policy;
 use crate::server::engine::kind::Registry;
 
 /// Every kind that this binary can run. `default` is the policy of the kinds that have none of their own; an imported
 /// archive may unpack to `unpacked_max` bytes.
-pub fn registry(default: Policy, unpacked_max: u64) -> Registry {
+pub fn registry(default: Policy, unpacked_max: u64, import_dir: Option<PathBuf>) -> Registry {
     Registry::new(default)
         .with(export::Export)
-        .with(import::Import::new(unpacked_max))
+        .with(import::Import::new(unpacked_max, import_dir))
 }

@@ -129,8 +129,8 @@ pub enum Signal {
 /// A change that live viewers may want to see.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Change {
-    Job(Job),
-    Removed(Job),
+    Job(Arc<Job>),
+    Removed(Arc<Job>),
     /// More than can be told one by one, or some were missed: whoever wants to know looks again.
     Many,
 }

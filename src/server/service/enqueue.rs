@@ -1,5 +1,7 @@
 //! New jobs.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -261,7 +263,7 @@ impl Service {
                 Status::Pending => entries.push(Entry::of(row.seq, &row.job)),
                 _ => later = true,
             }
-            self.bus.change(Change::Job(row.job.clone()));
+            self.bus.change(Change::Job(Arc::new(row.job.clone())));
             metrics::counter!("windlass_jobs_enqueued_total", "type" => row.job.kind.clone()).increment(1);
         }
         if !entries.is_empty() {

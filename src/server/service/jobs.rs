@@ -1,5 +1,7 @@
 //! Reading jobs and acting on them.
 
+use std::sync::Arc;
+
 use super::{Service, no_job, require};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::filter::JobFilter;
@@ -264,7 +266,7 @@ impl Service {
             self.bus.signal(crate::server::queue::Signal::Abort(gone.job.id));
         }
         self.queue.withdraw(gone.seq).await;
-        self.bus.change(Change::Removed(gone.job.clone()));
+        self.bus.change(Change::Removed(Arc::new(gone.job.clone())));
         Ok(gone.job)
     }
 

@@ -45,8 +45,8 @@ struct Batch {
 }
 
 enum Content {
-    Jobs(Vec<Job>),
-    Removed(Vec<Job>),
+    Jobs(Vec<Arc<Job>>),
+    Removed(Vec<Arc<Job>>),
     Overview(Box<Overview>),
     Stale,
 }
@@ -150,8 +150,8 @@ async fn run(
     mut changes: broadcast::Receiver<Change>,
     stop: CancellationToken,
 ) {
-    let mut jobs: HashMap<JobId, Job> = HashMap::new();
-    let mut removed: Vec<Job> = Vec::new();
+    let mut jobs: HashMap<JobId, Arc<Job>> = HashMap::new();
+    let mut removed: Vec<Arc<Job>> = Vec::new();
     let mut lost = false;
     let mut told_overview = Instant::now() - OVERVIEW_IDLE;
     let mut overview_due = true;
@@ -160,16 +160,19 @@ async fn run(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            change = changes.recv() => match change {
+            // Once viewers have to fetch again, what else happens in this fold need not be looked at.
+            change = changes.recv(), if !lost => match change {
                 Ok(Change::Job(job)) => {
                     let newer = jobs.get(&job.id).is_none_or(|old| old.rev < job.rev);
                     if newer {
                         jobs.insert(job.id, job);
+                        lost = jobs.len() > JOBS_MAX;
                     }
                 }
                 Ok(Change::Removed(job)) => {
                     jobs.remove(&job.id);
                     removed.push(job);
+                    lost = removed.len() > JOBS_MAX;
                 }
                 Ok(Change::Many) | Err(RecvError::Lagged(_)) => lost = true,
                 Err(RecvError::Closed) => return,
@@ -177,8 +180,10 @@ async fn run(
             _ = tick.tick() => {
                 let Some(hub) = hub.upgrade() else { return };
                 overview_due |= lost || !jobs.is_empty() || !removed.is_empty();
-                if lost || jobs.len() > JOBS_MAX || removed.len() > JOBS_MAX {
+                if lost {
                     (lost, jobs, removed) = (false, HashMap::new(), Vec::new());
+                    // Before viewers are told: what they then fetch is no older than what comes from now on.
+                    changes = changes.resubscribe();
                     hub.publish(Content::Stale);
                 }
                 if !jobs.is_empty() {
@@ -204,10 +209,10 @@ async fn run(
 
 /// The part of a fold that the actor may see.
 fn visible(actor: &Actor, content: &Content) -> Option<LiveEvent> {
-    let sees = |job: &&Job| may(actor, Want::Read { owner: &job.owner });
+    let sees = |job: &&Arc<Job>| may(actor, Want::Read { owner: &job.owner });
     match content {
         Content::Jobs(jobs) => {
-            let jobs: Vec<Job> = jobs.iter().filter(sees).cloned().collect();
+            let jobs: Vec<Job> = jobs.iter().filter(sees).map(|job| Job::clone(job)).collect();
             (!jobs.is_empty()).then_some(LiveEvent::Jobs(jobs))
         }
         Content::Removed(jobs) => {

@@ -142,7 +142,7 @@ impl Service {
         if effects.signal_abort {
             self.bus.signal(Signal::Abort(row.job.id));
         }
-        self.bus.change(Change::Job(row.job.clone()));
+        self.bus.change(Change::Job(Arc::new(row.job.clone())));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Schedules: what people may do with them, and what becomes of one that falls due.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::cron::Rule;
@@ -192,7 +194,7 @@ impl Service {
         if let Some(row) = self.store.fire(schedule.id, due, next, job).await? {
             metrics::counter!("windlass_schedule_runs_total").increment(1);
             self.queue.announce(&[Entry::of(row.seq, &row.job)]).await;
-            self.bus.change(Change::Job(row.job));
+            self.bus.change(Change::Job(Arc::new(row.job)));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Event::Claim`]: crate::domain::machine::Event::Claim
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use sea_orm::QueryResult;
 use serde_json::Value;
@@ -32,7 +32,7 @@ pub struct Claim {
 #[derive(Clone, Debug)]
 pub struct Claimed {
     pub lease: Lease,
-    pub job: Job,
+    pub job: Arc<Job>,
     pub args: Value,
     pub timeout_s: u64,
     /// Where an earlier attempt left off.
@@ -92,6 +92,6 @@ pub(super) fn read(tx: &Tx<'_>, r: &QueryResult) -> Result<Claimed, StoreError> 
         log_lines: r.u64("log_lines")?,
         checkpoint: checkpoint.and_then(|text| serde_json::from_str(&text).ok()),
         round: state.attempt.saturating_sub(used).max(1),
-        job,
+        job: Arc::new(job),
     })
 }

@@ -2,6 +2,7 @@
 //! row, into the database. So a broken file leaves nothing behind.
 
 mod collect;
+mod disk;
 mod read;
 
 use std::collections::BTreeSet;
@@ -36,8 +37,13 @@ const REJECTED_FILE: &str = "rejected-rows.csv";
 #[serde(deny_unknown_fields)]
 pub struct ImportArgs {
     /// The uploaded file: CSV, JSON, NDJSON, or a ZIP of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(title = "File", length(min = 1, max = 64), extend("format" = "windlass-upload"))]
-    pub upload: String,
+    pub upload: Option<String>,
+    /// Instead of an upload: a file on the worker's disk, told from the folder that IMPORT_DIR names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(title = "File on the server", length(min = 1, max = 1000))]
+    pub path: Option<String>,
     /// How the file is written.
     #[serde(default)]
     #[schemars(title = "Format")]
@@ -48,12 +54,15 @@ pub struct ImportArgs {
 #[derive(Default)]
 pub struct Import {
     limits: Limits,
+    /// The folder whose files may be imported where they lie.
+    dir: Option<PathBuf>,
 }
 
 impl Import {
-    /// `unpacked_max`: bytes that an archive may unpack to.
-    pub fn new(unpacked_max: u64) -> Self {
+    /// `unpacked_max`: bytes that an archive may unpack to. `dir`: a folder whose files may be imported where they lie.
+    pub fn new(unpacked_max: u64, dir: Option<PathBuf>) -> Self {
         Self {
+            dir,
             limits: Limits {
                 unpacked: unpacked_max,
                 ..Limits::default()
@@ -87,23 +96,46 @@ impl Kind for Import {
     }
 
     fn check(&self, args: &ImportArgs) -> Result<(), Problem> {
-        let id = &args.upload;
-        if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err(Problem::invalid("upload", "upload is not the id of an uploaded file"));
+        match (&args.upload, &args.path) {
+            (Some(id), None) => {
+                if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                    return Err(Problem::invalid("upload", "upload is not the id of an uploaded file"));
+                }
+                Ok(())
+            }
+            (None, Some(path)) => disk::check(self.dir.as_deref(), path),
+            (None, None) => Err(Problem::invalid(
+                "upload",
+                "a file is needed: upload one, or give a path",
+            )),
+            (Some(_), Some(_)) => Err(Problem::invalid(
+                "path",
+                "upload and path exclude each other; give one of them",
+            )),
         }
-        Ok(())
     }
 
     async fn run(&self, ctx: &Context, args: ImportArgs) -> Result<Value, Halt> {
-        let upload = ctx.upload(&args.upload).await?;
-        let name = printable(&upload.file_name);
+        let source = match (&args.upload, &args.path) {
+            (Some(id), _) => {
+                let upload = ctx.upload(id).await?;
+                Source {
+                    path: upload.path,
+                    name: printable(&upload.file_name),
+                    size: upload.size,
+                    changed_ms: 0,
+                }
+            }
+            (None, path) => disk::open(self.dir.as_deref(), path.as_deref().unwrap_or_default()).await?,
+        };
+        let name = source.name.clone();
         let file = Input {
-            path: upload.path.clone(),
+            path: source.path.clone(),
             name: name.clone(),
             format: args.format,
             limits: self.limits,
         };
-        ctx.info(format!("Importing events from {name} ({}).", bytes(upload.size)));
+        ctx.info(format!("Importing events from {name} ({}).", bytes(source.size)));
         ctx.step("Checking the file");
         let checked = file.check(ctx).await?;
         ctx.info(match checked.files {
@@ -122,7 +154,16 @@ impl Kind for Import {
         ctx.step("Importing");
         ctx.progress(0, checked.rows);
         let mut tally = Tally::default();
-        let resume: Checkpoint = ctx.checkpoint().unwrap_or_default();
+        let fresh = Checkpoint {
+            size: source.size,
+            changed_ms: source.changed_ms,
+            ..Checkpoint::default()
+        };
+        let mut resume: Checkpoint = ctx.checkpoint().unwrap_or(fresh);
+        if (resume.size, resume.changed_ms) != (fresh.size, fresh.changed_ms) {
+            ctx.warn("The file has changed since the last attempt: it is read from its beginning.");
+            resume = fresh;
+        }
         if resume.rows > 0 {
             ctx.info(format!("Going on behind row {}.", grouped(resume.rows)));
         }
@@ -186,7 +227,7 @@ impl Kind for Import {
             "duplicates": duplicates,
             "rejected": tally.rejected,
             "files": checked.files,
-            "bytes": upload.size,
+            "bytes": source.size,
             "errors": tally.listed,
         }))
     }
@@ -205,6 +246,19 @@ struct Checked {
 struct Checkpoint {
     rows: u64,
     imported: u64,
+    /// Of the file, so that another one in its place is not taken for it.
+    size: u64,
+    changed_ms: i64,
+}
+
+/// Where the rows come from.
+struct Source {
+    path: PathBuf,
+    /// As people may see it.
+    name: String,
+    size: u64,
+    /// When it was last changed, in milliseconds since 1970; 0 for an upload, which nobody changes.
+    changed_ms: i64,
 }
 
 /// What became of the rows so far.
@@ -290,6 +344,7 @@ impl Input {
                     let reached = Checkpoint {
                         rows,
                         imported: before + new,
+                        ..resume
                     };
                     serde_json::to_string(&reached).ok()
                 };
@@ -360,7 +415,8 @@ mod tests {
     fn args_name_an_upload_and_nothing_else() {
         let check = |upload: &str| {
             let args = ImportArgs {
-                upload: upload.into(),
+                upload: Some(upload.into()),
+                path: None,
                 format: ImportFormat::Auto,
             };
             Import::default().check(&args)
@@ -369,7 +425,16 @@ mod tests {
         for bad in ["", "../../etc/passwd", "a/b", "a b", &"x".repeat(65)] {
             assert_eq!(check(bad).expect_err("refused").field.as_deref(), Some("upload"));
         }
-        assert!(serde_json::from_value::<ImportArgs>(json!({"upload": "a", "path": "/etc/passwd"})).is_err());
+        let both = json!({ "upload": "a", "path": "a.csv" });
+        let field = |args: Value| {
+            let args = serde_json::from_value(args).expect("args");
+            Import::new(1, Some("/".into()))
+                .check(&args)
+                .map_err(|problem| problem.field)
+        };
+        assert_eq!(field(both), Err(Some("path".into())));
+        assert_eq!(field(json!({})), Err(Some("upload".into())));
+        assert_eq!(field(json!({ "path": "a.csv" })), Ok(()));
         let schema = schemars::schema_for!(ImportArgs).to_value();
         assert_eq!(schema["properties"]["upload"]["format"], "windlass-upload");
     }

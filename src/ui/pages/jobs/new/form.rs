@@ -107,6 +107,15 @@ impl Form {
         self.fields.with(|f| schema::upload_path(f).is_some())
     }
 
+    /// Whether a file goes with the form: one that was chosen, or that has to be.
+    fn sends_file(self) -> bool {
+        let chosen = || {
+            let input = self.file.get_untracked();
+            input.is_some_and(|i| upload::chosen(&i).is_some())
+        };
+        untrack(|| self.takes_file()) && (self.fields.with_untracked(|f| schema::needs_upload(f)) || chosen())
+    }
+
     /// Changes between the fields and their JSON. JSON that can't be read stays where it is, with the reason.
     pub fn toggle_raw(self) {
         let fields = self.fields.get_untracked();
@@ -170,7 +179,7 @@ impl Form {
                 self.errors.set(errors);
                 show_first_error();
             }
-            Ok(job) if untrack(|| self.takes_file()) => self.send_file(&job),
+            Ok(job) if self.sends_file() => self.send_file(&job),
             Ok(job) => {
                 self.busy.set(true);
                 spawn_local(async move {

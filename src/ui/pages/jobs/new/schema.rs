@@ -77,6 +77,15 @@ pub fn upload_path(fields: &[Field]) -> Option<String> {
     })
 }
 
+/// Whether a file must be sent.
+pub fn needs_upload(fields: &[Field]) -> bool {
+    fields.iter().any(|f| match &f.control {
+        Control::Upload => f.required,
+        Control::Group(inner) => needs_upload(inner),
+        _ => false,
+    })
+}
+
 fn group(schema: &Value, root: &Value, prefix: &str, depth: u32) -> Vec<Field> {
     let required = schema.get("required").and_then(Value::as_array);
     let is_required = |name: &str| required.is_some_and(|r| r.iter().any(|v| v.as_str() == Some(name)));
@@ -89,7 +98,7 @@ fn group(schema: &Value, root: &Value, prefix: &str, depth: u32) -> Vec<Field> {
         .collect();
     fields.sort_by_key(|f| match f.control {
         Control::Group(_) => 2,
-        _ if f.required => 0,
+        _ if f.required || f.control == Control::Upload => 0,
         _ => 1,
     });
     fields
