@@ -144,7 +144,8 @@ test("a broken ZIP fails with a clear error; retry says how many and runs it aga
   expect((await api.detail(id)).attempts).toHaveLength(2);
 });
 
-test("a retry takes other args and a delay, and says what is wrong with them without losing them", async ({ page, api, server }) => {
+test("a retry takes other args and a delay, and says what is wrong with them without losing them", async ({ page, api, server, console }) => {
+  console.allow(/status of 400/);
   const ui = new Dashboard(page);
   const id = await api.import(server.file("events.zip", brokenZip()));
   await api.until(id, "failed");

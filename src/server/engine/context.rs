@@ -16,6 +16,7 @@ use crate::domain::error::{ErrorCode, JobError};
 use crate::domain::job::{Artifact, JobId};
 use crate::domain::log::Level;
 use crate::server::store::Store;
+use crate::server::store::claim::Claimed;
 use crate::server::store::events::EventStore;
 use crate::server::store::files::{ArtifactFile, Upload};
 use crate::server::store::ops::Lease;
@@ -82,29 +83,28 @@ impl Stop {
 }
 
 impl Context {
+    /// The attempt that `job` was claimed for.
     pub(super) fn new(
-        lease: Lease,
-        attempt: u32,
-        owner: String,
+        job: &Claimed,
         store: Store,
         report: Arc<Report>,
         stop: Arc<Stop>,
-        checkpoint: Option<Value>,
         cost: Arc<Cost>,
     ) -> Self {
+        let lease = job.lease;
         let scratch = store.files().scratch_dir(lease.id, lease.epoch);
         Self {
             inner: Arc::new(Inner {
                 events: EventStore::fenced(store.clone(), lease),
                 lease,
-                attempt,
-                owner,
+                attempt: job.job.attempt,
+                owner: job.job.owner.clone(),
                 store,
                 report,
                 stop,
                 scratch,
                 scratch_made: AtomicBool::new(false),
-                checkpoint,
+                checkpoint: job.checkpoint.clone(),
                 cost,
             }),
         }

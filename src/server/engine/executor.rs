@@ -44,16 +44,7 @@ pub(super) async fn run(
     let stop = Arc::new(Stop::default());
     let store = shared.service.store.clone();
     let cost = Arc::new(Cost::default());
-    let ctx = Context::new(
-        lease,
-        attempt,
-        job.job.owner.clone(),
-        store,
-        report.clone(),
-        stop.clone(),
-        job.checkpoint,
-        cost.clone(),
-    );
+    let ctx = Context::new(&job, store, report.clone(), stop.clone(), cost.clone());
     if attempt > 1 {
         ctx.info(format!("Attempt {attempt} of at most {}", job.job.max_attempts));
     }
