@@ -84,13 +84,7 @@ impl Stop {
 
 impl Context {
     /// The attempt that `job` was claimed for.
-    pub(super) fn new(
-        job: &Claimed,
-        store: Store,
-        report: Arc<Report>,
-        stop: Arc<Stop>,
-        cost: Arc<Cost>,
-    ) -> Self {
+    pub(super) fn new(job: &Claimed, store: Store, report: Arc<Report>, stop: Arc<Stop>, cost: Arc<Cost>) -> Self {
         let lease = job.lease;
         let scratch = store.files().scratch_dir(lease.id, lease.epoch);
         Self {

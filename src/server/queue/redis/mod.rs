@@ -5,15 +5,14 @@ mod bus;
 mod queue;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::clients::{Client, SubscriberClient};
 use fred::error::Error;
-use fred::interfaces::ClientLike;
-use fred::types::config::{Config, ReconnectPolicy};
+use fred::interfaces::{ClientLike, EventInterface};
+use fred::types::config::{Config, ReconnectPolicy, Server};
 use fred::types::{Builder, InfoKind};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +51,7 @@ pub struct Link {
     waiter: Client,
     subscriber: SubscriberClient,
     prefix: String,
-    up: AtomicBool,
+    up: watch::Sender<bool>,
     /// It came back, and may have lost what it knew.
     back: Notify,
     /// The same, for the bus.
@@ -106,12 +105,15 @@ impl Link {
             waiter,
             subscriber,
             prefix: format!("{{{prefix}}}:"),
-            up: AtomicBool::new(true),
+            up: watch::Sender::new(true),
             back: Notify::new(),
             heard: Notify::new(),
             stop: CancellationToken::new(),
         });
-        tokio::spawn(watch(link.clone()));
+        tokio::spawn(link.clone().look());
+        for client in [&link.client, &link.waiter] {
+            tokio::spawn(link.clone().listen(client.error_rx()));
+        }
         Ok(link)
     }
 
@@ -120,13 +122,56 @@ impl Link {
     }
 
     fn is_up(&self) -> bool {
-        self.up.load(Ordering::Acquire)
+        *self.up.borrow()
+    }
+
+    /// What a command answers, or nothing when it failed or Redis went away meanwhile: nobody waits for the time limit of a
+    /// command whose connection is gone.
+    async fn asked<R>(&self, command: impl Future<Output = Result<R, Error>>) -> Option<R> {
+        let mut up = self.up.subscribe();
+        tokio::select! {
+            biased;
+            _ = up.wait_for(|up| !up) => None,
+            answer = command => answer.map_err(|error| self.failed(&error)).ok(),
+        }
     }
 
     /// A command failed: until a look finds Redis well, nobody waits for it.
     fn failed(&self, error: &Error) {
-        if self.up.swap(false, Ordering::AcqRel) {
+        if self.up.send_replace(false) {
             tracing::warn!(%error, "Redis does not answer; jobs are looked for in the database until it does");
+        }
+    }
+
+    /// Hears at once of connections that break, until the client ends.
+    async fn listen(self: Arc<Self>, mut errors: broadcast::Receiver<(Error, Option<Server>)>) {
+        loop {
+            match errors.recv().await {
+                Ok((error, _)) => self.failed(&error),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Looks whether Redis answers, and tells when it does again: what it knew may be gone.
+    async fn look(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            match timeout(PATIENCE, self.client.ping::<()>(None)).await {
+                Ok(Ok(())) => {
+                    if !self.up.send_replace(true) {
+                        tracing::info!("Redis answers again");
+                        self.back.notify_one();
+                        self.heard.notify_one();
+                    }
+                }
+                Ok(Err(error)) => self.failed(&error),
+                Err(_) => self.failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to PING")),
+            }
         }
     }
 
@@ -141,27 +186,6 @@ impl Link {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection to Redis could not be closed");
             }
-        }
-    }
-}
-
-/// Looks whether Redis answers, and tells when it does again: what it knew may be gone.
-async fn watch(link: Arc<Link>) {
-    loop {
-        tokio::select! {
-            () = link.stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        match timeout(PATIENCE, link.client.ping::<()>(None)).await {
-            Ok(Ok(())) => {
-                if !link.up.swap(true, Ordering::AcqRel) {
-                    tracing::info!("Redis answers again");
-                    link.back.notify_one();
-                    link.heard.notify_one();
-                }
-            }
-            Ok(Err(error)) => link.failed(&error),
-            Err(_) => link.failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to PING")),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fred::error::Error;
+use fred::error::{Error, ErrorKind};
 use fred::interfaces::{KeysInterface, ListInterface};
 use fred::types::scripts::Script;
 use fred::types::{Expiration, FromValue, SetOptions, Value};
@@ -92,13 +92,8 @@ impl Scripts {
             return Err(Away);
         }
         let args: Vec<Value> = args.into_iter().map(Value::from).collect();
-        let asked = script.evalsha_with_reload(&self.link.client, self.jobs.as_str(), args);
-        asked.await.map_err(|error| self.failed(&error))
-    }
-
-    fn failed(&self, error: &Error) -> Away {
-        self.link.failed(error);
-        Away
+        let script = script.evalsha_with_reload(&self.link.client, self.jobs.as_str(), args);
+        self.link.asked(script).await.ok_or(Away)
     }
 
     async fn look(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
@@ -174,17 +169,15 @@ impl Queue for RedisQueue {
         if !seqs.is_empty() {
             return Ok(seqs);
         }
-        let wake = self.scripts.link.key("wake");
-        let waiting = self.scripts.link.waiter.blpop::<Value, _>(wake, WAIT_S);
-        match timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(self.scripts.failed(&error)),
-            Err(_) => {
-                return Err(self
-                    .scripts
-                    .failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to BLPOP")));
-            }
-        }
+        let link = &self.scripts.link;
+        let waiting = async {
+            let waiting = link.waiter.blpop::<Value, _>(link.key("wake"), WAIT_S);
+            let late = |_| Err(Error::new(ErrorKind::Timeout, "no answer to BLPOP"));
+            timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting)
+                .await
+                .unwrap_or_else(late)
+        };
+        link.asked(waiting).await.ok_or(Away)?;
         self.look(max, suspect).await
     }
 
@@ -221,45 +214,32 @@ impl Queue for RedisQueue {
         if !self.scripts.link.is_up() {
             return Err(Away);
         }
-        let marker: Option<String> = self
-            .scripts
-            .link
-            .client
-            .get(self.scripts.link.key("marker"))
-            .await
-            .map_err(|e| self.scripts.failed(&e))?;
-        if marker.is_some() {
+        let link = &self.scripts.link;
+        let marker = link.client.get::<Option<String>, _>(link.key("marker"));
+        if link.asked(marker).await.ok_or(Away)?.is_some() {
             return Ok(false);
         }
-        let claim = self.scripts.link.client.set::<Option<String>, _, _>(
-            self.scripts.link.key("filling"),
+        let claim = link.client.set::<Option<String>, _, _>(
+            link.key("filling"),
             Uuid::new_v4().to_string(),
             Some(Expiration::EX(FILL_S)),
             Some(SetOptions::NX),
             false,
         );
-        Ok(claim.await.map_err(|e| self.scripts.failed(&e))?.is_some())
+        Ok(link.asked(claim).await.ok_or(Away)?.is_some())
     }
 
     async fn rebuilt(&self) {
-        let marker = self.scripts.link.client.set::<(), _, _>(
-            self.scripts.link.key("marker"),
-            Uuid::new_v4().to_string(),
-            None,
-            None,
-            false,
-        );
+        let link = &self.scripts.link;
         let done = async {
-            marker.await?;
-            self.scripts
-                .link
-                .client
-                .del::<(), _>(self.scripts.link.key("filling"))
-                .await
+            let marker = Uuid::new_v4().to_string();
+            link.client
+                .set::<(), _, _>(link.key("marker"), marker, None, None, false)
+                .await?;
+            link.client.del::<(), _>(link.key("filling")).await
         };
-        if let Err(error) = done.await {
-            self.scripts.failed(&error);
-        }
+        // Without the marker another look finds the index doubtful, and fills it again.
+        let _ = link.asked(done).await;
     }
 
     async fn sweep(&self) -> Result<usize, Away> {
