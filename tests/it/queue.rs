@@ -59,10 +59,28 @@ fn entry(seq: i64, lane: u8, since: i64, owner: usize) -> Entry {
     Entry { seq, lane, since, cell }
 }
 
-async fn compare(ops: Vec<Op>) {
+async fn redis() -> RedisQueue {
     let url = RedisUrl::parse(&std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL")).expect("an address");
-    let link = Link::connect(&url, &harness::unique()).await.expect("Redis");
-    let (redis, mut memory) = (RedisQueue::new(link), Index::default());
+    RedisQueue::new(Link::connect(&url, &harness::unique()).await.expect("Redis"))
+}
+
+/// Waiting in vain is what workers do all the time.
+#[tokio::test]
+async fn a_queue_that_stays_empty_is_well() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let redis = redis().await;
+    assert_eq!(redis.take(5, true).await, Ok(Vec::new()));
+    assert!(redis.health().is_ok());
+    let job = [entry(1, 0, 0, 0)];
+    let (taken, ()) = tokio::join!(redis.take(5, true), redis.announce(&job));
+    assert_eq!(taken, Ok(vec![1]));
+    redis.close().await;
+}
+
+async fn compare(ops: Vec<Op>) {
+    let (redis, mut memory) = (redis().await, Index::default());
     // Of equal turns the first name goes first in Redis, and in memory the first that came.
     for owner in 0..OWNERS.len() {
         memory.insert(&entry(1_000, 0, 0, owner));

@@ -172,10 +172,12 @@ impl Queue for RedisQueue {
         let link = &self.scripts.link;
         let waiting = async {
             let waiting = link.waiter.blpop::<Value, _>(link.key("wake"), WAIT_S);
-            let late = |_| Err(Error::new(ErrorKind::Timeout, "no answer to BLPOP"));
-            timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting)
-                .await
-                .unwrap_or_else(late)
+            match timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting).await {
+                // Redis says that nothing came in time, which the client tells as an error.
+                Ok(Err(error)) if *error.kind() == ErrorKind::Timeout => Ok(()),
+                Ok(answer) => answer.map(drop),
+                Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer to BLPOP")),
+            }
         };
         link.asked(waiting).await.ok_or(Away)?;
         self.look(max, suspect).await
