@@ -38,8 +38,16 @@ impl Kind for Noop {
     }
 }
 
+/// What a job says of its run.
+pub struct Seen {
+    /// The number in its args.
+    pub n: u32,
+    pub started: Instant,
+    pub ended: Instant,
+}
+
 /// Says when it started.
-pub struct Probe(pub Arc<UnboundedSender<(u32, Instant)>>);
+pub struct Probe(pub Arc<UnboundedSender<Seen>>);
 
 #[async_trait]
 impl Kind for Probe {
@@ -54,14 +62,19 @@ impl Kind for Probe {
     }
 
     async fn run(&self, _: &Context, args: NoopArgs) -> Result<Value, Halt> {
+        let now = Instant::now();
         // The measure may have ended.
-        let _ = self.0.send((args.n, Instant::now()));
+        let _ = self.0.send(Seen {
+            n: args.n,
+            started: now,
+            ended: now,
+        });
         Ok(Value::Null)
     }
 }
 
-/// Says when it started, and keeps its slot for five milliseconds.
-pub struct Busy(pub Arc<UnboundedSender<(u32, Instant)>>);
+/// Keeps its slot for five milliseconds, and says when it started and ended.
+pub struct Busy(pub Arc<UnboundedSender<Seen>>);
 
 #[async_trait]
 impl Kind for Busy {
@@ -72,13 +85,18 @@ impl Kind for Busy {
     }
 
     fn description(&self) -> &'static str {
-        "Says when it started and takes five milliseconds; running twice does so twice."
+        "Takes five milliseconds and says when it started and ended; running twice does so twice."
     }
 
     async fn run(&self, _: &Context, args: NoopArgs) -> Result<Value, Halt> {
-        // The measure may have ended.
-        let _ = self.0.send((args.n, Instant::now()));
+        let started = Instant::now();
         tokio::time::sleep(Duration::from_millis(5)).await;
+        // The measure may have ended.
+        let _ = self.0.send(Seen {
+            n: args.n,
+            started,
+            ended: Instant::now(),
+        });
         Ok(Value::Null)
     }
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::fairness;
+use super::kinds::Seen;
 use super::setup::{Bench, Fresh, failed, percentile};
 use crate::domain::job::NewJob;
 use crate::domain::log::LogMessage;
@@ -223,7 +224,7 @@ async fn pickup(bench: &mut Bench) -> Result<(), CliError> {
     for n in 0..IDLE {
         let asked = Instant::now();
         probe(&system, n).await?;
-        if let Some((_, started)) = system.probes.recv().await {
+        if let Some(Seen { started, .. }) = system.probes.recv().await {
             idle.push(millis(asked, started));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -248,7 +249,7 @@ async fn pickup(bench: &mut Bench) -> Result<(), CliError> {
     }
     let mut busy = Vec::new();
     while busy.len() < BUSY as usize {
-        let Some((n, started)) = system.probes.recv().await else {
+        let Some(Seen { n, started, .. }) = system.probes.recv().await else {
             break;
         };
         if let Some(asked) = asked.get(n as usize) {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::BenchArgs;
-use super::kinds::{Busy, Chatter, Noop, Probe};
+use super::kinds::{Busy, Chatter, Noop, Probe, Seen};
 use crate::domain::error::Problem;
 use crate::domain::job::NewJob;
 use crate::domain::kind::Policy;
@@ -46,7 +46,7 @@ impl Drop for Bench {
 /// A system without work, and what its probes say.
 pub struct Fresh {
     pub service: Service,
-    pub probes: UnboundedReceiver<(u32, Instant)>,
+    pub probes: UnboundedReceiver<Seen>,
     registry: Registry,
     slots: u32,
     lease: Duration,
