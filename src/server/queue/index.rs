@@ -368,6 +368,34 @@ mod tests {
         assert_eq!(seqs(index.take(3, 0, false)), [2, 1, 3]);
     }
 
+    /// Ten jobs a second are run and ten critical ones come, so that without ageing nothing else would ever start. A job of
+    /// each lane waits as long as ten minutes a lane, and not longer.
+    #[test]
+    fn a_flood_of_critical_jobs_starves_no_lane() {
+        let mut index = Index::default();
+        for lane in 0..4 {
+            index.insert(&entry(i64::from(lane), lane, 0, "a"));
+        }
+        let mut waits = [None; 4];
+        let mut seq = 10;
+        for second in 0..3_600_i64 {
+            for _ in 0..10 {
+                index.insert(&entry(seq, 0, second * 1_000, "a"));
+                seq += 1;
+            }
+            for taken in index.take(10, second * 1_000, false) {
+                if let Some(wait) = waits.get_mut(taken.seq as usize) {
+                    *wait = Some(second);
+                }
+            }
+        }
+        let minutes = waits.map(|seconds| seconds.expect("it started") as f64 / 60.0);
+        println!("waits in minutes from critical to low beside a flood of critical jobs: {minutes:.1?}");
+        for (lane, minutes) in minutes.into_iter().enumerate() {
+            assert!((minutes - 10.0 * lane as f64).abs() < 0.1, "lane {lane}: {minutes} min");
+        }
+    }
+
     #[test]
     fn owners_take_turns_and_a_newcomer_owes_nothing() {
         let mut index = Index::default();

@@ -1,11 +1,14 @@
-//! Whether an owner with many jobs starves one with few.
+//! Whether an owner with many jobs starves one with few, and whether jobs behind a limit are in the way of others.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::setup::{Bench, failed, percentile};
+use crate::domain::filter::JobFilter;
 use crate::domain::job::NewJob;
+use crate::domain::page::PageRequest;
+use crate::domain::status::Status;
 use crate::domain::user::{Actor, Role};
 use crate::server::cli::CliError;
 
@@ -96,4 +99,49 @@ async fn took(bench: &mut Bench, noisy: bool) -> Result<Took, CliError> {
         started: percentile(&mut waits, 0.99),
         ended: percentile(&mut ends, 0.99),
     })
+}
+
+/// Jobs that wait behind one concurrency key.
+const BLOCKED: u32 = 100_000;
+
+/// The drain again, alone and behind a hundred thousand older jobs of which one may run at a time.
+pub async fn blocked(bench: &mut Bench) -> Result<(), CliError> {
+    let free = drain_beside(bench, 0).await?;
+    let beside = drain_beside(bench, BLOCKED).await?;
+    bench.record("blocked_none_drain", free);
+    bench.record("blocked_100000_drain", beside);
+    bench.record("blocked_beside_of_alone_percent", beside / free * 100.0);
+    Ok(())
+}
+
+async fn drain_beside(bench: &mut Bench, blocked: u32) -> Result<f64, CliError> {
+    let system = bench.fresh().await?;
+    let gated = |n| NewJob {
+        concurrency_key: Some("gate".into()),
+        ..NewJob::of("busy", json!({ "n": n }))
+    };
+    system.fill_with(blocked, gated).await?;
+    system.fill("noop", bench.jobs).await?;
+    let done = JobFilter {
+        status: vec![Status::Completed],
+        kind: Some("noop".into()),
+        ..JobFilter::default()
+    };
+    let page = PageRequest {
+        limit: Some(1),
+        ..PageRequest::default()
+    };
+    let engine = system.work().await?;
+    let began = Instant::now();
+    loop {
+        let seen = system.service.list_jobs(&Actor::local_admin(), &done, &page).await;
+        if seen.map_err(failed)?.total >= u64::from(bench.jobs) {
+            break;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+    let rate = f64::from(bench.jobs) / began.elapsed().as_secs_f64();
+    engine.shut_down().await;
+    system.service.close().await;
+    Ok(rate)
 }

@@ -23,7 +23,7 @@ type Running<'a> = Pin<Box<dyn Future<Output = Result<(), CliError>> + 'a>>;
 type Measure = for<'a> fn(&'a mut Bench) -> Running<'a>;
 
 /// Each writes figures of its name, or of names that begin with it.
-pub const ALL: [(&str, Measure); 10] = [
+pub const ALL: [(&str, Measure); 11] = [
     ("enqueue_one", |b| Box::pin(enqueue_one(b))),
     ("enqueue_concurrent_50", |b| Box::pin(enqueue_concurrent(b))),
     ("enqueue_http_50", |b| Box::pin(enqueue_http(b))),
@@ -33,6 +33,7 @@ pub const ALL: [(&str, Measure); 10] = [
     ("raw_drain", |b| Box::pin(raw_drain(b))),
     ("pickup", |b| Box::pin(pickup(b))),
     ("fair", |b| Box::pin(fairness::measure(b))),
+    ("blocked", |b| Box::pin(fairness::blocked(b))),
     ("log_lines", |b| Box::pin(log_lines(b))),
 ];
 

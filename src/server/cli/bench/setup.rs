@@ -168,9 +168,14 @@ impl Fresh {
 
     /// Enqueues `n` jobs a thousand at a time.
     pub async fn fill(&self, kind: &str, n: u32) -> Result<(), CliError> {
+        self.fill_with(n, |i| NewJob::of(kind, json!({ "n": i }))).await
+    }
+
+    /// The same with jobs of any make.
+    pub async fn fill_with(&self, n: u32, make: impl Fn(u32) -> NewJob) -> Result<(), CliError> {
         let actor = Actor::local_admin();
         for from in (0..n).step_by(1_000) {
-            let part = (from..n.min(from + 1_000)).map(|i| NewJob::of(kind, json!({ "n": i })));
+            let part = (from..n.min(from + 1_000)).map(&make);
             self.service
                 .enqueue_bulk(&actor, part.collect(), None)
                 .await
