@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use windlass::domain::filter::{JobFilter, Order};
 use windlass::domain::job::NewJob;
 use windlass::domain::kind::{Backoff, Policy};
+use windlass::domain::stats::Grade;
 use windlass::domain::status::Status;
 use windlass::domain::user::Actor;
 use windlass::server::config::{Config, RedisUrl, parse_database};
@@ -26,7 +27,7 @@ use windlass::server::store::Store;
 
 use crate::harness::{self, until};
 use ledger::{Ledger, Risky, Work};
-use servers::{Postgres, Redis};
+use servers::{Postgres, Redis, RedisCluster};
 
 /// How many times something bad happens: a handful here, hundreds in `script/chaos`.
 fn rounds(few: usize) -> usize {
@@ -436,6 +437,30 @@ async fn an_emptied_and_a_dead_redis_lose_nothing() {
     more(60).await;
     println!("full dispatch {} ms after Redis came back", began.elapsed().as_millis());
     settle(&place, &service, "FLUSHALL and a dead Redis").await;
+}
+
+/// All keys have one hash tag: of a cluster one node holds them all, and commands and scripts find it.
+#[tokio::test]
+async fn a_cluster_of_redis_is_as_good_as_one() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let cluster = RedisCluster::start().await;
+    let shared = Place::shared().await;
+    let place = Place {
+        redis: Some(cluster.url()),
+        ..shared
+    };
+    let service = place.service().await;
+    let _workers = [place.worker(0), place.worker(0)];
+    fill(&service, 0, 200, 5).await;
+    all_done(&place, 200).await;
+    let overview = service.overview(&Actor::local_admin()).await.expect("an overview");
+    assert_eq!(overview.health.checks.queue.grade, Grade::Healthy);
+    let mut keys = cluster.keys();
+    keys.sort_unstable();
+    assert!(keys[1] == 0 && keys[2] > 0, "keys on the nodes: {keys:?}");
+    settle(&place, &service, "a cluster of three nodes").await;
 }
 
 /// Postgres ends all connections, and is restarted in mid-run.

@@ -16,19 +16,29 @@ pub struct Redis {
     port: u16,
     dir: TempDir,
     child: Child,
+    /// The port at which the nodes of a cluster speak to each other.
+    bus: Option<u16>,
 }
 
 impl Redis {
     pub async fn start() -> Self {
+        Self::start_as(None).await
+    }
+
+    async fn start_as(bus: Option<u16>) -> Self {
         let (port, dir) = (free_port(), TempDir::new().expect("folder"));
-        let child = Self::spawn(port, &dir);
-        let redis = Self { port, dir, child };
+        let child = Self::spawn(port, &dir, bus);
+        let redis = Self { port, dir, child, bus };
         redis.answers().await;
         redis
     }
 
-    fn spawn(port: u16, dir: &TempDir) -> Child {
-        Command::new("redis-server")
+    fn spawn(port: u16, dir: &TempDir, bus: Option<u16>) -> Child {
+        let mut command = Command::new("redis-server");
+        if let Some(bus) = bus {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]);
+        }
+        command
             .args([
                 "--port",
                 &port.to_string(),
@@ -72,7 +82,7 @@ impl Redis {
     }
 
     pub async fn restart(&mut self) {
-        self.child = Self::spawn(self.port, &self.dir);
+        self.child = Self::spawn(self.port, &self.dir, self.bus);
         self.answers().await;
     }
 }
@@ -82,6 +92,41 @@ impl Drop for Redis {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Three nodes that share the slots.
+pub struct RedisCluster([Redis; 3]);
+
+impl RedisCluster {
+    pub async fn start() -> Self {
+        let node = || Redis::start_as(Some(free_port()));
+        let nodes = [node().await, node().await, node().await];
+        let addresses = nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port));
+        let mut create = vec!["--cluster", "create", "--cluster-yes"];
+        create.extend(addresses.iter().map(String::as_str));
+        let said = nodes[0].cli(&create);
+        assert!(said.contains("All 16384 slots covered"), "{said}");
+        for node in &nodes {
+            until("the cluster is well", async || {
+                node.cli(&["CLUSTER", "INFO"])
+                    .contains("cluster_state:ok")
+                    .then_some(())
+            })
+            .await;
+        }
+        Self(nodes)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis-cluster://127.0.0.1:{}", self.0[0].port)
+    }
+
+    /// Keys on each node.
+    pub fn keys(&self) -> [usize; 3] {
+        self.0
+            .each_ref()
+            .map(|node| node.cli(&["KEYS", "*"]).lines().filter(|line| !line.is_empty()).count())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fred::clients::{Client, SubscriberClient};
 use fred::error::Error;
-use fred::interfaces::{ClientLike, EventInterface};
+use fred::interfaces::{ClientLike, EventInterface, KeysInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server};
 use fred::types::{Builder, InfoKind};
 use tokio::sync::{Notify, broadcast, watch};
@@ -161,8 +161,9 @@ impl Link {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            match timeout(PATIENCE, self.client.ping::<()>(None)).await {
-                Ok(Ok(())) => {
+            // Of a cluster the node that has the keys is the one that counts, which a PING need not reach.
+            match timeout(PATIENCE, self.client.exists::<i64, _>(self.key("marker"))).await {
+                Ok(Ok(_)) => {
                     if !self.up.send_replace(true) {
                         tracing::info!("Redis answers again");
                         self.back.notify_one();
@@ -170,7 +171,7 @@ impl Link {
                     }
                 }
                 Ok(Err(error)) => self.failed(&error),
-                Err(_) => self.failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to PING")),
+                Err(_) => self.failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to EXISTS")),
             }
         }
     }
