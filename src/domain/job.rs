@@ -149,7 +149,12 @@ impl Job {
     /// A worker runs one such job at a time, so that a job that is to blame takes no other along more than a few times.
     pub fn is_suspect(&self) -> bool {
         let begun = self.attempt - u32::from(self.status == Status::Running).min(self.attempt);
-        self.crashes >= Self::CRASHES_MAX || self.crashes > 0 && begun + 1 >= self.max_attempts
+        Self::suspected(self.crashes, begun, self.max_attempts)
+    }
+
+    /// The same of a job that waits and has begun so many attempts.
+    pub fn suspected(crashes: u32, begun: u32, max_attempts: u32) -> bool {
+        crashes >= Self::CRASHES_MAX || crashes > 0 && begun + 1 >= max_attempts
     }
 
     /// How long the running or last attempt has taken by `now`, in milliseconds.
@@ -246,6 +251,9 @@ pub struct JobDetail {
     pub attempts: Vec<Attempt>,
     pub transitions: Vec<Transition>,
     pub artifacts: Vec<Artifact>,
+    /// What the batch that it belongs to is called.
+    #[serde(default)]
+    pub batch_name: Option<String>,
     /// The job that enqueued this one.
     pub parent: Option<JobRef>,
     /// Jobs that this one enqueued.

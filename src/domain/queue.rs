@@ -1,9 +1,18 @@
-//! What holds waiting jobs back besides their time.
+//! Where waiting jobs stand, and what holds them back besides their time.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+use super::job::{Job, Lane};
+use super::time::Timestamp;
+
+/// In a lane, retries go before fresh jobs that have not waited this much longer, in milliseconds.
+const RETRY_MS: i64 = 300_000;
+
+/// The lane of jobs that may kill their workers. It goes by the time that its jobs have waited, as the first one does.
+pub const SUSPECTS: u8 = 4;
 
 /// What jobs have in common that may be held back together, and share their turns: their queue, kind, owner and, where they
 /// have one, the key whose jobs don't run all at the same time.
@@ -13,6 +22,44 @@ pub struct Cell {
     pub kind: String,
     pub owner: String,
     pub key: Option<String>,
+}
+
+/// A waiting job as the index knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The database's number of the job.
+    pub seq: i64,
+    /// 0, critical, to 3, low; or [`SUSPECTS`].
+    pub lane: u8,
+    /// Since when it could have started, in milliseconds since 1970, with the head start that a retry has.
+    pub since: i64,
+    pub cell: Cell,
+}
+
+impl Entry {
+    pub fn of(seq: i64, job: &Job) -> Self {
+        let cell = Cell {
+            queue: job.queue.clone(),
+            kind: job.kind.clone(),
+            owner: job.owner.clone(),
+            key: job.concurrency_key.clone(),
+        };
+        Self::new(seq, job.priority, job.is_suspect(), job.run_at, job.attempt, cell)
+    }
+
+    /// `attempt` is the number of the last one, 0 before the first.
+    pub fn new(seq: i64, lane: Lane, suspect: bool, run_at: Timestamp, attempt: u32, cell: Cell) -> Self {
+        let retry = if attempt > 0 { RETRY_MS } else { 0 };
+        Self {
+            seq,
+            lane: match suspect {
+                true => SUSPECTS,
+                false => u8::try_from(lane.rank()).unwrap_or(3),
+            },
+            since: run_at.timestamp_millis() - retry,
+            cell,
+        }
+    }
 }
 
 /// Why jobs that could run do not: those that share it stay out of everybody's way.

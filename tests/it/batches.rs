@@ -35,6 +35,8 @@ async fn a_batch_counts_its_jobs_and_is_followed_as_one() {
         .post("/api/jobs", json!({ "type": "echo", "args": {}, "batch": batch }))
         .await;
     assert_eq!(added["batch"], batch.as_str());
+    let detail = s.get(&format!("/api/jobs/{}/detail", ids[0])).await;
+    assert_eq!(detail["batch_name"], "Nightly");
     let done = finished(&s, &batch).await;
     assert_eq!(
         (&done["name"], &done["owner"], &done["total"], &done["progress"]),

@@ -10,6 +10,7 @@ use windlass::domain::error::{ErrorCode, JobError};
 use windlass::domain::job::JobId;
 use windlass::domain::kind::Policy;
 use windlass::domain::machine::{Event, Refused, State, apply};
+use windlass::domain::queue::Entry;
 use windlass::domain::status::Status;
 use windlass::domain::time::from_millis;
 use windlass::server::store::batches::NewBatch;
@@ -137,10 +138,11 @@ impl World {
                     max_attempts: 2,
                     ..Policy::DEFAULT
                 };
+                let kind = ["b", "a", "c"][self.jobs.len() % 3];
                 let job = Enqueue {
                     queue: if later { "later" } else { "default" }.into(),
                     delay_ms: later.then_some(3_600_000),
-                    ..Enqueue::of("noop", "test", serde_json::json!({}), &policy)
+                    ..Enqueue::of(kind, "test", serde_json::json!({}), &policy)
                 };
                 // All jobs belong to a batch that begins with the first one.
                 let starts = self.jobs.is_empty().then(|| NewBatch {
@@ -310,6 +312,25 @@ impl World {
         }
     }
 
+    /// A rebuilt index gets to know every job that waits, once and as it was announced.
+    async fn check_waiting(&self) {
+        let mut told = Vec::new();
+        loop {
+            let page = self.store.pending_after(told.last(), 2).await.expect("read");
+            if page.is_empty() {
+                break;
+            }
+            told.extend(page);
+        }
+        let mut waiting = Vec::new();
+        for id in self.in_status(Status::Pending) {
+            let row = self.store.job(id).await.expect("read").expect("there");
+            waiting.push(Entry::of(row.seq, &row.job));
+        }
+        waiting.sort_by(|a, b| (&a.cell.kind, a.seq).cmp(&(&b.cell.kind, b.seq)));
+        assert_eq!(told, waiting);
+    }
+
     /// Whatever happened, these hold.
     async fn check(&self) {
         let counts = self.store.counts().await.expect("counts");
@@ -327,6 +348,7 @@ impl World {
                 );
             }
         }
+        self.check_waiting().await;
         for (id, job) in &self.jobs {
             let row = self.store.job(*id).await.expect("read").expect("there");
             let history = self.store.history(&row).await.expect("history");

@@ -77,6 +77,19 @@ async fn old_jobs_go_by_status_and_kind_with_all_that_is_theirs() {
     s.until(&kept, "completed").await;
     let dead = s.enqueue("panics", json!({})).await;
     s.until(&dead, "dead").await;
+    // What a killed worker, and a sender who went away, leave behind; and an upload that still comes in.
+    let tmp = s.dir.path().join("tmp");
+    let (stale, stalled, coming) = (
+        tmp.join(format!("{dead}-99")),
+        tmp.join("upload-1"),
+        tmp.join("upload-2"),
+    );
+    std::fs::create_dir(&stale).expect("folder");
+    std::fs::write(stale.join("half"), "written").expect("file");
+    std::fs::write(&coming, "some").expect("file");
+    let file = std::fs::File::create(&stalled).expect("file");
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(7_200))
+        .expect("its time");
     let (_, export) = s.post("/api/events/export", json!({ "format": "csv" })).await;
     let export = export["job_id"].as_str().expect("id").to_string();
     let echo = s.enqueue("echo", json!({})).await;
@@ -95,6 +108,11 @@ async fn old_jobs_go_by_status_and_kind_with_all_that_is_theirs() {
         (!s.dir.path().join("artifacts").join(&export).exists()).then_some(())
     })
     .await;
+    until("what was left behind is gone", async || {
+        (!stale.exists() && !stalled.exists()).then_some(())
+    })
+    .await;
+    assert!(coming.exists());
     for id in [&kept, &dead] {
         s.job(id).await;
     }

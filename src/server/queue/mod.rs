@@ -13,48 +13,10 @@ use tokio::sync::broadcast;
 
 use crate::domain::job::{Job, JobId};
 use crate::domain::log::LogLine;
-pub use crate::domain::queue::{Cell, Hold};
+pub use crate::domain::queue::{Cell, Entry, Hold, SUSPECTS};
 
 /// How long, in milliseconds, a job must have waited to go before a fresh one of the lane above: waiting raises a job.
 pub const LANE_MS: i64 = 600_000;
-/// In a lane, retries go before fresh jobs that have not waited this much longer.
-const RETRY_MS: i64 = 300_000;
-
-/// The lane of jobs that may kill their workers. It goes by the time that its jobs have waited, as the first one does.
-pub const SUSPECTS: u8 = 4;
-
-/// A waiting job as the index knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The database's number of the job.
-    pub seq: i64,
-    /// 0, critical, to 3, low; or [`SUSPECTS`].
-    pub lane: u8,
-    /// Since when it could have started, in milliseconds since 1970, with the head start that a retry has.
-    pub since: i64,
-    pub cell: Cell,
-}
-
-impl Entry {
-    pub fn of(seq: i64, job: &Job) -> Self {
-        let retry = if job.attempt > 0 { RETRY_MS } else { 0 };
-        Self {
-            seq,
-            lane: match job.is_suspect() {
-                true => SUSPECTS,
-                false => u8::try_from(job.priority.rank()).unwrap_or(3),
-            },
-            since: job.run_at.timestamp_millis() - retry,
-            cell: Cell {
-                queue: job.queue.clone(),
-                kind: job.kind.clone(),
-                owner: job.owner.clone(),
-                key: job.concurrency_key.clone(),
-            },
-        }
-    }
-}
-
 /// The index can't be asked at the moment; the database can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the queue's index can't be reached")]

@@ -127,6 +127,10 @@ impl Service {
             }),
             None => None,
         };
+        let batch_name = match row.job.batch {
+            Some(batch) => self.batch(actor, batch).await.ok().map(|batch| batch.name),
+            None => None,
+        };
         let children = self.store.children(id).await?;
         let (depends_on, dependents) = self.store.chain(row.seq).await?;
         let seen = |related: Vec<(JobRef, String)>| -> Vec<JobRef> {
@@ -153,6 +157,7 @@ impl Service {
             attempts,
             transitions,
             artifacts,
+            batch_name,
             parent,
             children: seen(children),
             depends_on: seen(depends_on),

@@ -1,9 +1,9 @@
-//! Files beside the database: `artifacts/<job>/<epoch>-<n>`, `uploads/<id>`, `tmp/<job>-<epoch>/`,
-//! `work/<job>/`. Names that people gave
-//! are kept in the database only; on disk there are ids, so no name can lead out of these folders.
+//! Files beside the database: `artifacts/<job>/<epoch>-<n>`, `uploads/<id>`, `tmp/<job>-<epoch>/`, `tmp/upload-<id>`,
+//! `work/<job>/`. Names that people gave are kept in the database only; on disk there are ids, so no name can lead out of these folders.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::FutureExt;
 use sea_orm::QueryResult;
@@ -19,6 +19,9 @@ use super::writer::Tx;
 use crate::domain::error::{ErrorCode, JobError};
 use crate::domain::job::{Artifact, JobId};
 use crate::domain::time::from_millis;
+
+/// How files begin that are still coming in.
+const INCOMING: &str = "upload-";
 
 /// The folders.
 #[derive(Clone, Debug)]
@@ -76,6 +79,29 @@ impl Files {
         remove_tree(&self.scratch_dir(id, epoch)).await;
     }
 
+    /// The attempts that have folders: those that run, and those whose worker was killed.
+    pub async fn scratches(&self) -> Vec<(JobId, u64)> {
+        let of = |name: &str| {
+            let (id, epoch) = name.rsplit_once('-')?;
+            Some((id.parse().ok()?, epoch.parse().ok()?))
+        };
+        names(&self.tmp).await.iter().filter_map(|name| of(name)).collect()
+    }
+
+    /// Removes uploads that have not grown for so long: whoever sent them, or took them, is gone.
+    pub async fn remove_unfinished(&self, age: Duration) -> usize {
+        let mut removed = 0;
+        for name in names(&self.tmp).await.iter().filter(|name| name.starts_with(INCOMING)) {
+            let path = self.tmp.join(name);
+            let written = tokio::fs::metadata(&path).await.and_then(|m| m.modified());
+            if written.is_ok_and(|at| at.elapsed().is_ok_and(|past| past > age)) {
+                remove_file(&path).await;
+                removed += 1;
+            }
+        }
+        removed
+    }
+
     /// Removes what attempts of an earlier process left in their folders, and uploads that were never finished.
     pub async fn clear_tmp(&self) {
         remove_tree(&self.tmp).await;
@@ -100,13 +126,11 @@ impl Files {
 
     /// The jobs that have such folders.
     pub async fn works(&self) -> Vec<JobId> {
-        let mut found = Vec::new();
-        if let Ok(mut folder) = tokio::fs::read_dir(&self.work).await {
-            while let Ok(Some(entry)) = folder.next_entry().await {
-                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<JobId>().ok()));
-            }
-        }
-        found
+        names(&self.work)
+            .await
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect()
     }
 
     pub(super) async fn remove_job(&self, id: JobId) {
@@ -121,7 +145,7 @@ impl Files {
     /// A place for an upload that is still coming in.
     pub fn incoming(&self) -> (String, PathBuf) {
         let id = Uuid::now_v7().simple().to_string();
-        let path = self.tmp.join(format!("upload-{id}"));
+        let path = self.tmp.join(format!("{INCOMING}{id}"));
         (id, path)
     }
 
@@ -171,6 +195,17 @@ impl Files {
             sha256,
         })
     }
+}
+
+/// What is in a folder; nothing when it can't be read.
+async fn names(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(mut folder) = tokio::fs::read_dir(folder).await {
+        while let Ok(Some(entry)) = folder.next_entry().await {
+            found.extend(entry.file_name().into_string());
+        }
+    }
+    found
 }
 
 async fn remove_file(path: &Path) {

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use futures::FutureExt;
-use sea_orm::Value as SqlValue;
+use sea_orm::{QueryResult, Value as SqlValue};
 use uuid::Uuid;
 
 use super::Store;
@@ -18,6 +18,7 @@ use super::writer::Tx;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::job::{Job, JobId, Lane};
 use crate::domain::machine::{Effects, Event, Refused, apply};
+use crate::domain::queue::{Cell, Entry};
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
@@ -232,17 +233,39 @@ impl Store {
         Ok(heads.into_iter().map(|(_, seq)| seq).collect())
     }
 
-    /// Waiting jobs that a rebuilt index has to know, a page at a time, from behind the last one of the page before.
-    pub async fn pending_after(&self, after: Option<&JobRow>, limit: u32) -> Result<Vec<JobRow>, StoreError> {
-        let (kind, seq) = after.map_or(("", 0), |row| (row.job.kind.as_str(), row.seq));
-        let stmt = Sql::with(
-            &format!(
-                "SELECT {COLUMNS} FROM jobs WHERE status = 'pending' AND (kind, seq) > ($1, $2) \
-                 ORDER BY kind, seq LIMIT {limit}"
-            ),
-            [kind.into(), seq.into()],
+    /// Waiting jobs that a rebuilt index has to know, kind by kind and a page at a time, from behind the last one of the page
+    /// before. Empty at the end only.
+    pub async fn pending_after(&self, after: Option<&Entry>, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        // One kind a statement: SQLite walks past what comes before a pair of kind and number.
+        let page = format!(
+            "SELECT seq, lane, run_at, attempt, max_attempts, crashes, queue, kind, owner, concurrency_key FROM jobs \
+             WHERE status = 'pending' AND kind = $1 AND seq > $2 ORDER BY seq LIMIT {limit}"
         );
-        self.all(stmt).await?.iter().map(job_row).collect()
+        let next = "SELECT kind FROM jobs WHERE status = 'pending' AND kind > $1 ORDER BY kind LIMIT 1";
+        let (mut kind, mut seq) = after.map_or((String::new(), 0), |last| (last.cell.kind.clone(), last.seq));
+        let rows = loop {
+            let rows = self.all(Sql::with(&page, [kind.as_str().into(), seq.into()])).await?;
+            if !rows.is_empty() {
+                break rows;
+            }
+            let Some(row) = self.one(Sql::with(next, [kind.into()])).await? else {
+                return Ok(Vec::new());
+            };
+            (kind, seq) = (row.get("kind")?, 0);
+        };
+        let entry = |row: &QueryResult| {
+            let attempt = row.u32("attempt")?;
+            let cell = Cell {
+                queue: row.get("queue")?,
+                kind: row.get("kind")?,
+                owner: row.get("owner")?,
+                key: row.get("concurrency_key")?,
+            };
+            let suspect = Job::suspected(row.u32("crashes")?, attempt, row.u32("max_attempts")?);
+            let (lane, run_at) = (Lane::from_rank(row.int("lane")?), row.time("run_at")?);
+            Ok(Entry::new(row.get("seq")?, lane, suspect, run_at, attempt, cell))
+        };
+        rows.iter().map(entry).collect()
     }
 }
 

@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 
 use super::{Backoff, Shared};
 use crate::domain::status::Status;
-use crate::server::queue::Entry;
 use crate::server::store::StoreError;
 
 /// How often leases that ran out are looked for, at the least.
@@ -144,10 +143,9 @@ pub(super) async fn fill(shared: &Shared) -> Result<(), StoreError> {
 pub(super) async fn rebuild(shared: &Shared) -> Result<(), StoreError> {
     let mut after = None;
     loop {
-        let mut rows = shared.service.store.pending_after(after.as_ref(), PAGE).await?;
-        let entries: Vec<Entry> = rows.iter().map(|r| Entry::of(r.seq, &r.job)).collect();
+        let mut entries = shared.service.store.pending_after(after.as_ref(), PAGE).await?;
         shared.service.queue.announce(&entries).await;
-        let Some(last) = rows.pop() else { return Ok(()) };
+        let Some(last) = entries.pop() else { return Ok(()) };
         after = Some(last);
     }
 }

@@ -1,11 +1,14 @@
 //! Removes what is kept no longer: old jobs with their logs and files, expired artifacts, uploads that nobody used.
 
 use std::future::Future;
+use std::time::Duration;
 
 use super::super::Shared;
 use crate::domain::stats::Sweep;
+use crate::domain::status::Status;
 use crate::server::queue::Change;
 use crate::server::store::StoreError;
+use crate::server::store::jobs::JobRow;
 use crate::server::store::retention::Rule;
 
 /// Files that go at once.
@@ -14,6 +17,8 @@ const CHUNK: u32 = 100;
 const JOBS: u32 = 250;
 /// Milliseconds that an upload is kept for a job to be made of it: a day.
 const UPLOAD_UNUSED_MS: i64 = 86_400_000;
+/// How long an upload that is still coming in may stand still.
+const UPLOAD_STALLED: Duration = Duration::from_secs(3_600);
 /// Milliseconds that is remembered which runs of schedules were enqueued: a week.
 const RUNS_MS: i64 = 7 * 86_400_000;
 
@@ -55,6 +60,7 @@ pub(super) async fn sweep(shared: &Shared) -> Result<(), StoreError> {
     store.forget_errors(ERRORS_MS).await?;
     all(|| store.forget_batches(BATCHES_MS, CHUNK)).await?;
     forget_works(shared).await?;
+    forget_scratches(shared).await?;
     let sweep = Sweep {
         at: chrono::Utc::now(),
         jobs: jobs as u64,
@@ -73,15 +79,28 @@ pub(super) async fn sweep(shared: &Shared) -> Result<(), StoreError> {
 async fn forget_works(shared: &Shared) -> Result<(), StoreError> {
     let store = &shared.service.store;
     for id in store.files().works().await {
-        use crate::domain::status::Status::{Cancelled, Completed};
         let over = match store.job(id).await? {
-            Some(row) => matches!(row.job.status, Completed | Cancelled),
+            Some(row) => matches!(row.job.status, Status::Completed | Status::Cancelled),
             None => true,
         };
         if over {
             store.files().remove_work(id).await;
         }
     }
+    Ok(())
+}
+
+/// Removes the folders of attempts whose worker was killed, and uploads whose sender went away in the middle.
+async fn forget_scratches(shared: &Shared) -> Result<(), StoreError> {
+    let store = &shared.service.store;
+    for (id, epoch) in store.files().scratches().await {
+        let row = store.job(id).await?;
+        let runs = |row: JobRow| row.job.status == Status::Running && row.state.epoch == epoch;
+        if !row.is_some_and(runs) {
+            store.files().remove_scratch(id, epoch).await;
+        }
+    }
+    store.files().remove_unfinished(UPLOAD_STALLED).await;
     Ok(())
 }
 

@@ -36,6 +36,7 @@ pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
             .map(|ms| format!("about {}", duration(ms)))
     };
     let due = move || job.with(|j| matches!(j.status, Status::Retrying | Status::Scheduled).then_some(j.run_at));
+    let batch = Memo::new(move |_| job.with(|j| j.batch));
     let id = selected.id.to_string();
     view! {
         <dl class="facts">
@@ -69,17 +70,19 @@ pub fn Metadata(job: Signal<Job>, selected: Selected) -> impl IntoView {
                 Some(view! { <Moment name=name at=Signal::derive(move || Some(at)) otherwise="" /> })
             }}
             {move || {
-                let batch = job.with(|j| j.batch)?;
+                let batch = batch.get()?;
                 let filter = JobFilter {
                     batch: Some(batch),
                     ..JobFilter::default()
                 };
+                let name = selected.detail.with_untracked(|d| d.batch_name.clone()).filter(|name| !name.is_empty());
+                let name = name.unwrap_or_else(|| format!("#{}", short_id(&batch)));
                 Some(
                     view! {
                         <div class="fact">
                             <dt>"Batch"</dt>
-                            <dd>
-                                <a href=base.filtered_href(&filter)>{format!("All jobs of #{}", short_id(&batch))}</a>
+                            <dd title=name.clone()>
+                                <a href=base.filtered_href(&filter)>{format!("All jobs of {name}")}</a>
                             </dd>
                         </div>
                     },
