@@ -51,8 +51,8 @@ impl Store {
 }
 
 /// The statement, for [`super::sets`]: `$1` is the moment, `$4` the numbers, `$5` the worker, `$6` the end of the leases, `$7` the kinds
-/// that have a limit. The
-/// plus keeps the planner from walking all that wait instead of looking up the few that are asked for.
+/// that have a limit. The plus keeps the planner from walking all that wait instead of looking up the few that are asked for.
+/// Before its second attempt a job has neither log nor checkpoint, and nobody looks for them.
 pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $5, lease_until = $6, \
@@ -62,8 +62,8 @@ pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
          AND queue NOT IN (SELECT name FROM paused_queues) \
          RETURNING 'claimed' AS what, {COLUMNS}, (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
          (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s, \
-         (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) AS log_lines, \
-         (SELECT checkpoint FROM job_data WHERE job_seq = jobs.seq) AS checkpoint; "
+         CASE WHEN attempt > 1 THEN (SELECT log_lines FROM job_data WHERE job_seq = jobs.seq) ELSE 0 END AS log_lines, \
+         CASE WHEN attempt > 1 THEN (SELECT checkpoint FROM job_data WHERE job_seq = jobs.seq) END AS checkpoint; "
     )
 });
 

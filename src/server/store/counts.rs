@@ -38,9 +38,13 @@ pub(super) const SHARDS: i64 = 64;
 const CELLS: &str = "SELECT status, kind, queue, CAST(SUM(n) AS BIGINT) AS n FROM job_counts \
     GROUP BY status, kind, queue HAVING SUM(n) > 0";
 
-/// How the numbers of jobs have changed since the table of counts was last written.
+/// What a transaction writes at its end: how the numbers of jobs have changed, and what is to be looked at later.
 #[derive(Debug, Default)]
 pub struct Deltas {
+    /// Numbers of jobs that have ended and for which others wait.
+    pub(super) due: Vec<i64>,
+    /// Numbers of jobs whose newest the search does not know.
+    pub(super) stale: Vec<i64>,
     jobs: HashMap<(Status, String, String), i64>,
     batches: HashMap<(Uuid, Status), i64>,
     /// Running jobs that count against a limit.
@@ -63,7 +67,9 @@ struct Met {
 pub(super) type Part = fn(&Deltas, Dialect, i64, &mut String, &mut Vec<Value>) -> Result<(), StoreError>;
 
 /// What a transaction writes of its changes, in this order everywhere.
-pub(super) const PARTS: [Part; 5] = [
+pub(super) const PARTS: [Part; 7] = [
+    |deltas, dialect, _, text, values| push_seqs(&deltas.due, "deps_due (needs_seq)", dialect, text, values),
+    |deltas, dialect, _, text, values| push_seqs(&deltas.stale, "search_stale (job_seq)", dialect, text, values),
     Deltas::push_jobs,
     Deltas::push_batches,
     Deltas::push_holds,
@@ -106,6 +112,8 @@ impl Deltas {
     }
 
     pub fn merge(&mut self, other: Self) {
+        self.due.extend(other.due);
+        self.stale.extend(other.stale);
         for (key, n) in other.jobs {
             *self.jobs.entry(key).or_default() += n;
         }
@@ -134,6 +142,25 @@ impl Deltas {
         let matching = self.jobs.iter().filter(|((status, _, _), _)| statuses.contains(status));
         matching.map(|(_, n)| n).sum()
     }
+}
+
+/// Adds numbers to a set of them, `into` a table and its one column.
+fn push_seqs(
+    seqs: &[i64],
+    into: &str,
+    dialect: Dialect,
+    text: &mut String,
+    values: &mut Vec<Value>,
+) -> Result<(), StoreError> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    values.push(to_json(&seqs)?.into());
+    let list = dialect.list(&format!("${}", values.len()), Ty::Int);
+    text.push_str(&format!(
+        "INSERT INTO {into} SELECT value FROM {list} AS l WHERE true ON CONFLICT DO NOTHING; "
+    ));
+    Ok(())
 }
 
 impl Deltas {

@@ -61,19 +61,12 @@ pub(super) const END: &str = "UPDATE jobs SET status = 'completed', epoch = epoc
     WHERE jobs.seq = held.s AND jobs.epoch = held.e AND +jobs.status = 'running' \
     RETURNING 'finished' AS what, jobs.seq AS seq, jobs.rev AS rev, jobs.message AS message, jobs.kind AS kind, \
     jobs.queue AS queue, jobs.done AS done, jobs.total AS total, jobs.holds AS holds, jobs.dependents AS dependents, \
-    jobs.started_at AS started_at, jobs.batch AS batch; \
-    INSERT INTO deps_due (needs_seq) SELECT jobs.seq \
-    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
-    WHERE jobs.epoch = held.e + 1 AND +jobs.completed_at = $1 AND jobs.dependents = 1 ON CONFLICT (needs_seq) DO NOTHING; \
+    jobs.started_at AS started_at, jobs.attempt AS attempt, jobs.batch AS batch; \
     INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, cpu_ms) \
     SELECT jobs.seq, attempt, held.e, worker, started_at, $1, 'completed', held.c \
     FROM (SELECT value ->> 0 AS s, value ->> 1 AS e, value ->> 2 AS c FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
     WHERE jobs.epoch = held.e + 1 AND +jobs.status = 'completed' AND +jobs.completed_at = $1 \
-    ON CONFLICT (job_seq, number) DO NOTHING; \
-    INSERT INTO search_stale (job_seq) SELECT jobs.seq \
-    FROM (SELECT value ->> 0 AS s, value ->> 1 AS e FROM json_each($2)) AS held CROSS JOIN jobs ON jobs.seq = held.s \
-    WHERE jobs.epoch = held.e + 1 AND +jobs.completed_at = $1 AND (jobs.message <> '' OR jobs.attempt > 1) \
-    ON CONFLICT (job_seq) DO NOTHING; ";
+    ON CONFLICT (job_seq, number) DO NOTHING; ";
 pub(super) const RESULTS: &str = "UPDATE job_data SET result = given.r, error = NULL \
     FROM (SELECT value ->> 0 AS s, value ->> 1 AS e, value ->> 2 AS r FROM json_each($3)) AS given \
     CROSS JOIN jobs ON jobs.seq = given.s \
@@ -106,8 +99,15 @@ pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<(i64, Finished), St
         holds: row.get("holds")?,
         dependents: row.flag("dependents")?,
     };
+    let seq = row.get("seq")?;
     tx.free(done.holds.as_deref());
-    Ok((row.get("seq")?, done))
+    if done.dependents {
+        tx.due(seq);
+    }
+    if !done.message.is_empty() || row.u32("attempt")? > 1 {
+        tx.stale(seq);
+    }
+    Ok((seq, done))
 }
 
 /// One answer for each item, in their order.

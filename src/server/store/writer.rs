@@ -109,6 +109,16 @@ impl<'t> Tx<'t> {
         }
     }
 
+    /// Notes that a job has ended for which others wait.
+    pub fn due(&self, seq: i64) {
+        self.deltas.lock().unwrap_or_else(PoisonError::into_inner).due.push(seq);
+    }
+
+    /// Notes that the search does not know the newest of this job.
+    pub fn stale(&self, seq: i64) {
+        self.deltas.lock().unwrap_or_else(PoisonError::into_inner).stale.push(seq);
+    }
+
     /// How far the number of jobs in these statuses has moved in this commit, beyond what the table of counts says.
     pub fn moved(&self, statuses: &[Status]) -> i64 {
         let own = self.deltas.lock().unwrap_or_else(PoisonError::into_inner);

@@ -65,7 +65,7 @@ static FINISH: LazyLock<String> = LazyLock::new(|| {
             UNION ALL SELECT 'completed', kind, queue, batch, COUNT(*) FROM ended GROUP BY kind, queue, batch), {counted}, \
          happened AS (SELECT completed_at AS now, kind, queue, 'completed' AS metric, 0::bigint AS ms FROM ended \
             UNION ALL SELECT completed_at, kind, queue, 'run', completed_at - started_at FROM ended), {rolled} \
-         SELECT seq, rev, message, kind, queue, done, total, completed_at, holds, dependents, started_at, batch FROM ended"
+         SELECT seq, rev, message, kind, queue, done, total, completed_at, holds, dependents, started_at, attempt, batch FROM ended"
     )
 });
 
