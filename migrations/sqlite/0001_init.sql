@@ -31,6 +31,7 @@ CREATE TABLE jobs (
     lease_until        INTEGER,
     cancel_requested   INTEGER NOT NULL DEFAULT 0,
     pause_requested    INTEGER NOT NULL DEFAULT 0,
+    front              INTEGER NOT NULL DEFAULT 0, -- whether it goes before all that waits, until it has begun
     progress           REAL,
     done               INTEGER,
     total              INTEGER,

@@ -1,13 +1,14 @@
 //! Jobs that wait for others.
 
+use std::collections::HashMap;
+
 use futures::FutureExt;
-use uuid::Uuid;
 
 use super::Store;
 use super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, known, known_keys};
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
-use super::ops::{Changed, change, to_json};
+use super::ops::{Changed, UNFINISHED, change, to_json};
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::job::{JobId, JobRef, short_id};
@@ -72,7 +73,7 @@ impl Store {
     }
 }
 
-async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
+pub(super) async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
     let names = WAITING.map(|s| format!("'{s}'")).join(", ");
     let text = format!("SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) AS n FROM job_counts WHERE status IN ({names})");
     let row = tx.one(Sql::new(&text).build()).await?;
@@ -86,26 +87,48 @@ async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
     }
     let mut by_key = known_keys(tx, &[batch]).await?;
     let mut written = Vec::with_capacity(batch.jobs.len());
+    // A unique key may lead to another job than the one that was to be written: who waits for that one waits for the other.
+    let mut others: HashMap<JobId, JobId> = HashMap::new();
     for job in &batch.jobs {
-        if let Some(row) = known(&by_key, job, tx.now()) {
-            written.push(Written::Existing(row.clone()));
-            continue;
-        }
-        let row = enqueue_one(tx, job).await?;
-        by_key.extend(job.unique_key.clone().map(|key| (key, row.clone())));
-        written.push(Written::New(row));
+        let known = match known(&by_key, job, tx.now()) {
+            Some(row) => Err(row.clone()),
+            None => enqueue_one(tx, job, &others).await?,
+        };
+        written.push(match known {
+            Ok(row) => {
+                by_key.extend(job.unique_key.clone().map(|key| (key, row.clone())));
+                Written::New(row)
+            }
+            Err(row) => {
+                others.insert(job.id, row.job.id);
+                Written::Existing(row)
+            }
+        });
     }
     Ok(Enqueued::Written(written))
 }
 
-async fn enqueue_one(tx: &Tx<'_>, job: &Enqueue) -> Result<JobRow, StoreError> {
-    let needs = needed(tx, &job.depends_on).await?;
+/// The new job's row, or that of the one that has its unique key.
+async fn enqueue_one(
+    tx: &Tx<'_>,
+    job: &Enqueue,
+    others: &HashMap<JobId, JobId>,
+) -> Result<Result<JobRow, JobRow>, StoreError> {
+    let ids = job.depends_on.iter().map(|id| *others.get(id).unwrap_or(id));
+    let needs = needed(tx, ids.collect()).await?;
     let failed = needs
         .iter()
         .find(|n| n.status.is_finished() && n.status != Status::Completed);
     let failed = failed.filter(|_| !job.run_anyway);
     let open = failed.is_some() || needs.iter().any(|n| !n.status.is_finished());
-    let row = insert(tx, job, open).await?;
+    let Some(row) = place(tx, job, open).await? else {
+        // Another process was faster with the same unique key.
+        let mut known = known_keys(tx, &[&Batch::of(vec![job.clone()], u64::MAX)]).await?;
+        let row = job.unique_key.as_ref().and_then(|key| known.remove(key));
+        return row
+            .map(Err)
+            .ok_or_else(|| StoreError::Commit("a job with the same unique key just ended".into()));
+    };
     for need in &needs {
         let text = "INSERT INTO job_deps (job_seq, needs_seq, needs_id) VALUES ($1, $2, $3)";
         tx.execute(Sql::with(text, [row.seq.into(), need.seq.into(), need.id.into()]))
@@ -116,10 +139,10 @@ async fn enqueue_one(tx: &Tx<'_>, job: &Enqueue) -> Result<JobRow, StoreError> {
         ))
         .await?;
     }
-    match failed {
-        Some(need) => Ok(change(tx, row.job.id, &Event::Cancel, "system", &why(need)).await?.row),
-        None => Ok(row),
-    }
+    Ok(Ok(match failed {
+        Some(need) => change(tx, row.job.id, &Event::Cancel, "system", &why(need)).await?.row,
+        None => row,
+    }))
 }
 
 fn why(need: &Needed) -> String {
@@ -127,8 +150,7 @@ fn why(need: &Needed) -> String {
 }
 
 /// The jobs that are named, locked in the order of their ids, so that no two transactions wait for each other.
-async fn needed(tx: &Tx<'_>, ids: &[JobId]) -> Result<Vec<Needed>, StoreError> {
-    let mut ids = ids.to_vec();
+async fn needed(tx: &Tx<'_>, mut ids: Vec<JobId>) -> Result<Vec<Needed>, StoreError> {
     ids.sort_unstable();
     ids.dedup();
     let text = format!("SELECT seq, status FROM jobs WHERE id = $1{}", tx.dialect().hold_rows());
@@ -146,8 +168,14 @@ async fn needed(tx: &Tx<'_>, ids: &[JobId]) -> Result<Vec<Needed>, StoreError> {
     Ok(needs)
 }
 
-/// One new job, with whatever belongs to it.
+/// One new job without a unique key, with whatever belongs to it.
 pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<JobRow, StoreError> {
+    let row = place(tx, job, blocked).await?;
+    row.ok_or_else(|| StoreError::corrupt("row", "a new job gave none"))
+}
+
+/// One new job, with whatever belongs to it; `None`: an unfinished one has its unique key.
+async fn place(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<Option<JobRow>, StoreError> {
     let now = tx.now();
     let wanted = job.delay_ms.map(|d| now.saturating_add(d)).or(job.run_at);
     let run_at = wanted.unwrap_or(now).max(now);
@@ -160,7 +188,7 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
         "INSERT INTO jobs (id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, max_attempts, \
          attempts_per_round, concurrency_key, member, batch) VALUES (",
     );
-    sql.bind(Uuid::now_v7()).push(", ").bind(job.kind.clone()).push(", ");
+    sql.bind(job.id).push(", ").bind(job.kind.clone()).push(", ");
     sql.bind(job.queue.clone()).push(", ").bind(job.lane.rank()).push(", ");
     sql.bind(status.as_str()).push(", ").bind(job.owner.clone()).push(", ");
     sql.bind(job.parent).push(", ").bind(job.unique_key.clone()).push(", ");
@@ -174,11 +202,12 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
         .bind(i64::from(job.member))
         .push(", ")
         .bind(job.batch);
-    sql.push(&format!(") RETURNING {COLUMNS}"));
-    let row = tx
-        .one(sql.build())
-        .await?
-        .ok_or_else(|| StoreError::corrupt("row", "a new job gave none"))?;
+    sql.push(&format!(
+        ") ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {UNFINISHED} DO NOTHING RETURNING {COLUMNS}"
+    ));
+    let Some(row) = tx.one(sql.build()).await? else {
+        return Ok(None);
+    };
     let row = job_row(&row)?;
     let text = "INSERT INTO job_data (job_seq, args, timeout_s, run_anyway) VALUES ($1, $2, $3, $4)";
     let values = [
@@ -208,7 +237,7 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
     super::search::mark(tx, &[row.seq]).await?;
     tx.count(status, &row.job, 1);
     tx.roll(&job.kind, &job.queue, Metric::Enqueued, 0);
-    Ok(row)
+    Ok(Some(row))
 }
 
 async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
@@ -229,6 +258,7 @@ async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
                 changed.push(change(tx, id, &event, "system", &reason).await?);
             }
         }
+        changed.extend(super::children::orphans(tx, needs, 500).await?);
         tx.execute(Sql::with("DELETE FROM deps_due WHERE needs_seq = $1", [needs.into()]))
             .await?;
     }
