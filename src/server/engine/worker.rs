@@ -14,6 +14,7 @@ use crate::server::queue::{Change, Hold};
 use crate::server::store::StoreError;
 use crate::server::store::claim::{Claim, Claimed};
 use crate::server::store::limits::Refused;
+use crate::server::store::ops::Lease;
 
 /// Jobs that are claimed ahead of free slots at the most.
 const AHEAD_MAX: usize = 256;
@@ -289,14 +290,20 @@ async fn hold(shared: &Shared, seqs: &[i64], refused: &[Refused]) {
 
 /// Gives jobs back that were claimed and not begun. It costs them no attempt.
 async fn give_back(shared: &Shared, jobs: impl Iterator<Item = Taken>) {
-    for (job, _) in jobs {
-        let event = Event::HandBack { epoch: job.lease.epoch };
+    let leases = jobs.map(|(job, _)| job.lease);
+    hand_back(shared, leases, "claimed ahead of a free slot that did not come").await;
+}
+
+/// Ends leases whose jobs go on elsewhere, or later. What has ended otherwise meanwhile has.
+pub(super) async fn hand_back(shared: &Shared, leases: impl Iterator<Item = Lease>, reason: &str) {
+    for lease in leases {
+        let event = Event::HandBack { epoch: lease.epoch };
         let store = &shared.service.store;
-        let reason = "claimed ahead of a free slot that did not come".to_string();
-        match store.change(job.lease.id, event, shared.worker.clone(), reason).await {
+        let by = shared.worker.clone();
+        match store.change(lease.id, event, by, reason.to_string()).await {
             Ok(changed) => shared.service.settle(&changed).await,
             Err(error) if error.is_stale() => {}
-            Err(error) => tracing::warn!(%error, job = %job.lease.id, "a job could not be handed back"),
+            Err(error) => tracing::warn!(%error, job = %lease.id, "a job could not be handed back"),
         }
     }
 }

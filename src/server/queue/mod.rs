@@ -77,15 +77,22 @@ pub trait Queue: Send + Sync {
     fn health(&self) -> Result<&'static str, &'static str>;
 }
 
-/// What a running attempt is told.
+/// What a running attempt is told: the one with this epoch, and no later one at the same job, however late it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Signal {
+pub struct Signal {
+    pub id: JobId,
+    pub epoch: u64,
+    pub wish: Wish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
     /// Stop when you can.
-    Cancel(JobId),
+    Cancel,
     /// Stop at the next checkpoint.
-    Pause(JobId),
+    Pause,
     /// Your lease is gone: stop at once.
-    Abort(JobId),
+    Abort,
 }
 
 /// A change that live viewers may want to see.

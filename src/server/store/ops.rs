@@ -31,11 +31,26 @@ pub struct Lease {
     pub epoch: u64,
 }
 
+impl Lease {
+    /// What tells the attempt from all others.
+    pub fn key(&self) -> (JobId, u64) {
+        (self.id, self.epoch)
+    }
+}
+
 /// A change that was made.
 #[derive(Clone, Debug)]
 pub struct Changed {
     pub row: JobRow,
     pub effects: Effects,
+}
+
+impl Changed {
+    /// The epoch of the attempt that ran until the change, or still does.
+    pub fn epoch(&self) -> u64 {
+        // The end of an attempt raises the job's.
+        self.row.state.epoch - u64::from(self.effects.ended.is_some())
+    }
 }
 
 /// What a heartbeat learns about a lease that still holds.
