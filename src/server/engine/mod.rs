@@ -13,7 +13,7 @@ mod running;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -66,6 +66,10 @@ struct Shared {
     suspect: Arc<Semaphore>,
     running: Running,
     pace: worker::Pace,
+    /// No other process runs jobs of this database.
+    alone: bool,
+    /// The index knew of fewer jobs than wait when it was last compared.
+    missed: AtomicBool,
     /// Writes that the search had seen when it last looked.
     writes_seen: AtomicU64,
     /// No new job is taken any more.
@@ -106,6 +110,8 @@ impl Engine {
             settings,
             running: Running::default(),
             pace: worker::Pace::default(),
+            alone,
+            missed: AtomicBool::new(false),
             writes_seen: AtomicU64::new(0),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
