@@ -161,12 +161,17 @@ pub fn apply(state: &State, event: &Event, now: Timestamp) -> Result<(State, Eff
         }
         Event::Checkpointed { epoch } => {
             held(epoch)?;
-            if !state.pause_requested {
+            if state.cancel_requested {
+                // Whoever is to stop anyway need not go on from there.
+                next.status = Cancelled;
+                fx.ended = Some(Outcome::Cancelled);
+            } else if state.pause_requested {
+                next.status = Paused;
+                next.max_attempts += 1;
+                fx.ended = Some(Outcome::Paused);
+            } else {
                 return refuse(state.status, "Pausing without having been asked");
             }
-            next.status = Paused;
-            next.max_attempts += 1;
-            fx.ended = Some(Outcome::Paused);
         }
         Event::HandBack { epoch } => {
             held(epoch)?;

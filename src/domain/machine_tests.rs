@@ -146,6 +146,19 @@ fn cancel_asks_a_running_job_and_ends_a_waiting_one() {
 }
 
 #[test]
+fn a_checkpoint_pauses_a_job_unless_it_shall_end() {
+    let checkpointed = Event::Checkpointed { epoch: 7 };
+    assert!(go(&state(Status::Running), checkpointed.clone()).is_err());
+    let (asked, _) = go(&state(Status::Running), Event::Pause { checkpoints: true }).expect("allowed");
+    let (paused, fx) = go(&asked, checkpointed.clone()).expect("allowed");
+    assert_eq!((paused.status, fx.ended), (Status::Paused, Some(Outcome::Paused)));
+    assert_eq!(paused.max_attempts, 4, "it costs no attempt");
+    let (both, _) = go(&asked, Event::Cancel).expect("allowed");
+    let (ended, fx) = go(&both, checkpointed).expect("allowed");
+    assert_eq!((ended.status, fx.ended), (Status::Cancelled, Some(Outcome::Cancelled)));
+}
+
+#[test]
 fn retry_grants_fresh_attempts_now_or_later() {
     let dead = State {
         attempt: 3,

@@ -2,6 +2,7 @@
 //! run gives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::multipart::{Form, Part};
@@ -42,6 +43,11 @@ async fn import(s: &Server, file: &[u8]) -> String {
         .await
         .expect("answer");
     let started: Value = answer.json().await.expect("json");
+    started["job_id"].as_str().expect("id").to_string()
+}
+
+async fn export(s: &Server, format: &str) -> String {
+    let (_, started) = s.post("/api/events/export", json!({ "format": format })).await;
     started["job_id"].as_str().expect("id").to_string()
 }
 
@@ -139,10 +145,7 @@ async fn an_export_goes_on_after_a_pause_and_gives_the_same_file() {
     let imported = import(&s, &file).await;
     s.until(&imported, "completed").await;
     for format in ["csv", "json", "ndjson", "zip", "xlsx"] {
-        let start = async || {
-            let (_, started) = s.post("/api/events/export", json!({ "format": format })).await;
-            started["job_id"].as_str().expect("id").to_string()
-        };
+        let start = async || export(&s, format).await;
         let undisturbed = start().await;
         let expected = result(&s, &undisturbed).await;
         let id = paused(&s, start).await;
@@ -161,4 +164,49 @@ async fn an_export_goes_on_after_a_pause_and_gives_the_same_file() {
         until("its folder is gone", async || (!folder.exists()).then_some(())).await;
     }
     Arc::try_unwrap(s).ok().expect("alone").stop().await;
+}
+
+#[tokio::test]
+async fn an_export_goes_on_after_a_handing_back_and_gives_the_same_file() {
+    let mut s = Server::start().await;
+    let file = sample(s.dir.path());
+    let imported = import(&s, &file).await;
+    s.until(&imported, "completed").await;
+    // With no grace it is cut short wherever it is; otherwise it leaves at a checkpoint.
+    let grace = Duration::from_millis(200);
+    let cases = [
+        ("json", grace),
+        ("zip", grace),
+        ("csv", Duration::ZERO),
+        ("xlsx", Duration::ZERO),
+    ];
+    for (format, grace) in cases {
+        s = Server::on(s.stop().await, true, |c| c.shutdown_grace = grace).await;
+        let undisturbed = export(&s, format).await;
+        let expected = result(&s, &undisturbed).await;
+        let mut disturbed = false;
+        for _ in 0..20 {
+            let id = export(&s, format).await;
+            if !in_the_middle(&s, &id).await {
+                continue;
+            }
+            s = Server::on(s.stop().await, true, |c| c.shutdown_grace = grace).await;
+            let done = result(&s, &id).await;
+            for what in ["rows", "bytes", "sha256"] {
+                assert_eq!(done[what], expected[what], "{format}");
+            }
+            let attempts = s.detail(&id).await["attempts"].clone();
+            let first = &attempts[0]["outcome"];
+            if attempts.as_array().map(Vec::len) == Some(2) {
+                assert_eq!(*first, "handed_back", "{format}");
+                disturbed = true;
+                break;
+            }
+        }
+        assert!(
+            disturbed,
+            "twenty exports to {format} were all too fast to be disturbed"
+        );
+    }
+    s.stop().await;
 }

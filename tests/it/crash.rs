@@ -28,7 +28,8 @@ impl Drop for Process {
     }
 }
 
-fn windlass(dir: &Path, args: &[&str], listen: &str) -> Command {
+/// The real binary, told to keep its things in `dir`.
+pub fn windlass(dir: &Path, args: &[&str], listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
     command
         .args(args)
@@ -130,17 +131,60 @@ async fn a_job_survives_kill_9_and_runs_again() {
         (&json!(60_000), &json!(0)),
         "it went on where it was: the result is that of an undisturbed run"
     );
+    let id = export(&server, &client).await;
+    let expected = exported(&server, &client, &id).await;
+    assert_eq!(expected["rows"], 60_000, "nothing lost, nothing doubled");
+    an_export_that_is_killed_gives_the_same_file(server, dir.path(), &client, &expected).await;
+}
+
+async fn export(server: &Process, client: &Client) -> String {
     let export = client
         .post(format!("{}/api/events/export", server.base))
         .json(&json!({ "format": "ndjson" }));
     let export: Value = export.send().await.expect("answer").json().await.expect("json");
-    let id = export["job_id"].as_str().expect("id").to_string();
-    let rows = until("the export", async || {
-        let detail = get(&client, format!("{}/api/jobs/{id}/detail", server.base)).await;
-        detail["result"]["rows"].as_u64()
+    export["job_id"].as_str().expect("id").to_string()
+}
+
+async fn exported(server: &Process, client: &Client, id: &str) -> Value {
+    until("the export", async || {
+        let detail = get(client, format!("{}/api/jobs/{id}/detail", server.base)).await;
+        detail["result"].is_object().then(|| detail["result"].clone())
     })
-    .await;
-    assert_eq!(rows, 60_000, "nothing lost, nothing doubled");
+    .await
+}
+
+/// Killed once its first checkpoint is written: it goes on from there.
+async fn an_export_that_is_killed_gives_the_same_file(
+    mut server: Process,
+    dir: &Path,
+    client: &Client,
+    expected: &Value,
+) {
+    let mut resumed = false;
+    for _ in 0..20 {
+        let id = export(&server, client).await;
+        until("most of its rows, or its end", async || {
+            let job = get(client, format!("{}/api/jobs/{id}", server.base)).await;
+            (job["status"] == "completed" || job["done"].as_u64()? > 45_000).then_some(())
+        })
+        .await;
+        server.child.kill().expect("kill -9");
+        server.child.wait().expect("dead");
+        server = serve(dir, client).await;
+        let result = exported(&server, client, &id).await;
+        for what in ["rows", "bytes", "sha256"] {
+            assert_eq!(result[what], expected[what]);
+        }
+        let log = get(client, format!("{}/api/jobs/{id}/logs?q=going on behind", server.base)).await;
+        resumed = log.as_array().is_some_and(|lines| !lines.is_empty());
+        if resumed {
+            break;
+        }
+    }
+    assert!(
+        resumed,
+        "twenty exports were all too fast to be killed behind a checkpoint"
+    );
 }
 
 #[tokio::test]

@@ -1,11 +1,43 @@
 //! The engine over HTTP: what users see when jobs fail, panic, are cancelled, aborted, retried, delayed, handed back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use windlass::domain::job::JobId;
+use windlass::domain::machine::Event;
+use windlass::domain::retention::Rule;
+use windlass::domain::status::Status;
+use windlass::server::store::Store;
+use windlass::server::store::claim::Claim;
+use windlass::server::store::ops::Lease;
 
-use crate::harness::{Server, gate, read, unique, until};
+use crate::harness::{self, Server, gate, read, unique, until};
+
+/// So long that within a test no heartbeat and no end of a lease comes to help.
+const LONG: Duration = Duration::from_secs(600);
+
+/// The server's database, to do what only other processes or bad luck would.
+async fn beside(s: &Server) -> Store {
+    let mut config = harness::config(s.dir.path());
+    harness::arrange(&mut config, s.dir.path()).await;
+    Store::open_beside(&config).await.expect("the database")
+}
+
+async fn lease(store: &Store, id: &str) -> Lease {
+    let id: JobId = id.parse().expect("id");
+    let row = store.job(id).await.expect("read").expect("a job");
+    let (seq, epoch) = (row.seq, row.state.epoch);
+    Lease { id, seq, epoch }
+}
+
+async fn outcomes(s: &Server, id: &str) -> Vec<String> {
+    let detail = s.detail(id).await;
+    let attempts = detail["attempts"].as_array().expect("list");
+    let outcome = |a: &serde_json::Value| a["outcome"].as_str().unwrap_or_default().to_string();
+    attempts.iter().map(outcome).collect()
+}
 
 #[tokio::test]
 async fn a_retryable_error_is_tried_again_until_it_works() {
@@ -288,6 +320,116 @@ async fn a_second_server_on_the_same_data_is_refused_unless_they_share_a_redis()
     let alone = windlass::server::state::start(&config, windlass::server::state::registry(&config), true).await;
     let error = alone.err().expect("refused").to_string();
     assert!(error.contains("another Windlass process"), "{error}");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_attempt_writes_after_its_lease_does_not_end_the_next_one() {
+    let s = Server::with(|c| (c.worker_lease, c.worker_concurrency) = (LONG, 2)).await;
+    let store = beside(&s).await;
+    let name = unique();
+    let id = s.enqueue("talk", json!({ "lines": 8, "gate": name })).await;
+    let lines = async |n: usize| {
+        until("its lines", async || {
+            let log = s.get(&format!("/api/jobs/{id}/logs")).await;
+            (log.as_array().expect("lines").len() >= n).then_some(())
+        })
+        .await;
+    };
+    lines(4).await;
+    // As a rescuer elsewhere would.
+    let lost = store.change(
+        lease(&store, &id).await.id,
+        Event::LeaseLost,
+        "test".into(),
+        "test".into(),
+    );
+    lost.await.expect("lost");
+    assert_eq!(s.act(&id, "run-now").await.0, StatusCode::OK);
+    // The word of the second attempt, and its half.
+    lines(4 + 5).await;
+    gate(&name).add_permits(1);
+    // A slot comes free when the first attempt, which stood at the gate before the second, has ended.
+    let third = s.enqueue("echo", json!({})).await;
+    s.until(&third, "completed").await;
+    gate(&name).add_permits(1);
+    s.until(&id, "completed").await;
+    assert_eq!(outcomes(&s, &id).await, ["worker_lost", "completed"]);
+    store.close().await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_kind_that_stops_unasked_fails() {
+    let s = Server::start().await;
+    let id = s.enqueue("quits", json!({})).await;
+    let job = s.until(&id, "dead").await;
+    assert_eq!((&job["error_code"], &job["attempt"]), (&json!("INTERNAL"), &json!(3)));
+    s.stop().await;
+}
+
+/// The embedded database's clock is this machine's, which may be set at any time.
+#[tokio::test]
+async fn a_clock_that_jumps_ends_no_lease_of_what_still_runs_here() {
+    if harness::arrangement() == "redis" {
+        // There others may have taken it over.
+        return;
+    }
+    let s = Server::with(|c| (c.worker_lease, c.worker_concurrency) = (LONG, 1)).await;
+    let store = beside(&s).await;
+    let names = [unique(), unique()];
+    let here = s.enqueue("gate", json!({ "name": names[0] })).await;
+    s.until(&here, "running").await;
+    let elsewhere = s.enqueue("gate", json!({ "name": names[1] })).await;
+    let claim = Claim {
+        seqs: vec![lease(&store, &elsewhere).await.seq],
+        worker: "nobody".into(),
+        lease_ms: LONG.as_millis() as i64,
+        limited: Vec::new(),
+    };
+    assert_eq!(store.claim(claim).await.expect("claimed").len(), 1);
+    let leases = vec![lease(&store, &here).await, lease(&store, &elsewhere).await];
+    let jumped = store.heartbeat(leases, -3_600_000).await;
+    assert_eq!(jumped.expect("written").len(), 2);
+    // Both are looked at in one go.
+    until("leases that ran out are ended", async || {
+        (outcomes(&s, &elsewhere).await.first()? == "worker_lost").then_some(())
+    })
+    .await;
+    let job = s.job(&here).await;
+    assert_eq!(
+        (&job["status"], &job["attempt"], &job["crashes"]),
+        (&json!("running"), &json!(1), &json!(0))
+    );
+    names.iter().for_each(|name| gate(name).add_permits(1));
+    for id in [&here, &elsewhere] {
+        s.until(id, "completed").await;
+    }
+    store.close().await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_sweeps_soon_after_its_start() {
+    let s = Server::with(|c| {
+        c.sweep_every = LONG;
+        c.retention = vec![Rule {
+            status: Status::Completed,
+            kind: None,
+            after_ms: Some(1),
+        }];
+    })
+    .await;
+    let id = s.enqueue("echo", json!({})).await;
+    until("it is swept away", async || {
+        let answer = s
+            .ask(Method::GET, &format!("/api/jobs/{id}"))
+            .send()
+            .await
+            .expect("answer");
+        (answer.status() == StatusCode::NOT_FOUND).then_some(())
+    })
+    .await;
     s.stop().await;
 }
 

@@ -276,6 +276,7 @@ fn registry(config: &Config) -> Registry {
         .with(Stubborn)
         .with(Flaky)
         .with(Panics)
+        .with(Quits)
         .with(Talk)
         .with(Slow)
         .with(Family)
@@ -448,6 +449,26 @@ impl Kind for Panics {
 
     async fn run(&self, _: &Context, _: Anything) -> Result<Value, Halt> {
         panic!("the floor is lava")
+    }
+}
+
+/// Stops as if it had been asked to.
+struct Quits;
+
+#[async_trait]
+impl Kind for Quits {
+    type Args = Anything;
+
+    fn name(&self) -> &'static str {
+        "quits"
+    }
+
+    fn description(&self) -> &'static str {
+        "Stops unasked."
+    }
+
+    async fn run(&self, _: &Context, _: Anything) -> Result<Value, Halt> {
+        Err(Halt::Cancelled)
     }
 }
 

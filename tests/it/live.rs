@@ -1,11 +1,26 @@
 //! The live stream and the log's WebSocket.
 
+use std::process::Child;
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::StreamExt;
 use reqwest::Method;
+use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::Message;
+use windlass::domain::event::ExportFormat;
+use windlass::domain::job::NewJob;
+use windlass::domain::live::LiveEvent;
+use windlass::domain::user::Actor;
+use windlass::server::config::RedisUrl;
+use windlass::server::kinds::event_writer::to_file;
+use windlass::server::kinds::sample::Samples;
+use windlass::server::state;
 
-use crate::harness::{Server, gate, unique};
+use crate::chaos::servers::Redis;
+use crate::harness::{self, Server, gate, unique, until};
 
 /// One event of a stream.
 struct Event {
@@ -59,6 +74,22 @@ impl Stream {
             let next = tokio::time::timeout(std::time::Duration::from_secs(30), self.bytes.next()).await;
             let chunk = next.expect("an event in time").expect("an open stream").expect("bytes");
             self.text.push_str(&String::from_utf8(chunk).expect("text"));
+        }
+    }
+
+    /// Reads on until a job is told in the middle of its work (`true`) or at its end.
+    async fn at_work(&mut self, id: &str) -> bool {
+        loop {
+            let event = self.next().await;
+            let jobs = event.data.as_array().cloned().unwrap_or_default();
+            let Some(job) = jobs.iter().find(|j| j["id"] == id) else {
+                continue;
+            };
+            match job["status"].as_str() {
+                Some("running") if job["done"].as_u64().is_some_and(|n| n > 0) => return true,
+                Some("completed") => return false,
+                _ => {}
+            }
         }
     }
 
@@ -193,5 +224,121 @@ async fn log_lines_are_filtered_and_downloadable() {
     let text = text.text().await.expect("text");
     assert_eq!(text.lines().count(), 40);
     assert!(text.contains(" WARNING line 2\n"));
+    s.stop().await;
+}
+
+/// A viewer's process loses the connection over which it hears of the others, and nothing else.
+#[tokio::test]
+async fn who_was_deaf_for_a_while_is_told_to_look_again() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let (redis, dir) = (Redis::start().await, TempDir::new().expect("folder"));
+    let mut config = harness::config(dir.path());
+    harness::arrange(&mut config, dir.path()).await;
+    config.redis = RedisUrl::parse(&redis.url());
+    let start = async || {
+        let system = state::start(&config, state::registry(&config), false).await;
+        system.expect("start").service
+    };
+    let (viewer, other, actor) = (start().await, start().await, Actor::local_admin());
+    let mut live = Box::pin(viewer.live(&actor, None).expect("a stream"));
+    let mut told = async |what: &str, wanted: &dyn Fn(&LiveEvent) -> bool| {
+        let telling = async {
+            while let Some((_, event)) = live.next().await {
+                if wanted(&event) {
+                    return;
+                }
+            }
+        };
+        let telling = tokio::time::timeout(Duration::from_secs(30), telling);
+        telling.await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
+    };
+    assert_eq!(redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).trim(), "2");
+    told("the word to look again", &|event| matches!(event, LiveEvent::Stale)).await;
+    let job = NewJob::of("export", json!({}));
+    let id = other.enqueue(&actor, job).await.expect("taken in").job.id;
+    told(
+        "what another process does",
+        &|event| matches!(event, LiveEvent::Jobs(jobs) if jobs.iter().any(|job| job.id == id)),
+    )
+    .await;
+    for service in [viewer, other] {
+        service.close().await;
+    }
+}
+
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A file of events, and among them rows that each make a line in the log.
+fn sample(dir: &std::path::Path) -> Vec<u8> {
+    let path = dir.join("sample.csv");
+    let mut writer = to_file(ExportFormat::Csv, &path, dir).expect("writer");
+    for event in Samples::new(5, 60_000) {
+        writer.write(&event).expect("row");
+    }
+    writer.finish().expect("file");
+    let text = std::fs::read_to_string(&path).expect("file");
+    let mut lines: Vec<&str> = text.lines().collect();
+    for n in 1..200 {
+        lines.insert(n * 250, "bad,cam-1,yesterday,low,vehicle,,false,");
+    }
+    (lines.join("\n") + "\n").into_bytes()
+}
+
+/// The web in one process and the work in another: what is told of the job comes over Redis, and so does what is asked of it, since
+/// the next heartbeat is minutes away.
+#[tokio::test]
+async fn a_worker_in_another_process_is_seen_at_work_and_hears_what_is_asked() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let s = Server::on(Arc::new(TempDir::new().expect("folder")), false, |_| {}).await;
+    let mut command = crate::crash::windlass(s.dir.path(), &["worker"], "127.0.0.1:0");
+    command
+        .envs(harness::environment(s.dir.path()).await)
+        .env("WORKER_LEASE", "600s");
+    let _worker = Worker(command.spawn().expect("a worker"));
+    let file = sample(s.dir.path());
+    let import = async || {
+        let form = Form::new().part("file", Part::bytes(file.clone()).file_name("events.csv"));
+        let ask = s.ask(Method::POST, "/api/events/import").multipart(form);
+        let started: Value = ask.send().await.expect("answer").json().await.expect("json");
+        started["job_id"].as_str().expect("id").to_string()
+    };
+    let mut stream = Stream::open(&s, None).await;
+    let id = import().await;
+    let (log, cursor) = tokio::join!(read_log(&s, &id, 0, usize::MAX), stream.at_work(&id));
+    assert!(cursor, "its progress is told");
+    let lines = s.detail(&id).await["log_lines"].as_u64().expect("number");
+    assert!(lines > 100, "{lines}");
+    assert_eq!(log, ((1..=lines).collect(), true));
+    // One that ends before the wish arrives is followed by another.
+    let mut cancelled = false;
+    for _ in 0..10 {
+        let id = import().await;
+        if !stream.at_work(&id).await {
+            continue;
+        }
+        s.act(&id, "cancel").await;
+        let ended = until("it has ended", async || {
+            let status = s.job(&id).await["status"].clone();
+            (status == "cancelled" || status == "completed").then_some(status)
+        });
+        cancelled = ended.await == "cancelled";
+        if cancelled {
+            break;
+        }
+    }
+    assert!(cancelled, "ten imports in another process heard nothing");
+    drop(stream);
     s.stop().await;
 }

@@ -277,7 +277,7 @@ impl World {
             }
             Op::Rescue => {
                 let running: Vec<JobId> = self.in_status(Status::Running);
-                let rescued = self.store.rescue(true).await.expect("rescued");
+                let rescued = self.store.rescue(true, Vec::new()).await.expect("rescued");
                 assert_eq!(rescued.len(), running.len());
                 self.take_over(rescued, &Event::LeaseLost).await;
             }

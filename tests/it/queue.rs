@@ -1,12 +1,23 @@
 //! The index in Redis gives the same jobs in the same order as the one in memory, whatever happens to both.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::Builder;
+use fred::types::config::Config;
 use proptest::prelude::*;
+use serde_json::json;
+use tempfile::TempDir;
+use windlass::domain::kind::Policy;
 use windlass::server::config::RedisUrl;
 use windlass::server::queue::index::Index;
 use windlass::server::queue::redis::{Link, RedisQueue};
-use windlass::server::queue::{Cell, Entry, Hold, Queue};
+use windlass::server::queue::{Away, Cell, Entry, Hold, Queue};
+use windlass::server::store::Store;
+use windlass::server::store::claim::Claim;
+use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued, Written};
+use windlass::server::store::limits::Limits;
 
 use crate::harness;
 
@@ -59,9 +70,17 @@ fn entry(seq: i64, lane: u8, since: i64, owner: usize) -> Entry {
     Entry { seq, lane, since, cell }
 }
 
+fn url() -> String {
+    std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL")
+}
+
 async fn redis() -> RedisQueue {
-    let url = RedisUrl::parse(&std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL")).expect("an address");
-    RedisQueue::new(Link::connect(&url, &harness::unique()).await.expect("Redis"))
+    redis_of(&harness::unique()).await
+}
+
+async fn redis_of(prefix: &str) -> RedisQueue {
+    let url = RedisUrl::parse(&url()).expect("an address");
+    RedisQueue::new(Link::connect(&url, prefix).await.expect("Redis"))
 }
 
 /// Waiting in vain is what workers do all the time.
@@ -77,6 +96,119 @@ async fn a_queue_that_stays_empty_is_well() {
     let (taken, ()) = tokio::join!(redis.take(5, true), redis.announce(&job));
     assert_eq!(taken, Ok(vec![1]));
     redis.close().await;
+}
+
+/// Whoever empties Redis while it is filled, or cuts it off, leaves an index that is not whole.
+#[tokio::test]
+async fn an_index_is_whole_when_nothing_was_lost_while_it_was_filled() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let prefix = harness::unique();
+    let (one, other) = (redis_of(&prefix).await, redis_of(&prefix).await);
+    let client = Builder::from_config(Config::from_url(&url()).expect("an address"))
+        .build()
+        .expect("a client");
+    client.init().await.expect("Redis");
+    assert_eq!(one.must_rebuild().await, Ok(true));
+    assert_eq!(other.must_rebuild().await, Ok(false), "the first one is at it");
+    assert_eq!(
+        one.must_rebuild().await,
+        Ok(true),
+        "its own try that failed is in nobody's way"
+    );
+    assert_eq!(one.fill(&[entry(1, 0, 0, 0)]).await, Ok(()));
+    for key in ["filling", "jobs"] {
+        client
+            .del::<(), _>(format!("{{{prefix}}}:{key}"))
+            .await
+            .expect("emptied");
+    }
+    assert_eq!(one.fill(&[entry(2, 0, 0, 0)]).await, Ok(()));
+    assert_eq!(one.rebuilt().await, Ok(false));
+    assert_eq!(other.must_rebuild().await, Ok(true), "it is not whole");
+    assert_eq!(other.fill(&[entry(1, 0, 0, 0), entry(2, 0, 0, 0)]).await, Ok(()));
+    assert_eq!(other.rebuilt().await, Ok(true));
+    assert_eq!(one.must_rebuild().await, Ok(false));
+    client.quit().await.expect("closed");
+    one.close().await;
+    assert_eq!(one.fill(&[entry(3, 0, 0, 0)]).await, Err(Away));
+    other.close().await;
+}
+
+/// More lines than one call parks stand before the one that may go.
+#[tokio::test]
+async fn many_held_lines_are_in_nobodys_way() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let redis = redis().await;
+    let mut jobs = vec![entry(5_000, 0, 5_000, 1)];
+    for n in 0..1_000 {
+        let mut held = entry(n, 0, n, 0);
+        held.cell.kind = format!("kind{n}");
+        jobs.push(held);
+    }
+    redis.announce(&jobs).await;
+    redis.hold(&Hold::Owner(OWNERS[0].into()), 600_000).await;
+    let taken = harness::until("the one that may go", async || {
+        let taken = redis.take(3, false).await.expect("an answer");
+        (!taken.is_empty()).then_some(taken)
+    });
+    assert_eq!(taken.await, [5_000]);
+    assert_eq!(redis.waiting().await, Ok(1_001));
+    redis.close().await;
+}
+
+/// While the index is away workers ask the database, which leaves out what a limit would refuse.
+#[tokio::test]
+async fn without_the_index_what_is_held_back_hides_nothing_else() {
+    let dir = TempDir::new().expect("folder");
+    let mut config = harness::config(dir.path());
+    harness::arrange(&mut config, dir.path()).await;
+    let store = Store::open(&config).await.expect("the database");
+    let job = |kind: &str| Enqueue::of(kind, "ada", json!({}), &Policy::DEFAULT);
+    let (keyed, own) = (
+        Enqueue {
+            concurrency_key: Some("one".into()),
+            ..job("echo")
+        },
+        Enqueue {
+            member: true,
+            ..job("echo")
+        },
+    );
+    let mut jobs = vec![keyed; 40];
+    jobs.extend(vec![own; 40]);
+    jobs.extend(vec![job("rare"); 2]);
+    jobs.push(job("echo"));
+    let written = store.enqueue(Batch::of(jobs, 1_000)).await.expect("written");
+    let Enqueued::Written(written) = written else {
+        panic!("there is room")
+    };
+    let seqs: Vec<i64> = written
+        .iter()
+        .map(|w| match w {
+            Written::New(row) | Written::Existing(row) => row.seq,
+        })
+        .collect();
+    let mut limits = Limits {
+        all: Some(4),
+        member: 1,
+        kinds: BTreeMap::from([("rare".into(), (Some(1), None))]),
+    };
+    let claim = Claim {
+        seqs: vec![seqs[0], seqs[40], seqs[80]],
+        worker: "test".into(),
+        lease_ms: 60_000,
+        limited: limits.limited(),
+    };
+    let (claimed, refused) = store.claim_limited(claim, limits.clone()).await.expect("claimed");
+    assert_eq!((claimed.len(), refused.len()), (3, 0));
+    assert_eq!(store.waiting_heads(4, &limits).await.expect("heads"), [seqs[82]]);
+    limits.all = Some(3);
+    assert!(store.waiting_heads(4, &limits).await.expect("heads").is_empty());
+    store.close().await;
 }
 
 async fn compare(ops: Vec<Op>) {

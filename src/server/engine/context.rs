@@ -48,6 +48,8 @@ struct Inner {
 #[derive(Default)]
 pub struct Stop {
     cancel: AtomicBool,
+    /// The attempt's task is ended from outside: how it ends is not its own to say any more.
+    aborted: AtomicBool,
     pause: AtomicBool,
     /// The worker ends: whoever can go on elsewhere stops at the next checkpoint.
     wind_down: AtomicBool,
@@ -59,6 +61,16 @@ impl Stop {
     pub fn cancel(&self) {
         self.cancel.store(true, Ordering::Release);
         self.notify.notify_waiters();
+    }
+
+    /// Says that the attempt's task is ended. What runs on a thread of its own is asked to stop.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+        self.cancel();
+    }
+
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
     }
 
     pub fn is_cancelled(&self) -> bool {

@@ -18,14 +18,14 @@ use super::{Backoff, Shared, panics, random};
 use crate::domain::error::{ErrorCode, JobError, truncate};
 use crate::domain::job::Job;
 use crate::domain::log::Level;
-use crate::domain::machine::Event;
+use crate::domain::machine::{Event, Refused};
 use crate::domain::status::Status;
 use crate::domain::time::duration;
 use crate::server::queue::Change;
 use crate::server::store::StoreError;
 use crate::server::store::claim::Claimed;
 use crate::server::store::finish::Finish;
-use crate::server::store::ops::Lease;
+use crate::server::store::ops::{Changed, Lease};
 
 /// Bytes of a result as JSON; of a larger one the job keeps the beginning.
 const RESULT_MAX: usize = 1_000_000;
@@ -62,7 +62,7 @@ pub(super) async fn run(
             }
         }
     });
-    let (abort, paused) = (task.abort_handle(), stop.clone());
+    let (abort, told) = (task.abort_handle(), stop.clone());
     shared.running.insert(Attempt {
         lease,
         stop,
@@ -94,20 +94,27 @@ pub(super) async fn run(
     drop(slot);
     match ended {
         Some(Ok(result)) => complete(&shared, job.job, lease, &report, result, cost.millis()).await,
+        // It was ended from outside and saw it before its task was gone.
+        Some(Err(_)) if told.is_aborted() => {}
         Some(Err(halt)) => {
-            let policy = shared.registry.policy(&kind);
+            let delay_ms = shared.registry.policy(&kind).delay_ms(job.round, random());
+            let delay_ms = i64::try_from(delay_ms).unwrap_or(i64::MAX);
+            let epoch = lease.epoch;
             let event = match halt {
-                Halt::Cancelled => Event::Stopped { epoch: lease.epoch },
-                Halt::Paused if paused.is_paused() => Event::Checkpointed { epoch: lease.epoch },
-                Halt::Paused => Event::HandBack { epoch: lease.epoch },
+                Halt::Cancelled => Event::Stopped { epoch },
+                Halt::Paused if told.is_paused() => Event::Checkpointed { epoch },
+                Halt::Paused => Event::HandBack { epoch },
                 Halt::Failed(error) => {
                     report.log(Level::Error, error.to_string());
-                    let delay_ms = i64::try_from(policy.delay_ms(job.round, random())).unwrap_or(i64::MAX);
-                    let epoch = lease.epoch;
                     Event::Fail { epoch, error, delay_ms }
                 }
             };
-            end(&shared, &kind, lease, &report, event, cost.millis()).await;
+            let otherwise = otherwise(&event, delay_ms);
+            let written = end(&shared, lease, &report, [event, otherwise], cost.millis()).await;
+            if let Some(changed) = written {
+                counted(&kind, changed.row.job.status);
+                shared.service.settle(&changed).await;
+            }
         }
         None => {}
     }
@@ -133,7 +140,7 @@ async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report,
         shared.service.store.finish(finish).boxed()
     });
     if let Some(done) = written.await {
-        ended(&job.kind, Status::Completed);
+        counted(&job.kind, Status::Completed);
         let checkpoints = shared.registry.checkpoints(&job.kind);
         if checkpoints {
             shared.service.store.files().remove_work(lease.id).await;
@@ -154,20 +161,46 @@ async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report,
     }
 }
 
-/// Records any other end.
-async fn end(shared: &Shared, kind: &str, lease: Lease, report: &Report, event: Event, cpu_ms: u64) {
-    let written = insist(shared, lease, report, || {
+/// Records any other end: as the first event, or as the second one when nobody has asked for the first.
+async fn end(shared: &Shared, lease: Lease, report: &Report, events: [Event; 2], cpu_ms: u64) -> Option<Changed> {
+    let store = &shared.service.store;
+    let write = async |event: &Event| {
         let by = shared.worker.clone();
-        let store = &shared.service.store;
-        store.end(lease.id, event.clone(), by, reason(&event), cpu_ms).boxed()
+        store.end(lease.id, event.clone(), by, reason(event), cpu_ms).await
+    };
+    let written = insist(shared, lease, report, || {
+        async {
+            match write(&events[0]).await {
+                Err(StoreError::Refused(Refused::WrongStatus { reason })) => {
+                    tracing::warn!(job = %lease.id, reason, "an attempt ended in a way that nobody has asked for");
+                    write(&events[1]).await
+                }
+                written => written,
+            }
+        }
+        .boxed()
     });
-    if let Some(changed) = written.await {
-        ended(kind, changed.row.job.status);
-        shared.service.settle(&changed).await;
+    written.await
+}
+
+/// How an attempt ends that stopped or paused without having been asked: at a checkpoint it can be handed back and costs
+/// nothing; that it stopped elsewhere is its kind's mistake.
+fn otherwise(event: &Event, delay_ms: i64) -> Event {
+    match event {
+        Event::Checkpointed { epoch } => Event::HandBack { epoch: *epoch },
+        Event::Stopped { epoch } => Event::Fail {
+            epoch: *epoch,
+            error: JobError::new(
+                ErrorCode::Internal,
+                "the kind stopped as if it had been cancelled, and nobody has asked for that",
+            ),
+            delay_ms,
+        },
+        event => event.clone(),
     }
 }
 
-fn ended(kind: &str, status: Status) {
+fn counted(kind: &str, status: Status) {
     let (kind, status) = (kind.to_string(), status.as_str());
     metrics::counter!("windlass_attempts_ended_total", "type" => kind, "status" => status).increment(1);
 }
@@ -194,6 +227,11 @@ async fn insist<'a, T>(
                 return None;
             }
             Err(StoreError::NoJob(_)) => return None,
+            // No other try would be taken.
+            Err(error @ StoreError::Refused(_)) => {
+                tracing::error!(%error, job = %lease.id, "the end of an attempt was refused: the job will run again");
+                return None;
+            }
             Err(error) => {
                 let (pause, log) = backoff.fail();
                 if log {
@@ -237,6 +275,16 @@ fn cut(result: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoint_that_nobody_asked_for_costs_nothing() {
+        let back = otherwise(&Event::Checkpointed { epoch: 3 }, 7);
+        assert_eq!(back, Event::HandBack { epoch: 3 });
+        let Event::Fail { epoch, error, delay_ms } = otherwise(&Event::Stopped { epoch: 3 }, 7) else {
+            panic!("it fails");
+        };
+        assert_eq!((epoch, error.code, delay_ms), (3, ErrorCode::Internal, 7));
+    }
 
     #[test]
     fn an_over_long_result_is_cut_with_a_mark() {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Backoff, Shared};
-use crate::server::queue::Signal;
+use crate::server::queue::{Signal, Wish};
 use crate::server::store::{StoreError, WorkerRow};
 
 /// Renews all leases three times in their length, in one statement. Its answer says which are lost and which shall be cancelled.
@@ -50,17 +50,17 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
     for beat in &held {
         shared.running.confirm(beat.lease);
         if beat.cancel_requested {
-            shared.running.cancel(beat.lease.id);
+            shared.running.cancel(beat.lease.key());
         }
         if beat.pause_requested {
-            shared.running.pause(beat.lease.id);
+            shared.running.pause(beat.lease.key());
         }
     }
     for lease in leases {
         // An attempt that ended between the two looks, or is about to, has lost nothing.
         if !held.iter().any(|b| b.lease == lease) && shared.running.works(lease) {
             tracing::warn!(job = %lease.id, epoch = lease.epoch, "a lease was lost; its attempt ends");
-            shared.running.abort(lease.id);
+            shared.running.abort(lease.key());
         }
     }
     Ok(())
@@ -71,7 +71,7 @@ fn give_up_expired(shared: &Shared) {
     for attempt in shared.running.all() {
         if attempt.confirmed.elapsed() > shared.settings.lease {
             tracing::warn!(job = %attempt.lease.id, "a lease could not be kept; its attempt ends");
-            shared.running.abort(attempt.lease.id);
+            shared.running.abort(attempt.lease.key());
         }
     }
 }
@@ -102,9 +102,11 @@ pub(super) async fn listen(shared: Arc<Shared>) {
             signal = signals.recv() => signal,
         };
         match signal {
-            Ok(Signal::Cancel(id)) => shared.running.cancel(id),
-            Ok(Signal::Pause(id)) => shared.running.pause(id),
-            Ok(Signal::Abort(id)) => shared.running.abort(id),
+            Ok(Signal { id, epoch, wish }) => match wish {
+                Wish::Cancel => shared.running.cancel((id, epoch)),
+                Wish::Pause => shared.running.pause((id, epoch)),
+                Wish::Abort => shared.running.abort((id, epoch)),
+            },
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }

@@ -13,9 +13,10 @@ mod running;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,7 +26,6 @@ use super::service::Service;
 use super::store::StoreError;
 use super::store::limits::Limits;
 use super::store::retention::Rule;
-use crate::domain::machine::Event;
 use kind::Registry;
 use running::Running;
 
@@ -66,6 +66,10 @@ struct Shared {
     suspect: Arc<Semaphore>,
     running: Running,
     pace: worker::Pace,
+    /// No other process runs jobs of this database.
+    alone: bool,
+    /// The index knew of fewer jobs than wait when it was last compared.
+    missed: AtomicBool,
     /// Writes that the search had seen when it last looked.
     writes_seen: AtomicU64,
     /// No new job is taken any more.
@@ -106,6 +110,8 @@ impl Engine {
             settings,
             running: Running::default(),
             pace: worker::Pace::default(),
+            alone,
+            missed: AtomicBool::new(false),
             writes_seen: AtomicU64::new(0),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -145,21 +151,18 @@ impl Engine {
             .await
             .is_err()
         {
-            for lease in shared.running.leases() {
-                let event = Event::HandBack { epoch: lease.epoch };
-                let reason = "the worker shut down".to_string();
-                match shared
-                    .service
-                    .store
-                    .change(lease.id, event, shared.worker.clone(), reason)
-                    .await
-                {
-                    Ok(changed) => shared.service.settle(&changed).await,
-                    Err(error) => tracing::warn!(%error, job = %lease.id, "a job could not be handed back"),
+            let cut_short = shared.running.at_work();
+            let flushes = cut_short.iter().map(|a| report::flush(shared, a.lease, &a.report));
+            for (attempt, flushed) in cut_short.iter().zip(join_all(flushes).await) {
+                if let Err(error) = flushed {
+                    tracing::warn!(%error, job = %attempt.lease.id, "its last words could not be written");
                 }
-                shared.running.abort(lease.id);
+                shared.running.abort(attempt.lease.key());
             }
+            // Nobody is told that the jobs wait before their attempts here are gone.
             shared.executions.wait().await;
+            let leases = cut_short.iter().map(|a| a.lease);
+            worker::hand_back(shared, leases, "the worker shut down").await;
         }
         shared.stop.cancel();
         self.tasks.wait().await;

@@ -185,7 +185,7 @@ pub(super) async fn flush(shared: &Shared, lease: Lease, report: &Report) -> Res
 pub(super) fn stale(shared: &Shared, lease: Lease) {
     metrics::counter!("windlass_stale_writes_total").increment(1);
     tracing::warn!(job = %lease.id, epoch = lease.epoch, "a write without a lease was refused");
-    shared.running.abort(lease.id);
+    shared.running.abort(lease.key());
 }
 
 /// Flushes all attempts that have something to say, until the engine stops.

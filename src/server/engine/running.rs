@@ -25,28 +25,28 @@ pub(super) struct Attempt {
     pub ending: bool,
 }
 
+/// By job and epoch: an attempt that lost its lease may still be ending when the next one at the same job begins, and what is
+/// meant for one must not reach the other.
 #[derive(Default)]
 pub(super) struct Running {
     /// Some attempt has said something that is not written yet.
     pub reported: Arc<tokio::sync::Notify>,
-    attempts: Mutex<HashMap<JobId, Attempt>>,
+    attempts: Mutex<HashMap<Key, Attempt>>,
 }
 
+type Key = (JobId, u64);
+
 impl Running {
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Attempt>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Attempt>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn insert(&self, attempt: Attempt) {
-        self.lock().insert(attempt.lease.id, attempt);
+        self.lock().insert(attempt.lease.key(), attempt);
     }
 
-    /// Forgets the attempt with this lease; a later attempt at the same job stays.
     pub fn remove(&self, lease: Lease) {
-        let mut attempts = self.lock();
-        if attempts.get(&lease.id).is_some_and(|a| a.lease == lease) {
-            attempts.remove(&lease.id);
-        }
+        self.lock().remove(&lease.key());
     }
 
     pub fn len(&self) -> usize {
@@ -61,34 +61,37 @@ impl Running {
         self.lock().values().map(|a| a.lease).collect()
     }
 
+    /// Those whose kinds are still at work.
+    pub fn at_work(&self) -> Vec<Attempt> {
+        self.lock().values().filter(|a| !a.ending).cloned().collect()
+    }
+
     pub fn confirm(&self, lease: Lease) {
-        if let Some(attempt) = self.lock().get_mut(&lease.id).filter(|a| a.lease == lease) {
+        if let Some(attempt) = self.lock().get_mut(&lease.key()) {
             attempt.confirmed = Instant::now();
         }
     }
 
     /// The attempt's end is on its way to the database.
     pub fn ending(&self, lease: Lease) {
-        if let Some(attempt) = self.lock().get_mut(&lease.id).filter(|a| a.lease == lease) {
+        if let Some(attempt) = self.lock().get_mut(&lease.key()) {
             attempt.ending = true;
         }
     }
 
     /// Whether the attempt still works under this lease.
     pub fn works(&self, lease: Lease) -> bool {
-        self.lock()
-            .get(&lease.id)
-            .is_some_and(|a| a.lease == lease && !a.ending)
+        self.lock().get(&lease.key()).is_some_and(|a| !a.ending)
     }
 
-    pub fn cancel(&self, id: JobId) {
-        if let Some(attempt) = self.lock().get(&id) {
+    pub fn cancel(&self, key: Key) {
+        if let Some(attempt) = self.lock().get(&key) {
             attempt.stop.cancel();
         }
     }
 
-    pub fn pause(&self, id: JobId) {
-        if let Some(attempt) = self.lock().get(&id) {
+    pub fn pause(&self, key: Key) {
+        if let Some(attempt) = self.lock().get(&key) {
             attempt.stop.pause();
         }
     }
@@ -101,12 +104,57 @@ impl Running {
     }
 
     /// Ends the task of an attempt. It writes nothing any more.
-    pub fn abort(&self, id: JobId) {
-        if let Some(attempt) = self.lock().get(&id) {
+    pub fn abort(&self, key: Key) {
+        if let Some(attempt) = self.lock().get(&key) {
             // Blocking parts can't be dropped; they see the wish to stop at their next look.
-            attempt.stop.cancel();
+            attempt.stop.abort();
             attempt.report.close();
             attempt.task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Told {
+        lease: Lease,
+        stop: Arc<Stop>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    fn begin(running: &Running, id: JobId, epoch: u64) -> Told {
+        let task = tokio::spawn(std::future::pending());
+        let (lease, stop) = (Lease { id, seq: 1, epoch }, Arc::new(Stop::default()));
+        running.insert(Attempt {
+            lease,
+            stop: stop.clone(),
+            report: Arc::new(Report::new(1, 0, Arc::default())),
+            task: task.abort_handle(),
+            confirmed: Instant::now(),
+            ending: false,
+        });
+        Told { lease, stop, task }
+    }
+
+    #[tokio::test]
+    async fn what_is_meant_for_an_attempt_does_not_reach_the_next_one() {
+        let (running, id) = (Running::default(), JobId::now_v7());
+        let (old, new) = (begin(&running, id, 3), begin(&running, id, 5));
+        running.cancel(old.lease.key());
+        running.pause(old.lease.key());
+        running.abort(old.lease.key());
+        assert!(old.stop.is_cancelled() && old.stop.is_paused());
+        assert!(old.task.await.expect_err("ended").is_cancelled());
+        running.remove(old.lease);
+        // What comes later still finds nobody.
+        running.cancel(old.lease.key());
+        running.abort(old.lease.key());
+        assert!(!new.stop.is_cancelled() && !new.stop.is_paused());
+        assert!(running.works(new.lease) && !new.task.is_finished());
+        assert_eq!(running.leases(), [new.lease]);
+        running.abort(new.lease.key());
+        assert!(new.task.await.expect_err("ended").is_cancelled());
     }
 }

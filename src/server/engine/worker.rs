@@ -14,6 +14,7 @@ use crate::server::queue::{Change, Hold};
 use crate::server::store::StoreError;
 use crate::server::store::claim::{Claim, Claimed};
 use crate::server::store::limits::Refused;
+use crate::server::store::ops::Lease;
 
 /// Jobs that are claimed ahead of free slots at the most.
 const AHEAD_MAX: usize = 256;
@@ -194,26 +195,33 @@ async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
     let (seqs, indexed) = match taken {
         Ok(seqs) => (seqs, true),
         // The index is away: what the database knows to wait will do, in a rougher order.
-        Err(_) => match shared.service.store.waiting_heads(max).await {
-            Ok(seqs) if seqs.is_empty() => {
-                tokio::time::sleep(shared.settings.poll).await;
-                return Fetched::Jobs(Vec::new());
-            }
+        Err(_) => match shared.service.store.waiting_heads(max, &shared.settings.limits).await {
             Ok(seqs) => (seqs, false),
             Err(error) => return Fetched::Failed(error),
         },
     };
-    if seqs.is_empty() {
-        return Fetched::Jobs(Vec::new());
-    }
     let began = Instant::now();
-    match claim(&shared, &seqs).await {
-        Ok((jobs, refused)) => {
-            shared.pace.claimed(began.elapsed());
-            if indexed {
-                hold(&shared, &seqs, &refused).await;
+    let claimed = match seqs.is_empty() {
+        true => Ok(Took::default()),
+        false => claim(&shared, &seqs).await,
+    };
+    match claimed {
+        Ok(took) if indexed => {
+            if !seqs.is_empty() {
+                shared.pace.claimed(began.elapsed());
+                tell(&shared, &seqs, &took).await;
             }
-            Fetched::Jobs(apart(&shared, jobs, alone).await)
+            Fetched::Jobs(apart(&shared, took.jobs, alone).await)
+        }
+        Ok(took) => {
+            // Nobody tells when there is more, or when what is in the way is gone.
+            if took.jobs.is_empty() {
+                tokio::select! {
+                    () = shared.draining.cancelled() => {}
+                    () = tokio::time::sleep(shared.settings.poll) => {}
+                }
+            }
+            Fetched::Jobs(apart(&shared, took.jobs, alone).await)
         }
         Err(error) => {
             if indexed {
@@ -237,8 +245,17 @@ async fn apart(shared: &Shared, jobs: Vec<Claimed>, mut alone: Option<OwnedSemap
     taken
 }
 
+/// What became of jobs that were asked for. Those that are nowhere in it wait no more.
+#[derive(Default)]
+struct Took {
+    jobs: Vec<Claimed>,
+    refused: Vec<Refused>,
+    /// They could not be looked at, and wait as before.
+    left: Vec<i64>,
+}
+
 /// Claims what is under no limit in one go, and the rest with a look at the limits.
-async fn claim(shared: &Shared, seqs: &[i64]) -> Result<(Vec<Claimed>, Vec<Refused>), StoreError> {
+async fn claim(shared: &Shared, seqs: &[i64]) -> Result<Took, StoreError> {
     let limits = &shared.settings.limits;
     let mut claim = Claim {
         seqs: seqs.to_vec(),
@@ -251,52 +268,113 @@ async fn claim(shared: &Shared, seqs: &[i64]) -> Result<(Vec<Claimed>, Vec<Refus
         Some(_) => Vec::new(),
         None => store.claim(claim.clone()).await?,
     };
-    if jobs.len() == seqs.len() {
-        return Ok((jobs, Vec::new()));
-    }
-    let known: HashSet<i64> = jobs.iter().map(|j| j.lease.seq).collect();
-    claim.seqs.retain(|seq| !known.contains(seq));
-    match store.claim_limited(claim, limits.clone()).await {
-        Ok((more, refused)) => {
-            jobs.extend(more);
-            Ok((jobs, refused))
+    let mut took = Took::default();
+    if jobs.len() < seqs.len() {
+        let known: HashSet<i64> = jobs.iter().map(|j| j.lease.seq).collect();
+        claim.seqs.retain(|seq| !known.contains(seq));
+        let rest = claim.seqs.clone();
+        match store.claim_limited(claim, limits.clone()).await {
+            Ok((more, refused)) => {
+                jobs.extend(more);
+                took.refused = refused;
+            }
+            // Those that were taken already are not given up for the others' sake.
+            Err(error) if !jobs.is_empty() => {
+                tracing::warn!(%error, "jobs under limits could not be claimed");
+                took.left = rest;
+            }
+            Err(error) => return Err(error),
         }
-        // Those that were taken already are not given up for the others' sake; the others are found again.
-        Err(error) if !jobs.is_empty() => {
-            tracing::warn!(%error, "jobs under limits could not be claimed");
-            Ok((jobs, Vec::new()))
-        }
-        Err(error) => Err(error),
     }
+    took.jobs = jobs;
+    Ok(took)
 }
 
 /// Tells the index what became of the jobs that were taken from it: those that a limit refused wait behind a hold.
-async fn hold(shared: &Shared, seqs: &[i64], refused: &[Refused]) {
+async fn tell(shared: &Shared, seqs: &[i64], took: &Took) {
     let queue = &shared.service.queue;
     let mut held: HashMap<&Hold, i64> = HashMap::new();
-    for one in refused {
+    for one in &took.refused {
         let wait = held.entry(&one.hold).or_insert(one.wait_ms);
         *wait = (*wait).min(one.wait_ms);
     }
-    for (hold, ms) in held {
-        queue.hold(hold, ms).await;
+    for (hold, ms) in &held {
+        queue.hold(hold, *ms).await;
     }
-    let back: HashSet<i64> = refused.iter().map(|one| one.seq).collect();
+    let back: HashSet<i64> = took
+        .refused
+        .iter()
+        .map(|one| one.seq)
+        .chain(took.left.iter().copied())
+        .collect();
     let (back, done): (Vec<i64>, Vec<i64>) = seqs.iter().partition(|seq| back.contains(seq));
     queue.give_back(&back).await;
     queue.settle(&done).await;
+    if held.is_empty() {
+        return;
+    }
+    match lifted(shared, held.into_keys()).await {
+        Ok(lifted) => {
+            for hold in &lifted {
+                queue.release(hold).await;
+            }
+        }
+        // They end by themselves.
+        Err(error) => tracing::debug!(%error, "holds could not be looked at again"),
+    }
+}
+
+/// Holds that came too late: between the refusal and the hold the place was given up, or the queue resumed, and whoever did so
+/// found nothing to lift. What does so from now on finds it.
+async fn lifted(shared: &Shared, held: impl Iterator<Item = &Hold>) -> Result<Vec<Hold>, StoreError> {
+    let (store, limits) = (&shared.service.store, &shared.settings.limits);
+    let (queues, places): (Vec<&Hold>, Vec<&Hold>) = held.partition(|hold| matches!(hold, Hold::Queue(_)));
+    let mut lifted = Vec::new();
+    if !queues.is_empty() {
+        let paused = store.paused_queues().await?;
+        let goes = |hold: &Hold| !paused.iter().any(|(name, _)| *hold == Hold::Queue(name.clone()));
+        lifted.extend(queues.into_iter().filter(|hold| goes(hold)).cloned());
+    }
+    let most = |hold: &Hold| match hold {
+        Hold::All => limits.all,
+        Hold::Owner(_) => Some(limits.member),
+        Hold::Key(_) => Some(1),
+        // Where there is a rate it may be that which holds, and no place lifts it.
+        Hold::Kind(kind) => limits
+            .kinds
+            .get(kind)
+            .and_then(|(max, rate)| max.filter(|_| rate.is_none())),
+        Hold::Queue(_) => None,
+    };
+    let places: Vec<(Hold, u32)> = places
+        .into_iter()
+        .filter_map(|hold| Some((hold.clone(), most(hold)?)))
+        .collect();
+    let names: Vec<Hold> = places.iter().map(|(hold, _)| hold.clone()).collect();
+    let running = store.running_under(&names).await?;
+    let free = places
+        .into_iter()
+        .filter(|(hold, max)| running.get(hold).is_none_or(|n| *n < i64::from(*max)));
+    lifted.extend(free.map(|(hold, _)| hold));
+    Ok(lifted)
 }
 
 /// Gives jobs back that were claimed and not begun. It costs them no attempt.
 async fn give_back(shared: &Shared, jobs: impl Iterator<Item = Taken>) {
-    for (job, _) in jobs {
-        let event = Event::HandBack { epoch: job.lease.epoch };
+    let leases = jobs.map(|(job, _)| job.lease);
+    hand_back(shared, leases, "claimed ahead of a free slot that did not come").await;
+}
+
+/// Ends leases whose jobs go on elsewhere, or later. What has ended otherwise meanwhile has.
+pub(super) async fn hand_back(shared: &Shared, leases: impl Iterator<Item = Lease>, reason: &str) {
+    for lease in leases {
+        let event = Event::HandBack { epoch: lease.epoch };
         let store = &shared.service.store;
-        let reason = "claimed ahead of a free slot that did not come".to_string();
-        match store.change(job.lease.id, event, shared.worker.clone(), reason).await {
+        let by = shared.worker.clone();
+        match store.change(lease.id, event, by, reason.to_string()).await {
             Ok(changed) => shared.service.settle(&changed).await,
             Err(error) if error.is_stale() => {}
-            Err(error) => tracing::warn!(%error, job = %job.lease.id, "a job could not be handed back"),
+            Err(error) => tracing::warn!(%error, job = %lease.id, "a job could not be handed back"),
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct Index {
     owners: HashMap<String, u64>,
     /// Until when, in milliseconds of the caller's clock.
     holds: HashMap<Hold, i64>,
+    /// The same by their ends.
+    ends: BTreeSet<(i64, Hold)>,
     parked: BTreeMap<Hold, BTreeSet<(usize, usize)>>,
     /// Holds that have ended while lines are still parked behind them.
     thawing: BTreeSet<Hold>,
@@ -97,16 +99,22 @@ impl Index {
     /// Holds back whatever shares `hold`, until that moment.
     pub fn hold(&mut self, hold: &Hold, until: i64) {
         self.thawing.remove(hold);
-        self.holds.insert(hold.clone(), until);
+        if let Some(before) = self.holds.insert(hold.clone(), until) {
+            self.ends.remove(&(before, hold.clone()));
+        }
+        self.ends.insert((until, hold.clone()));
     }
 
     /// Whether anything was held back by it.
     pub fn release(&mut self, hold: &Hold) -> bool {
-        let held = self.holds.remove(hold).is_some();
+        let until = self.holds.remove(hold);
+        if let Some(until) = until {
+            self.ends.remove(&(until, hold.clone()));
+        }
         if self.parked.contains_key(hold) {
             self.thawing.insert(hold.clone());
         }
-        held
+        until.is_some()
     }
 
     /// The first jobs, at most `max`, at the moment `now`; at most one suspect, and none unless `suspect`.
@@ -150,6 +158,7 @@ impl Index {
             turn: self.turn,
             owners: std::mem::take(&mut self.owners),
             holds: std::mem::take(&mut self.holds),
+            ends: std::mem::take(&mut self.ends),
             ..Self::default()
         };
         *self = fresh;
@@ -288,13 +297,7 @@ impl Index {
 
     /// Lets lines go again whose hold has ended: a few at a time, since most often one job ended and one more may run.
     fn thaw(&mut self, max: usize, now: i64) {
-        let ended: Vec<Hold> = self
-            .holds
-            .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(h, _)| h.clone())
-            .collect();
-        for hold in ended {
+        while let Some((_, hold)) = self.ends.first().filter(|(until, _)| *until <= now).cloned() {
             self.release(&hold);
         }
         for hold in self.thawing.clone() {
@@ -442,6 +445,12 @@ mod tests {
         assert!(index.release(&hold));
         assert_eq!(seqs(index.take(2, 2_000, false)), [2, 3]);
         assert!(!index.release(&hold));
+        // The later end counts, and an earlier one that was said before is none any more.
+        index.hold(&hold, 3_000);
+        index.hold(&hold, 5_000);
+        assert!(index.take(5, 4_000, false).is_empty());
+        assert_eq!(seqs(index.take(1, 5_000, false)), [4]);
+        assert!(index.ends.is_empty() && index.holds.is_empty());
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn now() -> i64 {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn announce(&self, entries: &[Entry]) {
+    async fn fill(&self, entries: &[Entry]) -> Result<(), Away> {
         let mut shared = lock(&self.index);
         for entry in entries {
             shared.taken.remove(&entry.seq);
@@ -55,6 +55,7 @@ impl Queue for MemoryQueue {
         }
         drop(shared);
         self.arrived.notify_one();
+        Ok(())
     }
 
     async fn withdraw(&self, seq: i64) {
@@ -118,8 +119,9 @@ impl Queue for MemoryQueue {
         Ok(!lock(&self.index).filled)
     }
 
-    async fn rebuilt(&self) {
+    async fn rebuilt(&self) -> Result<bool, Away> {
         lock(&self.index).filled = true;
+        Ok(true)
     }
 
     async fn sweep(&self) -> Result<usize, Away> {

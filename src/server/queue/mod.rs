@@ -28,7 +28,12 @@ pub struct Away;
 pub trait Queue: Send + Sync {
     /// These wait now. Saying it again changes nothing but their place. What can't be announced now is found again by the
     /// reconciler.
-    async fn announce(&self, entries: &[Entry]);
+    async fn announce(&self, entries: &[Entry]) {
+        let _ = self.fill(entries).await;
+    }
+
+    /// [`Queue::announce`] for whoever must know whether the index has them now.
+    async fn fill(&self, entries: &[Entry]) -> Result<(), Away>;
 
     /// This one does not wait any more.
     async fn withdraw(&self, seq: i64);
@@ -55,8 +60,8 @@ pub trait Queue: Send + Sync {
     /// Whether the index must be filled from the database; then says `true` to one of those who ask at the same time.
     async fn must_rebuild(&self) -> Result<bool, Away>;
 
-    /// It has been filled.
-    async fn rebuilt(&self);
+    /// It has been filled; `false` when it lost something in the meantime, and must be filled anew.
+    async fn rebuilt(&self) -> Result<bool, Away>;
 
     /// Jobs that were taken so long ago that their taker must have died wait again; says how many.
     async fn sweep(&self) -> Result<usize, Away>;
@@ -77,15 +82,22 @@ pub trait Queue: Send + Sync {
     fn health(&self) -> Result<&'static str, &'static str>;
 }
 
-/// What a running attempt is told.
+/// What a running attempt is told: the one with this epoch, and no later one at the same job, however late it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Signal {
+pub struct Signal {
+    pub id: JobId,
+    pub epoch: u64,
+    pub wish: Wish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
     /// Stop when you can.
-    Cancel(JobId),
+    Cancel,
     /// Stop at the next checkpoint.
-    Pause(JobId),
+    Pause,
     /// Your lease is gone: stop at once.
-    Abort(JobId),
+    Abort,
 }
 
 /// A change that live viewers may want to see.

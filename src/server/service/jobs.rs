@@ -13,7 +13,7 @@ use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};
 use crate::domain::status::{Action, Status};
 use crate::domain::time::{Timestamp, from_millis};
 use crate::domain::user::{Actor, Role, Want, may};
-use crate::server::queue::Change;
+use crate::server::queue::{Change, Signal, Wish};
 use crate::server::store::StoreError;
 use crate::server::store::enqueue::Enqueue;
 use crate::server::store::jobs::JobRow;
@@ -268,7 +268,8 @@ impl Service {
     async fn remove(&self, row: &JobRow) -> Result<Job, Problem> {
         let gone = self.store.delete(row.job.id).await?;
         if gone.job.status == Status::Running {
-            self.bus.signal(crate::server::queue::Signal::Abort(gone.job.id));
+            let (id, epoch, wish) = (gone.job.id, gone.state.epoch, Wish::Abort);
+            self.bus.signal(Signal { id, epoch, wish });
         }
         self.queue.withdraw(gone.seq).await;
         self.bus.change(Change::Removed(Arc::new(gone.job.clone())));

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 pub use enqueue::{BulkEnqueued, Enqueued};
 pub use series::SeriesQuery;
 
-use super::queue::{Bus, Change, Entry, Hold, Queue, Signal};
+use super::queue::{Bus, Change, Entry, Hold, Queue, Signal, Wish};
 use super::store::Store;
 use super::store::ops::Changed;
 use crate::domain::error::{Problem, ProblemCode};
@@ -119,6 +119,16 @@ impl Service {
     /// Does what a change asks for beyond the database: tells the queue, the running attempt and the viewers.
     pub(in crate::server) async fn settle(&self, changed: &Changed) {
         let Changed { row, effects } = changed;
+        // Before anybody can take the job anew.
+        let wishes = [
+            (effects.signal_cancel, Wish::Cancel),
+            (effects.signal_pause, Wish::Pause),
+            (effects.signal_abort, Wish::Abort),
+        ];
+        for (_, wish) in wishes.into_iter().filter(|(wanted, _)| *wanted) {
+            let (id, epoch) = (row.job.id, changed.epoch());
+            self.bus.signal(Signal { id, epoch, wish });
+        }
         if effects.ended.is_some() {
             self.release(row.holds.as_deref()).await;
         }
@@ -133,15 +143,6 @@ impl Service {
                 Status::Pending => self.queue.announce(&[Entry::of(row.seq, &row.job)]).await,
                 _ => self.queue.due_hint(),
             }
-        }
-        if effects.signal_cancel {
-            self.bus.signal(Signal::Cancel(row.job.id));
-        }
-        if effects.signal_pause {
-            self.bus.signal(Signal::Pause(row.job.id));
-        }
-        if effects.signal_abort {
-            self.bus.signal(Signal::Abort(row.job.id));
         }
         self.bus.change(Change::Job(Arc::new(row.job.clone())));
     }

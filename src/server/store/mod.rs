@@ -30,6 +30,7 @@ pub mod search;
 mod session;
 mod sets;
 mod sql;
+mod waiting;
 mod workers;
 mod writer;
 

@@ -5,8 +5,7 @@
 use std::collections::HashMap;
 
 use futures::FutureExt;
-use sea_orm::{QueryResult, Value as SqlValue};
-use uuid::Uuid;
+use sea_orm::Value as SqlValue;
 
 use super::Store;
 use super::dialect::Ty;
@@ -18,7 +17,6 @@ use super::writer::Tx;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::job::{Job, JobId, Lane};
 use crate::domain::machine::{Effects, Event, Refused, apply};
-use crate::domain::queue::{Cell, Entry, FRONT};
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
@@ -34,11 +32,26 @@ pub struct Lease {
     pub epoch: u64,
 }
 
+impl Lease {
+    /// What tells the attempt from all others.
+    pub fn key(&self) -> (JobId, u64) {
+        (self.id, self.epoch)
+    }
+}
+
 /// A change that was made.
 #[derive(Clone, Debug)]
 pub struct Changed {
     pub row: JobRow,
     pub effects: Effects,
+}
+
+impl Changed {
+    /// The epoch of the attempt that ran until the change, or still does.
+    pub fn epoch(&self) -> u64 {
+        // The end of an attempt raises the job's.
+        self.row.state.epoch - u64::from(self.effects.ended.is_some())
+    }
 }
 
 /// What a heartbeat learns about a lease that still holds.
@@ -140,17 +153,22 @@ impl Store {
             .await
     }
 
-    /// Ends the leases that ran out (`all`: every lease, for the start of the only process), at most a hundred.
-    pub async fn rescue(&self, all: bool) -> Result<Vec<Changed>, StoreError> {
+    /// Ends the leases that ran out (`all`: every lease, for the start of the only process), at most a hundred. `held`: those
+    /// that this process knows to be alive, whatever the clock says.
+    pub async fn rescue(&self, all: bool, held: Vec<Lease>) -> Result<Vec<Changed>, StoreError> {
+        let held: Vec<(i64, u64)> = held.iter().map(|l| (l.seq, l.epoch)).collect();
+        let held = to_json(&held)?;
         self.writer()
             .write(move |tx| {
                 async move {
                     let until = if all { i64::MAX } else { tx.now() };
                     let take = tx.dialect().take_rows();
+                    let held_rows = tx.dialect().rows("$2", &[("s", Ty::Int), ("e", Ty::Int)]);
                     let text = format!(
-                        "SELECT id FROM jobs WHERE status = 'running' AND lease_until < $1 ORDER BY seq LIMIT 100{take}"
+                        "SELECT id FROM jobs WHERE status = 'running' AND lease_until < $1 \
+                         AND (seq, epoch) NOT IN (SELECT s, e FROM {held_rows} AS held) ORDER BY seq LIMIT 100{take}"
                     );
-                    let stmt = Sql::with(&text, [until.into()]);
+                    let stmt = Sql::with(&text, [until.into(), held.into()]);
                     let mut changed = Vec::new();
                     for row in tx.all(stmt).await? {
                         let reason = "its worker died or lost touch: the lease ran out";
@@ -211,65 +229,6 @@ impl Store {
             self.files().remove_upload(&upload).await;
         }
         Ok(row)
-    }
-
-    /// Numbers of jobs that wait, at most `limit`, for when the queue's index can't be asked (those that crashed again and
-    /// again wait for it): the first of each kind, mixed, so
-    /// that several workers that ask at the same time don't all want the same.
-    pub async fn waiting_heads(&self, limit: usize) -> Result<Vec<i64>, StoreError> {
-        let kinds = Sql::new("SELECT DISTINCT kind FROM job_counts WHERE status = 'pending' AND n > 0").build();
-        let mut heads: Vec<(i64, i64)> = Vec::new();
-        for row in self.all(kinds).await? {
-            let kind: String = row.get("kind")?;
-            let text = format!(
-                "SELECT seq, lane FROM jobs WHERE status = 'pending' AND kind = $1 \
-                 AND crashes < 2 AND queue NOT IN (SELECT name FROM paused_queues) ORDER BY seq LIMIT {}",
-                limit.saturating_mul(4)
-            );
-            for row in self.all(Sql::with(&text, [kind.into()])).await? {
-                heads.push((row.int("lane")?, row.get("seq")?));
-            }
-        }
-        // By lane; within one by a draw.
-        heads.sort_by_cached_key(|(lane, _)| (*lane, Uuid::new_v4()));
-        heads.truncate(limit);
-        Ok(heads.into_iter().map(|(_, seq)| seq).collect())
-    }
-
-    /// Waiting jobs that a rebuilt index has to know, kind by kind and a page at a time, from behind the last one of the page
-    /// before. Empty at the end only.
-    pub async fn pending_after(&self, after: Option<&Entry>, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        // One kind a statement: SQLite walks past what comes before a pair of kind and number.
-        let page = format!(
-            "SELECT seq, lane, run_at, front, attempt, max_attempts, crashes, queue, kind, owner, concurrency_key FROM jobs \
-             WHERE status = 'pending' AND kind = $1 AND seq > $2 ORDER BY seq LIMIT {limit}"
-        );
-        let next = "SELECT kind FROM jobs WHERE status = 'pending' AND kind > $1 ORDER BY kind LIMIT 1";
-        let (mut kind, mut seq) = after.map_or((String::new(), 0), |last| (last.cell.kind.clone(), last.seq));
-        let rows = loop {
-            let rows = self.all(Sql::with(&page, [kind.as_str().into(), seq.into()])).await?;
-            if !rows.is_empty() {
-                break rows;
-            }
-            let Some(row) = self.one(Sql::with(next, [kind.into()])).await? else {
-                return Ok(Vec::new());
-            };
-            (kind, seq) = (row.get("kind")?, 0);
-        };
-        let entry = |row: &QueryResult| {
-            let attempt = row.u32("attempt")?;
-            let cell = Cell {
-                queue: row.get("queue")?,
-                kind: row.get("kind")?,
-                owner: row.get("owner")?,
-                key: row.get("concurrency_key")?,
-            };
-            let suspect = Job::suspected(row.u32("crashes")?, attempt, row.u32("max_attempts")?);
-            let lane = Lane::from_rank(row.int("lane")?);
-            let since = if row.flag("front")? { FRONT } else { row.time("run_at")? };
-            Ok(Entry::new(row.get("seq")?, lane, suspect, since, attempt, cell))
-        };
-        rows.iter().map(entry).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 mod clock;
 mod disk;
 mod ledger;
-mod servers;
+pub mod servers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

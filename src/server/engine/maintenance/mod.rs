@@ -19,6 +19,10 @@ use crate::server::store::StoreError;
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the index is compared with the database.
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
+/// Jobs that may be on their way to the index when it is compared.
+const FEW: u64 = 1_000;
+/// How long after its start a process first looks whether it is time to sweep: soon, so that one that is restarted often does.
+const SWEEP_FIRST: Duration = Duration::from_secs(5);
 /// Jobs whose search text is renewed in one step, and the wait after there were none.
 const INDEX_STEP: u32 = 64;
 const INDEX_IDLE: Duration = Duration::from_millis(500);
@@ -53,7 +57,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, tasks: &TaskTracker) {
         },
         Loop {
             name: "what is kept no longer",
-            wait: shared.settings.sweep_every,
+            wait: SWEEP_FIRST.min(shared.settings.sweep_every),
             work: |s| async move { sweeper::sweep(&s).await.map(|()| s.settings.sweep_every) }.boxed(),
             wake: |_| std::future::pending().boxed(),
         },
@@ -117,7 +121,13 @@ async fn keep_at(shared: Arc<Shared>, this: Loop) {
 pub(super) async fn rescue(shared: &Shared, all: bool) -> Result<usize, StoreError> {
     let mut rescued = 0;
     loop {
-        let changed = shared.service.store.rescue(all).await?;
+        // Nobody else could have taken over what runs here, and the embedded database's clock is this machine's: when that
+        // jumps, no lease has ended.
+        let held = match shared.alone {
+            true => shared.running.leases(),
+            false => Vec::new(),
+        };
+        let changed = shared.service.store.rescue(all, held).await?;
         if changed.is_empty() {
             return Ok(rescued);
         }
@@ -131,40 +141,56 @@ pub(super) async fn rescue(shared: &Shared, all: bool) -> Result<usize, StoreErr
 
 /// Fills an index that has lost what it knew, unless another process is at it.
 pub(super) async fn fill(shared: &Shared) -> Result<(), StoreError> {
-    if let Ok(true) = shared.service.queue.must_rebuild().await {
-        rebuild(shared).await?;
-        shared.service.queue.rebuilt().await;
+    let queue = &shared.service.queue;
+    if let Ok(true) = queue.must_rebuild().await
+        && rebuild(shared).await?
+        && let Ok(true) = queue.rebuilt().await
+    {
         tracing::info!("the queue's index was filled from the database");
     }
     Ok(())
 }
 
-/// Announces every pending job, page by page. What the index knows already it takes without harm.
-pub(super) async fn rebuild(shared: &Shared) -> Result<(), StoreError> {
+/// Announces every pending job, page by page, and says whether the index took them all. What it knows already it takes
+/// without harm.
+async fn rebuild(shared: &Shared) -> Result<bool, StoreError> {
     let mut after = None;
     loop {
         let mut entries = shared.service.store.pending_after(after.as_ref(), PAGE).await?;
-        shared.service.queue.announce(&entries).await;
-        let Some(last) = entries.pop() else { return Ok(()) };
+        if shared.service.queue.fill(&entries).await.is_err() {
+            return Ok(false);
+        }
+        let Some(last) = entries.pop() else { return Ok(true) };
         after = Some(last);
     }
 }
 
 /// Compares truth and index by their sizes, and announces again what waits when the index knows of fewer.
 async fn reconcile(shared: &Shared) -> Result<(), StoreError> {
-    let truth = shared.service.store.counts().await?.of(Status::Pending);
     fill(shared).await?;
     let queue = &shared.service.queue;
     // While the index is away there is nothing to compare; its return is told.
-    let (Ok(_), Ok(index)) = (queue.sweep().await, queue.waiting().await) else {
+    let (Ok(_), Ok(before)) = (queue.sweep().await, queue.waiting().await) else {
         return Ok(());
     };
-    let index = index as u64;
+    let truth = shared.service.store.counts().await?.of(Status::Pending);
+    let Ok(after) = queue.waiting().await else {
+        return Ok(());
+    };
     metrics::gauge!("windlass_jobs_pending").set(truth as f64);
-    if index < truth && shared.slots.available_permits() > 0 || index + 1_000 < truth {
-        rebuild(shared).await?;
+    // By the larger one: jobs come and go between the looks.
+    let missing = truth.saturating_sub(before.max(after) as u64);
+    let again = shared.missed.swap(missing > 0, Ordering::Relaxed);
+    if lacks(missing, shared.slots.available_permits() > 0, again) && rebuild(shared).await? {
+        shared.missed.store(false, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Whether an index that knows of so many jobs fewer than wait has lost some. A few may be on their way to it: that is found
+/// out by another look (`again`: the last one found some missing, too), unless this worker has nothing to do.
+fn lacks(missing: u64, idle: bool, again: bool) -> bool {
+    missing > 0 && (idle || again || missing > FEW)
 }
 
 /// Puts due jobs into their queues when their time comes: at the known moment, when told of a new one, and in any case at
@@ -217,4 +243,17 @@ async fn index(shared: &Shared) -> Result<Duration, StoreError> {
         0 => INDEX_IDLE,
         _ => began.elapsed() * if busy { 20 } else { 1 },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_index_lost_is_announced_again_by_a_busy_worker_too() {
+        assert!(!lacks(0, true, true));
+        assert!(lacks(1, true, false) && lacks(FEW + 1, false, false));
+        assert!(!lacks(1, false, false), "it may be on its way");
+        assert!(lacks(1, false, true), "it was not");
+    }
 }

@@ -1,5 +1,6 @@
 //! `export`: events, filtered, as a file.
 
+mod spool;
 pub mod write;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::spool::Spool;
 use self::write::{WriteError, Written};
 use super::blocking::join;
 use crate::domain::error::{ErrorCode, JobError, Problem};
@@ -108,8 +110,8 @@ impl Kind for Export {
             describe(&filter)
         ));
         let folder = ctx.scratch().await?.to_path_buf();
-        let spool = ctx.workspace().await?.join("events");
-        let resume = usable(ctx.checkpoint(), &spool).await;
+        let spool = Spool::new(&ctx.workspace().await?, ctx.epoch());
+        let resume = usable(ctx, &spool).await?;
         let total = match &resume {
             Some(checkpoint) => {
                 ctx.info(format!("Going on behind row {}.", grouped(checkpoint.rows)));
@@ -136,15 +138,14 @@ impl Kind for Export {
             true => checkpoint.rows,
             false => {
                 let resumed = resume.is_some();
-                self.stream(ctx, &filter, format, spool.clone(), checkpoint, resumed)
-                    .await?
+                self.stream(ctx, &filter, format, &spool, checkpoint, resumed).await?
             }
         };
         if rows > SLOW_TO_FINISH && matches!(format, ExportFormat::Xlsx | ExportFormat::Zip) {
             ctx.step("Finishing the file");
         }
         let path = folder.join("events");
-        assemble(ctx, format, spool, path.clone(), folder).await?;
+        assemble(ctx, format, spool.path(), path.clone(), folder).await?;
         ctx.check()?;
 
         let name = file_name(ctx.job_id(), format);
@@ -181,17 +182,23 @@ struct Checkpoint {
     after: Option<EventKey>,
     total: u64,
     rows: u64,
+    /// The attempt whose file it is.
+    epoch: u64,
     /// Of the file, up to and including that event.
     bytes: u64,
     /// There are no more events.
     complete: bool,
 }
 
-/// A checkpoint whose file is there; on another machine, or after a power cut, it may not be.
-async fn usable(checkpoint: Option<Checkpoint>, spool: &Path) -> Option<Checkpoint> {
-    let checkpoint = checkpoint.filter(|c| c.rows > 0)?;
-    let file = tokio::fs::metadata(spool).await.ok()?;
-    (file.len() >= checkpoint.bytes).then_some(checkpoint)
+/// A checkpoint whose file is there, and is now the beginning of this attempt's own.
+async fn usable(ctx: &Context, spool: &Spool) -> Result<Option<Checkpoint>, JobError> {
+    let Some(checkpoint) = ctx.checkpoint::<Checkpoint>().filter(|c| c.rows > 0) else {
+        return Ok(None);
+    };
+    let (spool, epoch, bytes) = (spool.clone(), checkpoint.epoch, checkpoint.bytes);
+    let begun = join(ctx.blocking(move || spool.begin_with(epoch, bytes))).await?;
+    let begun = begun.map_err(|e| JobError::caused(ErrorCode::IoError, "the file so far can't be gone on with", &e))?;
+    Ok(begun.then_some(checkpoint))
 }
 
 enum Piece {
@@ -209,7 +216,7 @@ impl Export {
         ctx: &Context,
         filter: &EventFilter,
         format: ExportFormat,
-        spool: PathBuf,
+        spool: &Spool,
         mut reached: Checkpoint,
         resumed: bool,
     ) -> Result<u64, Halt> {
@@ -218,7 +225,8 @@ impl Export {
             rows: reached.rows,
             bytes: reached.bytes,
         });
-        let writer = ctx.blocking(move || write_pages(receiver, format, &spool, written));
+        let path = spool.path();
+        let writer = ctx.blocking(move || write_pages(receiver, format, &path, written));
         let mut page_number = 0;
         let mut saved = Instant::now();
         loop {
@@ -244,7 +252,7 @@ impl Export {
                 ));
             }
             if saved.elapsed() > SAVE_EVERY || ctx.leaving() {
-                if !save(ctx, &pages, &mut reached).await? {
+                if !save(ctx, &pages, spool, &mut reached).await? {
                     break;
                 }
                 ctx.may_leave()?;
@@ -253,7 +261,7 @@ impl Export {
         }
         reached.complete = true;
         if reached.rows > SLOW_TO_FINISH {
-            save(ctx, &pages, &mut reached).await?;
+            save(ctx, &pages, spool, &mut reached).await?;
         }
         // An error means that the writer gave up; why is known below.
         let _ = pages.send(Piece::End).await;
@@ -263,14 +271,24 @@ impl Export {
 }
 
 /// Writes down how far the file is; `false` when the writer has given up.
-async fn save(ctx: &Context, pages: &mpsc::Sender<Piece>, reached: &mut Checkpoint) -> Result<bool, Halt> {
+async fn save(
+    ctx: &Context,
+    pages: &mpsc::Sender<Piece>,
+    spool: &Spool,
+    reached: &mut Checkpoint,
+) -> Result<bool, Halt> {
     let (reply, answer) = oneshot::channel();
     if pages.send(Piece::Flush(reply)).await.is_err() {
         return Ok(false);
     }
     let Ok(bytes) = answer.await else { return Ok(false) };
-    reached.bytes = bytes;
+    (reached.epoch, reached.bytes) = (ctx.epoch(), bytes);
     ctx.save(reached).await?;
+    let spool = spool.clone();
+    if let Err(error) = join(ctx.blocking(move || spool.forget_earlier())).await? {
+        // They go with the job's folder.
+        ctx.debug(format!("Files of earlier attempts could not be removed: {error}."));
+    }
     Ok(true)
 }
 
@@ -292,8 +310,11 @@ fn write_pages(
             }
             Some(Piece::Flush(reply)) => {
                 writer.flush()?;
+                let file = std::fs::File::open(spool)?;
+                // A checkpoint speaks of what is on disk.
+                file.sync_data()?;
                 // The run may have been given up.
-                let _ = reply.send(std::fs::metadata(spool)?.len());
+                let _ = reply.send(file.metadata()?.len());
             }
             Some(Piece::End) => {
                 writer.finish()?;
@@ -440,6 +461,60 @@ mod tests {
         assert_eq!(write(vec![page(), Piece::End], Some(Written { rows: 3, bytes })), 6);
         assert_eq!(std::fs::read(&path).expect("file"), whole);
         assert_eq!(write(Vec::new(), None), 0);
+    }
+
+    /// A worker that hung for longer than its lease comes back while the next attempt is at work, and after that has ended.
+    #[test]
+    fn an_attempt_that_lost_its_lease_writes_into_no_other_file() {
+        let events: Vec<_> = crate::server::kinds::sample::Samples::new(1, 300).collect();
+        let page = |n: usize| Piece::Page(events[n * 100..n * 100 + 100].to_vec());
+        for format in [ExportFormat::Csv, ExportFormat::Json, ExportFormat::Ndjson] {
+            let dir = tempfile::tempdir().expect("dir");
+            let begin = |spool: &Spool, resume| {
+                let (sender, receiver) = mpsc::channel(9);
+                let path = spool.path();
+                let writer = std::thread::spawn(move || write_pages(receiver, format, &path, resume).expect("written"));
+                let say = move |piece| assert!(sender.blocking_send(piece).is_ok());
+                (say, writer)
+            };
+            let result = |spool: &Spool, name: &str| {
+                let to = dir.path().join(name);
+                write::assemble(format, &spool.path(), &to, dir.path(), &|| false).expect("assembled");
+                to
+            };
+            let alone = Spool::new(dir.path(), 1);
+            let (say, writer) = begin(&alone, None);
+            (0..3).for_each(|n| say(page(n)));
+            say(Piece::End);
+            assert_eq!(writer.join().expect("ended"), 300);
+            let expected = std::fs::read(result(&alone, "alone")).expect("file");
+
+            let (old, new) = (Spool::new(dir.path(), 3), Spool::new(dir.path(), 5));
+            let (say_old, old_writer) = begin(&old, None);
+            let (reply, bytes) = oneshot::channel();
+            say_old(page(0));
+            say_old(Piece::Flush(reply));
+            let bytes = bytes.blocking_recv().expect("bytes");
+            // Of this some lies in the file already, and the rest in the memory of the one that hangs.
+            say_old(page(1));
+            assert!(new.begin_with(3, bytes).expect("copied"));
+            let (say, writer) = begin(&new, Some(Written { rows: 100, bytes }));
+            say(page(1));
+            say_old(page(2));
+            new.forget_earlier().expect("removed");
+            say(page(2));
+            say(Piece::End);
+            assert_eq!(writer.join().expect("ended"), 300);
+            let artifact = result(&new, "artifact");
+            say_old(Piece::End);
+            assert_eq!(old_writer.join().expect("ended"), 300);
+            assert_eq!(std::fs::read(&artifact).expect("file"), expected, "{format:?}");
+            assert!(!old.path().exists() && !new.path().exists());
+            assert!(
+                !Spool::new(dir.path(), 7).begin_with(5, 1).expect("looked"),
+                "it is gone"
+            );
+        }
     }
 
     #[test]

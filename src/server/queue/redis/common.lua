@@ -8,6 +8,7 @@
 --   <p>thawing       set of ended holds with lines behind them
 --   <p>taken         sorted set: numbers by deadline                  <p>kept                hash: number -> place
 --   <p>wake          list of tokens for workers that wait
+--   <p>marker        there while the index is whole                      <p>filling             who is at filling it
 -- Parts of a cell are joined by U+001F: queue, kind, owner, key; the last one may be empty.
 local p = string.sub(KEYS[1], 1, -5)
 local LANE_MS = 600000

@@ -11,9 +11,10 @@ use fred::clients::{Client, SubscriberClient};
 use fred::error::Error;
 use fred::interfaces::{ClientLike, EventInterface, KeysInterface};
 use fred::types::config::{Config, ReconnectPolicy, Server};
-use fred::types::{Builder, InfoKind};
+use fred::types::{Builder, InfoKind, Value};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use bus::RedisBus;
@@ -25,6 +26,8 @@ use crate::server::config::RedisUrl;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a Redis that is away is asked whether it is back, and one that is there whether it still is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the connection that only listens is asked whether it still hears.
+const PING_EVERY: Duration = Duration::from_secs(5);
 /// The oldest version that has all that the scripts use (ZADD with GT and LT, SPOP with counts, LPOP with counts).
 const VERSION_MIN: (u32, u32) = (6, 2);
 
@@ -99,7 +102,6 @@ impl Link {
         }
         waiter.init().await.map_err(failed)?;
         subscriber.init().await.map_err(failed)?;
-        drop(subscriber.manage_subscriptions());
         let link = Arc::new(Self {
             client,
             waiter,
@@ -111,6 +113,7 @@ impl Link {
             stop: CancellationToken::new(),
         });
         tokio::spawn(link.clone().look());
+        tokio::spawn(link.clone().stay_subscribed());
         for client in [&link.client, &link.waiter] {
             tokio::spawn(link.clone().listen(client.error_rx()));
         }
@@ -148,8 +151,8 @@ impl Link {
         loop {
             match errors.recv().await {
                 Ok((error, _)) => self.failed(&error),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
             }
         }
     }
@@ -173,6 +176,61 @@ impl Link {
                 Ok(Err(error)) => self.failed(&error),
                 Err(_) => self.failed(&Error::new(fred::error::ErrorKind::Timeout, "no answer to EXISTS")),
             }
+        }
+    }
+
+    /// Joins the channels again when their connection had to be made anew, and then tells the bus, which has missed what was said
+    /// meanwhile. A connection that breaks tells so; one that only grows silent is found out by asking it.
+    async fn stay_subscribed(self: Arc<Self>) {
+        let (mut made, mut errors) = (self.subscriber.reconnect_rx(), self.subscriber.error_rx());
+        let mut tick = tokio::time::interval(PING_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut joined = true;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                error = errors.recv() => match error {
+                    Ok((error, _)) => tracing::debug!(%error, "the connection for live traffic broke"),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
+                server = made.recv() => match server {
+                    Ok(_) | Err(RecvError::Lagged(_)) => joined = self.rejoin().await,
+                    Err(RecvError::Closed) => return,
+                },
+                // While Redis is away the client tries by itself.
+                _ = tick.tick(), if self.is_up() => match joined {
+                    true => self.ping().await,
+                    false => joined = self.rejoin().await,
+                },
+            }
+        }
+    }
+
+    async fn rejoin(&self) -> bool {
+        match timeout(PATIENCE, self.subscriber.resubscribe_all()).await {
+            Ok(Ok(())) => {
+                self.heard.notify_one();
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the channels could not be joined again");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn ping(&self) {
+        let silent = match timeout(PATIENCE, self.subscriber.ping::<Value>(None)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer to PING".into(),
+        };
+        tracing::debug!(error = silent, "the connection for live traffic is made anew");
+        let renewed = timeout(PATIENCE, self.subscriber.force_reconnection()).await;
+        if let Ok(Err(error)) = renewed {
+            tracing::debug!(%error, "the connection for live traffic could not be made anew");
         }
     }
 

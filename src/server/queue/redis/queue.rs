@@ -1,6 +1,7 @@
 //! The index in Redis. Each operation is one script, so that it happens as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +35,9 @@ macro_rules! script {
 pub struct RedisQueue {
     scripts: Arc<Scripts>,
     due: Notify,
+    /// Who fills the index, and whether that is this process.
+    me: String,
+    filling: AtomicBool,
 }
 
 struct Scripts {
@@ -49,6 +53,8 @@ struct Scripts {
     hold: Script,
     release: Script,
     waiting: Script,
+    filling: Script,
+    filled: Script,
 }
 
 impl RedisQueue {
@@ -65,10 +71,14 @@ impl RedisQueue {
             hold: script!("hold.lua"),
             release: script!("release.lua"),
             waiting: script!("waiting.lua"),
+            filling: script!("filling.lua"),
+            filled: script!("filled.lua"),
         };
         Self {
             scripts: Arc::new(scripts),
             due: Notify::new(),
+            me: Uuid::new_v4().to_string(),
+            filling: AtomicBool::new(false),
         }
     }
 
@@ -147,13 +157,16 @@ fn texts(seqs: &[i64]) -> Vec<String> {
 
 #[async_trait]
 impl Queue for RedisQueue {
-    async fn announce(&self, entries: &[Entry]) {
+    async fn fill(&self, entries: &[Entry]) -> Result<(), Away> {
         for chunk in entries.chunks(CHUNK) {
             let args = chunk.iter().flat_map(|e| [text(e.seq), place(e)]).collect();
-            if self.scripts.run::<i64>(&self.scripts.announce, args).await.is_err() {
-                return;
-            }
+            self.scripts.run::<i64>(&self.scripts.announce, args).await?;
         }
+        if self.filling.load(Ordering::Relaxed) {
+            let args = vec![self.me.clone(), FILL_S.to_string()];
+            self.scripts.run::<i64>(&self.scripts.filling, args).await?;
+        }
+        Ok(())
     }
 
     async fn withdraw(&self, seq: i64) {
@@ -223,25 +236,28 @@ impl Queue for RedisQueue {
         }
         let claim = link.client.set::<Option<String>, _, _>(
             link.key("filling"),
-            Uuid::new_v4().to_string(),
+            self.me.clone(),
             Some(Expiration::EX(FILL_S)),
             Some(SetOptions::NX),
             false,
         );
-        Ok(link.asked(claim).await.ok_or(Away)?.is_some())
+        let mine = match link.asked(claim).await.ok_or(Away)? {
+            Some(_) => true,
+            // One's own try that failed half-way is no reason to wait.
+            None => {
+                let args = vec![self.me.clone(), FILL_S.to_string()];
+                self.scripts.run::<i64>(&self.scripts.filling, args).await? == 1
+            }
+        };
+        self.filling.store(mine, Ordering::Relaxed);
+        Ok(mine)
     }
 
-    async fn rebuilt(&self) {
-        let link = &self.scripts.link;
-        let done = async {
-            let marker = Uuid::new_v4().to_string();
-            link.client
-                .set::<(), _, _>(link.key("marker"), marker, None, None, false)
-                .await?;
-            link.client.del::<(), _>(link.key("filling")).await
-        };
+    async fn rebuilt(&self) -> Result<bool, Away> {
+        self.filling.store(false, Ordering::Relaxed);
+        let args = vec![self.me.clone()];
         // Without the marker another look finds the index doubtful, and fills it again.
-        let _ = link.asked(done).await;
+        Ok(self.scripts.run::<i64>(&self.scripts.filled, args).await? == 1)
     }
 
     async fn sweep(&self) -> Result<usize, Away> {

@@ -53,9 +53,12 @@ local function held_by(cell)
   return nil
 end
 
+-- Lines that one call parks at the most: nobody else is served meanwhile.
+local PARKS = 200
+local parked = 0
 local taken = {}
 local any_holds = redis.call('EXISTS', p .. 'holds') == 1
-while #taken < max do
+while #taken < max and parked < PARKS do
   local lane, lanes = next_lane()
   if not lane then break end
   local cell, turn = next_cell(lane)
@@ -67,6 +70,7 @@ while #taken < max do
     redis.call('ZREM', p .. 'heads:' .. lane, cell)
     redis.call('HSET', p .. 'where', at, hold)
     redis.call('SADD', p .. 'parked:' .. hold, at)
+    parked = parked + 1
   else
     -- Alone, a line gives all that is asked for; otherwise each takes its turn.
     local n = 1
@@ -92,7 +96,7 @@ while #taken < max do
   end
 end
 local whole = redis.call('EXISTS', p .. 'marker')
--- Another worker may wait for what is left.
-if #taken > 0 and next_lane() then wake(1) end
+-- Another worker may wait for what is left; or this one looks on.
+if (#taken > 0 or parked == PARKS) and next_lane() then wake(1) end
 table.insert(taken, 1, whole)
 return taken
