@@ -81,10 +81,14 @@ CREATE TABLE job_deps (
     PRIMARY KEY (job_seq, needs_seq)
 );
 
-CREATE INDEX job_deps_needs ON job_deps (needs_seq);
+CREATE INDEX job_deps_needs ON job_deps (needs_seq, job_seq);
 
--- Jobs that have ended, and for which others waited that have not been looked at since.
-CREATE TABLE deps_due (needs_seq BIGINT  PRIMARY KEY);
+-- Jobs that have ended, and for which others waited that have not been looked at since: those whose number is above after_seq.
+CREATE TABLE deps_due (
+    needs_seq BIGINT  NOT NULL,
+    after_seq BIGINT  NOT NULL DEFAULT 0,
+    PRIMARY KEY (needs_seq, after_seq)
+);
 
 -- How many running jobs count against each limit (queue::Hold as text).
 CREATE TABLE running_holds (

@@ -77,10 +77,47 @@ CREATE TABLE job_deps (
     PRIMARY KEY (job_seq, needs_seq)
 ) WITHOUT ROWID;
 
-CREATE INDEX job_deps_needs ON job_deps (needs_seq);
+CREATE INDEX job_deps_needs ON job_deps (needs_seq, job_seq);
 
--- Jobs that have ended, and for which others waited that have not been looked at since.
-CREATE TABLE deps_due (needs_seq INTEGER PRIMARY KEY);
+-- Jobs that have ended, and for which others waited that have not been looked at since: those whose number is above after_seq.
+CREATE TABLE deps_due (
+    needs_seq INTEGER NOT NULL,
+    after_seq INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (needs_seq, after_seq)
+) WITHOUT ROWID;
+
+-- How many running jobs count against each limit (queue::Hold as text).
+CREATE TABLE running_holds (
+    hold TEXT     PRIMARY KEY,
+    n    INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Attempts that have ended; the running one is in the job's row.
+CREATE TABLE attempts (
+    job_seq    INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    number     INTEGER NOT NULL,
+    epoch      INTEGER NOT NULL,
+    worker     TEXT    NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at   INTEGER NOT NULL,
+    outcome    TEXT    NOT NULL,
+    error      TEXT,
+    cpu_ms     INTEGER,
+    PRIMARY KEY (job_seq, number)
+) WITHOUT ROWID;
+
+-- Changes of status that neither the job's row nor its attempts tell: an attempt's row says when, by whom and from which
+-- status it began, and that of a completed one also how it ended.
+CREATE TABLE transitions (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_seq     INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    attempt     INTEGER NOT NULL, -- the running or last one at that moment
+    at          INTEGER NOT NULL,
+    from_status TEXT,
+    to_status   TEXT    NOT NULL,
+    by          TEXT    NOT NULL,
+    reason      TEXT    NOT NULL DEFAULT ''
+);
 
 -- How many running jobs count against each limit (queue::Hold as text).
 CREATE TABLE running_holds (

@@ -15,3 +15,4 @@ mod queue;
 mod retention;
 mod rules;
 mod schedules;
+mod search;
