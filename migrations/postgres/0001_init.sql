@@ -196,9 +196,9 @@ CREATE TABLE search_stale (job_seq BIGINT PRIMARY KEY)
 
 -- How many jobs of a kind that has a rate were begun in which window of time.
 CREATE TABLE kind_rates (
-    kind   TEXT COLLATE "C" PRIMARY KEY,
-    period BIGINT  NOT NULL,
-    n      BIGINT  NOT NULL
+    kind      TEXT COLLATE "C" PRIMARY KEY,
+    starts_at BIGINT  NOT NULL,
+    n         BIGINT  NOT NULL
 );
 
 -- Jobs that were started together and are followed as one.

@@ -218,9 +218,9 @@ CREATE TABLE search_stale (job_seq INTEGER PRIMARY KEY);
 
 -- How many jobs of a kind that has a rate were begun in which window of time.
 CREATE TABLE kind_rates (
-    kind   TEXT     PRIMARY KEY,
-    period INTEGER NOT NULL,
-    n      INTEGER NOT NULL
+    kind      TEXT    PRIMARY KEY,
+    starts_at INTEGER NOT NULL,
+    n         INTEGER NOT NULL
 );
 
 -- Jobs that were started together and are followed as one.

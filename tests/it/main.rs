@@ -9,6 +9,7 @@ mod crash;
 mod engine;
 mod files;
 mod harness;
+mod limits;
 mod live;
 mod model;
 mod queue;
