@@ -266,7 +266,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule UUID    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   BIGINT  NOT NULL,
-    job      UUID    NOT NULL,
+    job      UUID,
     PRIMARY KEY (schedule, due_at)
 );
 

@@ -119,39 +119,6 @@ CREATE TABLE transitions (
     reason      TEXT    NOT NULL DEFAULT ''
 );
 
--- How many running jobs count against each limit (queue::Hold as text).
-CREATE TABLE running_holds (
-    hold TEXT     PRIMARY KEY,
-    n    INTEGER NOT NULL
-) WITHOUT ROWID;
-
--- Attempts that have ended; the running one is in the job's row.
-CREATE TABLE attempts (
-    job_seq    INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
-    number     INTEGER NOT NULL,
-    epoch      INTEGER NOT NULL,
-    worker     TEXT    NOT NULL,
-    started_at INTEGER NOT NULL,
-    ended_at   INTEGER NOT NULL,
-    outcome    TEXT    NOT NULL,
-    error      TEXT,
-    cpu_ms     INTEGER,
-    PRIMARY KEY (job_seq, number)
-) WITHOUT ROWID;
-
--- Changes of status that neither the job's row nor its attempts tell: an attempt's row says when, by whom and from which
--- status it began, and that of a completed one also how it ended.
-CREATE TABLE transitions (
-    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
-    job_seq     INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
-    attempt     INTEGER NOT NULL, -- the running or last one at that moment
-    at          INTEGER NOT NULL,
-    from_status TEXT,
-    to_status   TEXT    NOT NULL,
-    by          TEXT    NOT NULL,
-    reason      TEXT    NOT NULL DEFAULT ''
-);
-
 CREATE INDEX transitions_job ON transitions (job_seq, seq);
 
 CREATE TABLE job_logs (
@@ -288,7 +255,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule BLOB    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   INTEGER NOT NULL,
-    job      BLOB    NOT NULL,
+    job      BLOB,
     PRIMARY KEY (schedule, due_at)
 ) WITHOUT ROWID;
 
