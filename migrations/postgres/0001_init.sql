@@ -82,10 +82,14 @@ CREATE TABLE job_deps (
     PRIMARY KEY (job_seq, needs_seq)
 );
 
-CREATE INDEX job_deps_needs ON job_deps (needs_seq);
+CREATE INDEX job_deps_needs ON job_deps (needs_seq, job_seq);
 
--- Jobs that have ended, and for which others waited that have not been looked at since.
-CREATE TABLE deps_due (needs_seq BIGINT  PRIMARY KEY);
+-- Jobs that have ended, and for which others waited that have not been looked at since: those whose number is above after_seq.
+CREATE TABLE deps_due (
+    needs_seq BIGINT  NOT NULL,
+    after_seq BIGINT  NOT NULL DEFAULT 0,
+    PRIMARY KEY (needs_seq, after_seq)
+);
 
 -- How many running jobs count against each limit (queue::Hold as text).
 CREATE TABLE running_holds (
@@ -193,9 +197,9 @@ CREATE TABLE search_stale (job_seq BIGINT PRIMARY KEY)
 
 -- How many jobs of a kind that has a rate were begun in which window of time.
 CREATE TABLE kind_rates (
-    kind   TEXT COLLATE "C" PRIMARY KEY,
-    period BIGINT  NOT NULL,
-    n      BIGINT  NOT NULL
+    kind      TEXT COLLATE "C" PRIMARY KEY,
+    starts_at BIGINT  NOT NULL,
+    n         BIGINT  NOT NULL
 );
 
 -- Jobs that were started together and are followed as one.
@@ -263,7 +267,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule UUID    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   BIGINT  NOT NULL,
-    job      UUID    NOT NULL,
+    job      UUID,
     PRIMARY KEY (schedule, due_at)
 );
 

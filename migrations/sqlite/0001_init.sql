@@ -78,10 +78,14 @@ CREATE TABLE job_deps (
     PRIMARY KEY (job_seq, needs_seq)
 ) WITHOUT ROWID;
 
-CREATE INDEX job_deps_needs ON job_deps (needs_seq);
+CREATE INDEX job_deps_needs ON job_deps (needs_seq, job_seq);
 
--- Jobs that have ended, and for which others waited that have not been looked at since.
-CREATE TABLE deps_due (needs_seq INTEGER PRIMARY KEY);
+-- Jobs that have ended, and for which others waited that have not been looked at since: those whose number is above after_seq.
+CREATE TABLE deps_due (
+    needs_seq INTEGER NOT NULL,
+    after_seq INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (needs_seq, after_seq)
+) WITHOUT ROWID;
 
 -- How many running jobs count against each limit (queue::Hold as text).
 CREATE TABLE running_holds (
@@ -182,9 +186,9 @@ CREATE TABLE search_stale (job_seq INTEGER PRIMARY KEY);
 
 -- How many jobs of a kind that has a rate were begun in which window of time.
 CREATE TABLE kind_rates (
-    kind   TEXT     PRIMARY KEY,
-    period INTEGER NOT NULL,
-    n      INTEGER NOT NULL
+    kind      TEXT    PRIMARY KEY,
+    starts_at INTEGER NOT NULL,
+    n         INTEGER NOT NULL
 );
 
 -- Jobs that were started together and are followed as one.
@@ -252,7 +256,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule BLOB    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   INTEGER NOT NULL,
-    job      BLOB    NOT NULL,
+    job      BLOB,
     PRIMARY KEY (schedule, due_at)
 ) WITHOUT ROWID;
 

@@ -34,7 +34,7 @@ pub struct Server {
     closing: CancellationToken,
     serving: JoinHandle<()>,
     engine: Option<Engine>,
-    service: Service,
+    pub service: Service,
 }
 
 /// The settings of a test: a folder of its own, short waits.

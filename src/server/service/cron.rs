@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
@@ -46,9 +46,9 @@ impl Rule {
 
     /// The first moment after `after` at which it falls due; none when it never does again.
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        // The wall clock's time, as if it never jumped. In a repeated hour it is the earlier reading that counts, so the
-        // search begins where the wall clock was before any jump back.
-        let mut wall = after.with_timezone(&self.zone).naive_local() - TimeDelta::hours(3);
+        // The wall clock's time, as if it never jumped: later readings come at later moments, or at the same one where they
+        // lie in a gap.
+        let mut wall = self.reached(after);
         loop {
             let next = self.cron.find_next_occurrence(&wall.and_utc(), false).ok()?;
             wall = next.naive_utc();
@@ -57,6 +57,27 @@ impl Rule {
                 return Some(moment);
             }
         }
+    }
+
+    /// The furthest that the wall clock has come by then, in whole seconds: what it shows or, while it repeats what it has
+    /// shown already, its last reading before it went back.
+    fn reached(&self, by: DateTime<Utc>) -> NaiveDateTime {
+        let by = by.with_nanosecond(0).unwrap_or(by);
+        let shown = |moment: DateTime<Utc>| moment.with_timezone(&self.zone).naive_local();
+        let chrono::LocalResult::Ambiguous(first, _) = self.zone.from_local_datetime(&shown(by)) else {
+            return shown(by);
+        };
+        // It went back between the two: by halves, down to a second.
+        let (mut early, mut late) = (first.to_utc(), by);
+        let before = first.offset().fix();
+        while late - early > TimeDelta::seconds(1) {
+            let middle = early + TimeDelta::seconds((late - early).num_seconds() / 2);
+            match self.zone.offset_from_utc_datetime(&middle.naive_utc()).fix() == before {
+                true => early = middle,
+                false => late = middle,
+            }
+        }
+        shown(early)
     }
 
     /// The moment at which the wall clock shows this.
@@ -70,7 +91,6 @@ impl Rule {
 
     /// The first moment after a gap that holds this reading. Gaps begin and end at whole minutes.
     fn end_of_gap(&self, wall: NaiveDateTime) -> DateTime<Utc> {
-        use chrono::Timelike;
         let mut reading = wall.with_second(0).and_then(|w| w.with_nanosecond(0)).unwrap_or(wall);
         // The longest gap there was took a whole day (islands that changed sides of the date line).
         for _ in 0..=2 * 24 * 60 {

@@ -2,7 +2,7 @@
 //! [`Actor`] and asks [`may`] before anything else. A job that the caller may not know of does not exist for them.
 
 mod batches;
-mod cron;
+pub mod cron;
 mod enqueue;
 mod files;
 mod jobs;
@@ -63,6 +63,7 @@ pub struct Service {
     catalog: Arc<dyn Catalog>,
     limits: Limits,
     hub: Arc<Hub>,
+    faults: Arc<schedules::Faults>,
     /// Told when a job has ended for which others wait.
     pub(in crate::server) dependents: Arc<Notify>,
 }
@@ -83,6 +84,7 @@ impl Service {
             catalog,
             limits,
             hub,
+            faults: Arc::default(),
             dependents: Arc::default(),
         }
     }

@@ -1,6 +1,8 @@
 //! Schedules: what people may do with them, and what becomes of one that falls due.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -13,9 +15,9 @@ use crate::domain::schedule::{Misfire, NewSchedule, Schedule};
 use crate::domain::time::from_millis;
 use crate::domain::user::{Actor, Want};
 use crate::server::queue::{Change, Entry};
-use crate::server::store::StoreError;
 use crate::server::store::enqueue::Enqueue;
 use crate::server::store::schedules::{ScheduleDraft, ScheduleRow};
+use crate::server::store::{Store, StoreError};
 
 /// Bytes of a schedule's name.
 const NAME_MAX: usize = 100;
@@ -158,21 +160,45 @@ impl Service {
     }
 
     /// Enqueues the runs that are due, each once whoever else does the same, and says how long the engine may wait, in
-    /// milliseconds, when nothing else is told.
+    /// milliseconds, when nothing else is told. A schedule that can't be fired here stays due, and is in no other's way.
     pub(in crate::server) async fn fire_due(&self) -> Result<Option<i64>, StoreError> {
-        let (due, next) = self.store.schedules_due().await?;
-        let more = due.len() >= 100;
-        for row in due {
-            self.fire(&row).await?;
+        let now = self.store.clock().await?;
+        let mut after = None;
+        loop {
+            let page = self.store.schedules_due(now, after).await?;
+            after = page.last().map(|last| (last.at, last.id));
+            let more = page.len() >= Store::DUE_PAGE;
+            for due in page {
+                let (id, at) = (due.id, due.at);
+                let fired = match due.schedule {
+                    Ok(schedule) => self.fire(&schedule, at).await,
+                    Err(error) => Err(error),
+                };
+                match fired {
+                    Err(error) if error.is_away() => return Err(error),
+                    Err(error) if self.faults.worth_telling(id) => {
+                        tracing::error!(schedule = %id, %error, "a schedule could not be fired; it stays due");
+                    }
+                    _ => {}
+                }
+            }
+            if !more {
+                return Ok(self.store.next_schedule(now).await?.map(|next| next - now));
+            }
         }
-        Ok(if more { Some(0) } else { next })
     }
 
-    async fn fire(&self, row: &ScheduleRow) -> Result<(), StoreError> {
-        let (schedule, Some(due)) = (&row.schedule, row.next_at) else {
-            return Ok(());
-        };
+    async fn fire(&self, schedule: &Schedule, due: i64) -> Result<(), StoreError> {
         let now = self.store.clock().await?;
+        let tell = || self.faults.worth_telling(schedule.id);
+        if self.catalog.policy(&schedule.kind).is_none() {
+            // While versions change there may be other processes that know it.
+            if tell() {
+                let (schedule, kind) = (&schedule.name, &schedule.kind);
+                tracing::warn!(%schedule, %kind, "a run is due of a kind that this process does not know; it waits for one that does");
+            }
+            return Ok(());
+        }
         let Ok(rule) = Rule::parse(&schedule.cron, &schedule.time_zone) else {
             tracing::error!(schedule = %schedule.name, "a schedule can't be read any more; it is passed over");
             self.store.fire(schedule.id, due, None, None).await?;
@@ -186,7 +212,9 @@ impl Service {
             _ => match self.run_of(schedule, schedule.owner.clone(), format!("schedule {}", schedule.name)) {
                 Ok(job) => Some(job),
                 Err(problem) => {
-                    tracing::error!(schedule = %schedule.name, %problem, "a run can't be enqueued");
+                    if tell() {
+                        tracing::error!(schedule = %schedule.name, %problem, "a run can't be enqueued; it is passed over");
+                    }
                     None
                 }
             },
@@ -197,5 +225,39 @@ impl Service {
             self.bus.change(Change::Job(Arc::new(row.job)));
         }
         Ok(())
+    }
+}
+
+/// How often the trouble with a schedule is logged while it lasts, and of how many within that time.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+const TELL_MAX: usize = 20;
+
+/// Schedules whose trouble was logged of late: those that stay due are met again and again.
+#[derive(Default)]
+pub(super) struct Faults(Mutex<HashMap<Uuid, Instant>>);
+
+impl Faults {
+    fn worth_telling(&self, id: Uuid) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| at.elapsed() < TELL_EVERY);
+        let worth = told.len() < TELL_MAX && !told.contains_key(&id);
+        if worth {
+            told.insert(id, Instant::now());
+        }
+        worth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_of_lasting_trouble_is_bounded() {
+        let (faults, one) = (Faults::default(), Uuid::now_v7());
+        assert!(faults.worth_telling(one));
+        assert!(!faults.worth_telling(one), "again");
+        let told = (0..1_000).filter(|_| faults.worth_telling(Uuid::now_v7())).count();
+        assert_eq!(told, TELL_MAX - 1);
     }
 }

@@ -1,10 +1,11 @@
 //! Jobs that wait for others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use futures::FutureExt;
 
 use super::Store;
+use super::dialect::Ty;
 use super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, known, known_keys};
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
@@ -23,10 +24,20 @@ struct Needed {
     status: Status,
 }
 
+/// How an end is noted of a job of which one is noted already: that note is held until this end is committed, or whoever looks
+/// at what waits in this moment would remove it and still find the job running.
+pub(super) const AGAIN: &str =
+    "ON CONFLICT (needs_seq, after_seq) DO UPDATE SET after_seq = excluded.after_seq WHERE false";
+
 /// Notes that a job has ended, or is removed, for which others waited.
 pub(super) async fn due(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
-    let text = "INSERT INTO deps_due (needs_seq) VALUES ($1) ON CONFLICT (needs_seq) DO NOTHING";
-    tx.execute(Sql::with(text, [seq.into()])).await?;
+    due_after(tx, seq, 0).await
+}
+
+/// Notes that those that waited for it are to be looked at whose number is above `after`.
+async fn due_after(tx: &Tx<'_>, seq: i64, after: i64) -> Result<(), StoreError> {
+    let text = format!("INSERT INTO deps_due (needs_seq, after_seq) VALUES ($1, $2) {AGAIN}");
+    tx.execute(Sql::with(&text, [seq.into(), after.into()])).await?;
     Ok(())
 }
 
@@ -44,8 +55,11 @@ impl Store {
         Ok(self.one(stmt).await?.is_some())
     }
 
-    /// Looks at jobs that wait for ones that have ended since: starts or cancels them. At most a hundred of those that
-    /// ended at once.
+    /// Jobs that one [`Store::resolve_dependents`] looks at, at the most: others write meanwhile, and on SQLite there is one
+    /// writer.
+    pub const DEPENDENTS_STEP: usize = 250;
+
+    /// Looks at jobs that wait for ones that have ended since: starts or cancels them. What was not looked at stays on record.
     pub async fn resolve_dependents(&self) -> Result<Vec<Changed>, StoreError> {
         self.writer().write(|tx| resolve(tx).boxed()).await
     }
@@ -240,27 +254,81 @@ async fn place(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<Option<JobRo
     Ok(Some(row))
 }
 
+/// Children that one step cancels at the most.
+const ORPHANS_STEP: usize = 500;
+/// Jobs that have ended and whose dependents one step looks at, at the most.
+const ENDED_STEP: u32 = 100;
+
 async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
+    // The notes go first, and only then is looked at the jobs: should one that they name end once more meanwhile, that waits
+    // for this commit and is noted anew. Notes that others hold, who look at them too or are about to end the job, are passed
+    // over.
     let text = format!(
-        "SELECT needs_seq FROM deps_due ORDER BY needs_seq LIMIT 100{}",
+        "WITH ended AS MATERIALIZED \
+         (SELECT needs_seq, after_seq FROM deps_due ORDER BY needs_seq, after_seq LIMIT {ENDED_STEP}{}) \
+         DELETE FROM deps_due WHERE (needs_seq, after_seq) IN (SELECT needs_seq, after_seq FROM ended) \
+         RETURNING needs_seq, after_seq",
         tx.dialect().take_rows()
     );
-    let due = tx.all(Sql::new(&text).build()).await?;
-    let mut changed = Vec::new();
-    for row in &due {
-        let needs: i64 = row.get("needs_seq")?;
-        let text = "SELECT jobs.id AS id, jobs.seq AS seq, run_anyway FROM job_deps JOIN jobs ON jobs.seq = job_deps.job_seq \
-            JOIN job_data ON job_data.job_seq = jobs.seq WHERE needs_seq = $1 AND jobs.status = 'blocked' ORDER BY jobs.seq";
-        for waits in tx.all(Sql::with(text, [needs.into()])).await? {
-            let (id, seq, anyway): (JobId, i64, bool) =
-                (waits.get("id")?, waits.get("seq")?, waits.flag("run_anyway")?);
-            if let Some((event, reason)) = verdict(tx, seq, anyway).await? {
-                changed.push(change(tx, id, &event, "system", &reason).await?);
-            }
+    let rows = tx.all(Sql::new(&text).build()).await?;
+    let due = rows.iter().map(|r| Ok((r.get("needs_seq")?, r.get("after_seq")?)));
+    let mut due: Vec<(i64, i64)> = due.collect::<Result<_, StoreError>>()?;
+    due.sort_unstable();
+    // All notes are taken and written before any job is locked, and those in the order of their numbers, so that no two
+    // transactions wait for each other.
+    let waiting = dependents(tx, &due).await?;
+    let mut changed = orphaned(tx, &due).await?;
+    if waiting.is_empty() {
+        return Ok(changed);
+    }
+    let list = tx.dialect().list("$1", Ty::Int);
+    let text = format!(
+        "SELECT id, seq, (SELECT run_anyway FROM job_data WHERE job_seq = jobs.seq) AS run_anyway FROM jobs \
+         WHERE seq IN (SELECT value FROM {list} AS l) AND status || '' = 'blocked' ORDER BY seq{}",
+        tx.dialect().hold_rows()
+    );
+    for row in tx.all(Sql::with(&text, [to_json(&waiting)?.into()])).await? {
+        let (id, seq, anyway): (JobId, i64, bool) = (row.get("id")?, row.get("seq")?, row.flag("run_anyway")?);
+        if let Some((event, reason)) = verdict(tx, seq, anyway).await? {
+            changed.push(change(tx, id, &event, "system", &reason).await?);
         }
-        changed.extend(super::children::orphans(tx, needs, 500).await?);
-        tx.execute(Sql::with("DELETE FROM deps_due WHERE needs_seq = $1", [needs.into()]))
-            .await?;
+    }
+    Ok(changed)
+}
+
+/// The jobs that wait, or waited, for these: from each of them its share, so that one for which very many wait is in nobody's
+/// way. The rest is noted again, from behind the last one, whether that still waits or not.
+async fn dependents(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeSet<i64>, StoreError> {
+    let mut found = BTreeSet::new();
+    let mut left = Store::DEPENDENTS_STEP;
+    for (i, (needs, after)) in due.iter().enumerate() {
+        let share = (left / (due.len() - i)).max(1);
+        let text = format!(
+            "SELECT job_seq FROM job_deps WHERE needs_seq = $1 AND job_seq > $2 ORDER BY job_seq LIMIT {share}"
+        );
+        let rows = tx.all(Sql::with(&text, [(*needs).into(), (*after).into()])).await?;
+        let seqs: Vec<i64> = rows.iter().map(|r| r.get("job_seq")).collect::<Result<_, _>>()?;
+        if let Some(last) = seqs.last().filter(|_| seqs.len() == share) {
+            due_after(tx, *needs, *last).await?;
+        }
+        left = left.saturating_sub(seqs.len());
+        found.extend(seqs);
+    }
+    Ok(found)
+}
+
+/// Cancels children of those that were cancelled, some hundreds at once; what is left is noted again.
+async fn orphaned(tx: &Tx<'_>, ended: &[(i64, i64)]) -> Result<Vec<Changed>, StoreError> {
+    let mut changed = Vec::new();
+    let seqs: BTreeSet<i64> = ended.iter().map(|(needs, _)| *needs).collect();
+    for seq in seqs {
+        let room = ORPHANS_STEP.saturating_sub(changed.len());
+        if room > 0 {
+            changed.extend(super::children::orphans(tx, seq, room).await?);
+        }
+        if changed.len() >= ORPHANS_STEP {
+            due(tx, seq).await?;
+        }
     }
     Ok(changed)
 }

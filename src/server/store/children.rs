@@ -40,7 +40,7 @@ async fn enqueue(tx: &Tx<'_>, lease: Lease, child: Enqueue, queue_max: u64) -> R
 
 /// Cancels children of a cancelled job that have not ended, at most `limit`: those that wait at once, and those that run when
 /// they can stop.
-pub(super) async fn orphans(tx: &Tx<'_>, parent_seq: i64, limit: u32) -> Result<Vec<Changed>, StoreError> {
+pub(super) async fn orphans(tx: &Tx<'_>, parent_seq: i64, limit: usize) -> Result<Vec<Changed>, StoreError> {
     let stmt = Sql::with("SELECT id, status FROM jobs WHERE seq = $1", [parent_seq.into()]);
     let Some(row) = tx.one(stmt).await? else {
         return Ok(Vec::new());

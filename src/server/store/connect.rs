@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sea_orm::DatabaseConnection;
 use sqlx::Connection;
@@ -124,9 +124,34 @@ async fn remote(url: &PostgresUrl, share: Share) -> Result<Opened, StoreError> {
     Ok((Dialect::Postgres, read.into(), writer, lock.map(Lock::Postgres)))
 }
 
-/// The database's clock in milliseconds, as the writer sees it: an embedded database has no other than its machine's.
+/// SQLite's clock in milliseconds: an embedded database has no other than its machine's. Within a process it never goes back,
+/// or nothing that waits would be due for as long as the machine's clock has been set back. It goes on from where it was,
+/// then, until it meets the machine's again, or the process ends.
 pub(super) fn system_clock() -> i64 {
-    chrono::Utc::now().timestamp_millis()
+    static CLOCK: Mutex<Option<Forward>> = Mutex::new(None);
+    let mut clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let (shown, now) = (chrono::Utc::now().timestamp_millis(), Instant::now());
+    clock.get_or_insert(Forward { read: shown, at: now }).read(shown, now)
+}
+
+/// A clock that never goes back, of one that may.
+struct Forward {
+    /// What it said last, and when that was by a clock that nobody sets.
+    read: i64,
+    at: Instant,
+}
+
+impl Forward {
+    /// What it says while the other one shows `shown`.
+    fn read(&mut self, shown: i64, now: Instant) -> i64 {
+        let passed = now.saturating_duration_since(self.at);
+        let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        let least = self.read.saturating_add(passed);
+        if shown >= least {
+            *self = Self { read: shown, at: now };
+        }
+        shown.max(least)
+    }
 }
 
 /// The kernel ends this lock with the process, however that dies, so a restart after a crash need not wait.
@@ -166,4 +191,33 @@ pub(super) fn migration_error(database: &str, e: MigrateError) -> StoreError {
         }
         e => format!("the database {database} can't be brought up to date: {e}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_and_one_that_is_set_forward_is_followed() {
+        let began = Instant::now();
+        let after = |ms| began + Duration::from_millis(ms);
+        let mut clock = Forward {
+            read: 10_000_000,
+            at: began,
+        };
+        assert_eq!(clock.read(10_000_500, after(500)), 10_000_500);
+        let hour = 3_600_000;
+        assert_eq!(clock.read(10_001_000 - hour, after(1_000)), 10_001_000, "set back");
+        assert_eq!(clock.read(10_007_000 - hour, after(7_000)), 10_007_000, "it goes on");
+        assert_eq!(
+            clock.read(10_008_000 + hour, after(8_000)),
+            10_008_000 + hour,
+            "set forward"
+        );
+        assert_eq!(
+            clock.read(10_009_000, after(9_000)),
+            10_009_000 + hour,
+            "and back again"
+        );
+    }
 }

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use sea_orm::Value;
 use uuid::Uuid;
 
-use super::Store;
 use super::dialect::{Dialect, Ty};
 use super::error::StoreError;
 use super::ops::to_json;
 use super::rollups::Rolled;
 use super::sql::{RowExt, Sql};
+use super::{Store, chains, search};
 use crate::domain::error::JobError;
 use crate::domain::stats::{Counts, Metric};
 use crate::domain::status::Status;
@@ -68,8 +68,26 @@ pub(super) type Part = fn(&Deltas, Dialect, i64, &mut String, &mut Vec<Value>) -
 
 /// What a transaction writes of its changes, in this order everywhere.
 pub(super) const PARTS: [Part; 7] = [
-    |deltas, dialect, _, text, values| push_seqs(&deltas.due, "deps_due (needs_seq)", dialect, text, values),
-    |deltas, dialect, _, text, values| push_seqs(&deltas.stale, "search_stale (job_seq)", dialect, text, values),
+    |deltas, dialect, _, text, values| {
+        push_seqs(
+            &deltas.due,
+            "deps_due (needs_seq)",
+            chains::AGAIN,
+            dialect,
+            text,
+            values,
+        )
+    },
+    |deltas, dialect, _, text, values| {
+        push_seqs(
+            &deltas.stale,
+            "search_stale (job_seq)",
+            search::AGAIN,
+            dialect,
+            text,
+            values,
+        )
+    },
     Deltas::push_jobs,
     Deltas::push_batches,
     Deltas::push_holds,
@@ -144,10 +162,11 @@ impl Deltas {
     }
 }
 
-/// Adds numbers to a set of them, `into` a table and its one column.
+/// Adds numbers to a set of them, `into` a table and its column; `again`: what becomes of one that is in it.
 fn push_seqs(
     seqs: &[i64],
     into: &str,
+    again: &str,
     dialect: Dialect,
     text: &mut String,
     values: &mut Vec<Value>,
@@ -158,7 +177,7 @@ fn push_seqs(
     values.push(to_json(&seqs)?.into());
     let list = dialect.list(&format!("${}", values.len()), Ty::Int);
     text.push_str(&format!(
-        "INSERT INTO {into} SELECT value FROM {list} AS l WHERE true ON CONFLICT DO NOTHING; "
+        "INSERT INTO {into} SELECT DISTINCT value FROM {list} AS l WHERE true ORDER BY value {again}; "
     ));
     Ok(())
 }

@@ -53,11 +53,12 @@ impl Dialect {
         text
     }
 
-    /// The database's clock: milliseconds since 1970.
-    pub(super) fn now(self) -> &'static str {
+    /// The database's clock: milliseconds since 1970. SQLite's is this process's own, so that whoever reads has the same as
+    /// whoever writes.
+    pub(super) fn now(self) -> String {
         match self {
-            Self::Sqlite => "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)",
-            Self::Postgres => "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            Self::Sqlite => super::connect::system_clock().to_string(),
+            Self::Postgres => "(extract(epoch FROM clock_timestamp()) * 1000)::bigint".into(),
         }
     }
 

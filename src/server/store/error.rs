@@ -68,6 +68,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the database itself could not be used: whatever else it is asked will hardly fare better.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Database(_) | Self::Commit(_) | Self::Closed) && !self.is_statements_own()
+    }
+
     fn sqlstate(&self) -> Option<String> {
         match self {
             Self::Database(DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e))) => {

@@ -2,13 +2,14 @@
 //! how many of a kind begin within a time. Whoever claims checks and counts in the same transaction, so no two processes can
 //! both take the last place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::FutureExt;
+use sea_orm::QueryResult;
 
 use super::Store;
 use super::claim::{self, Claim, Claimed};
-use super::dialect::Ty;
+use super::dialect::{Dialect, Ty};
 use super::error::StoreError;
 use super::jobs::COLUMNS;
 use super::ops::to_json;
@@ -75,7 +76,10 @@ struct Wanted {
 async fn take(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<(Vec<Claimed>, Vec<Refused>), StoreError> {
     let wanted = wanted(tx, claim, limits).await?;
     let mut free = places(tx, &wanted).await?;
-    let mut rates = rates(tx, &wanted, limits).await?;
+    let begun = begun(tx, &wanted, limits).await?;
+    // Whoever waited for a lock began long ago: windows and leases are reckoned from here.
+    let now = moment(tx).await?;
+    let mut rates = windows(begun, limits, now);
     let (mut taken, mut refused): (Vec<(i64, String)>, Vec<Refused>) = (Vec::new(), Vec::new());
     let mut counted: BTreeMap<String, i64> = BTreeMap::new();
     for job in &wanted {
@@ -127,13 +131,12 @@ async fn take(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<(Vec<Claime
         tx.execute(Sql::with(text, [name.clone().into(), (*n).into()])).await?;
     }
     for (kind, window) in rates.iter().filter(|(_, w)| w.begun > 0) {
-        let text = "INSERT INTO kind_rates (kind, period, n) VALUES ($1, $2, $3) ON CONFLICT (kind) DO UPDATE SET \
-            n = CASE WHEN kind_rates.period = excluded.period THEN kind_rates.n + excluded.n ELSE excluded.n END, \
-            period = excluded.period";
-        let values = [kind.clone().into(), window.period.into(), int(window.begun).into()];
+        let text =
+            "UPDATE kind_rates SET n = CASE WHEN starts_at = $2 THEN n ELSE 0 END + $3, starts_at = $2 WHERE kind = $1";
+        let values = [kind.clone().into(), window.starts_at.into(), int(window.begun).into()];
         tx.execute(Sql::with(text, values)).await?;
     }
-    let claimed = run(tx, claim, &taken).await?;
+    let claimed = run(tx, claim, &taken, now).await?;
     Ok((claimed, refused))
 }
 
@@ -206,45 +209,78 @@ async fn places(tx: &Tx<'_>, wanted: &[Wanted]) -> Result<HashMap<String, i64>, 
     Ok(free.into_iter().collect())
 }
 
+/// The moment by the database's clock, not that of the beginning of the transaction.
+async fn moment(tx: &Tx<'_>) -> Result<i64, StoreError> {
+    match tx.dialect() {
+        // There is one writer, and it waits for nobody.
+        Dialect::Sqlite => Ok(tx.now()),
+        Dialect::Postgres => {
+            let text = format!("SELECT {} AS now", Dialect::Postgres.now());
+            let row = tx.one(Sql::new(&text).build()).await?;
+            row.ok_or_else(|| StoreError::corrupt("clock", "it gave no row"))?
+                .get("now")
+        }
+    }
+}
+
+/// The window of time of each kind that has a rate, as it was last written: when it began, and how many jobs have begun in it.
+/// Its row is locked until the transaction ends, so nobody else begins one meanwhile.
+async fn begun(tx: &Tx<'_>, wanted: &[Wanted], limits: &Limits) -> Result<BTreeMap<String, (i64, u64)>, StoreError> {
+    let rated = |job: &&Wanted| matches!(limits.kinds.get(&job.kind), Some((_, Some(_))));
+    let kinds: BTreeSet<&String> = wanted.iter().filter(rated).map(|job| &job.kind).collect();
+    if kinds.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let kinds = to_json(&kinds)?;
+    let list = tx.dialect().list("$1", Ty::Text);
+    // A row that is not there yet can't be locked.
+    let text = format!(
+        "INSERT INTO kind_rates (kind, starts_at, n) SELECT value, 0, 0 FROM {list} AS l WHERE true ORDER BY value \
+         ON CONFLICT (kind) DO NOTHING"
+    );
+    tx.execute(Sql::with(&text, [kinds.clone().into()])).await?;
+    let text = format!(
+        "SELECT kind, starts_at, n FROM kind_rates WHERE kind IN (SELECT value FROM {list} AS l) ORDER BY kind{}",
+        tx.dialect().hold_rows()
+    );
+    let rows = tx.all(Sql::with(&text, [kinds.into()])).await?;
+    let window = |r: &QueryResult| Ok((r.get("kind")?, (r.get("starts_at")?, r.u64("n")?)));
+    rows.iter().map(window).collect()
+}
+
 /// A kind's window of time.
+#[derive(Debug, PartialEq, Eq)]
 struct Window {
-    period: i64,
+    starts_at: i64,
     left: u64,
     begun: u64,
     ends_in_ms: i64,
 }
 
-async fn rates(tx: &Tx<'_>, wanted: &[Wanted], limits: &Limits) -> Result<BTreeMap<String, Window>, StoreError> {
-    let mut windows = BTreeMap::new();
-    for job in wanted {
-        let Some((_, Some(rate))) = limits.kinds.get(&job.kind) else {
-            continue;
-        };
-        if windows.contains_key(&job.kind) {
-            continue;
-        }
-        let length = int(rate.per_ms).max(1);
-        let period = tx.now() / length;
-        let text = format!(
-            "SELECT period, n FROM kind_rates WHERE kind = $1{}",
-            tx.dialect().hold_rows()
-        );
-        let begun = match tx.one(Sql::with(&text, [job.kind.clone().into()])).await? {
-            Some(row) if row.get::<i64>("period")? == period => row.u64("n")?,
-            _ => 0,
-        };
-        let window = Window {
-            period,
-            left: u64::from(rate.jobs).saturating_sub(begun),
-            begun: 0,
-            ends_in_ms: (period + 1) * length - tx.now(),
-        };
-        windows.insert(job.kind.clone(), window);
-    }
-    Ok(windows)
+/// Where each kind stands at this moment.
+fn windows(begun: BTreeMap<String, (i64, u64)>, limits: &Limits, now: i64) -> BTreeMap<String, Window> {
+    let windows = begun.into_iter().filter_map(|(kind, last)| {
+        let (_, rate) = limits.kinds.get(&kind)?;
+        Some((kind, window(last, (*rate)?, now)))
+    });
+    windows.collect()
 }
 
-async fn run(tx: &Tx<'_>, claim: &Claim, taken: &[(i64, String)]) -> Result<Vec<Claimed>, StoreError> {
+fn window((starts_at, begun): (i64, u64), rate: Rate, now: i64) -> Window {
+    let length = int(rate.per_ms).max(1);
+    let current = now - now.rem_euclid(length);
+    // One that has just begun by a clock that went back since is still counted in; one far ahead tells of a clock that was wrong.
+    let counts = (current..=current + length).contains(&starts_at);
+    let (starts_at, begun) = if counts { (starts_at, begun) } else { (current, 0) };
+    Window {
+        starts_at,
+        left: u64::from(rate.jobs).saturating_sub(begun),
+        begun: 0,
+        ends_in_ms: starts_at + length - now,
+    }
+}
+
+async fn run(tx: &Tx<'_>, claim: &Claim, taken: &[(i64, String)], now: i64) -> Result<Vec<Claimed>, StoreError> {
     if taken.is_empty() {
         return Ok(Vec::new());
     }
@@ -262,9 +298,36 @@ async fn run(tx: &Tx<'_>, claim: &Claim, taken: &[(i64, String)]) -> Result<Vec<
     let values = [
         to_json(taken)?.into(),
         claim.worker.clone().into(),
-        (tx.now() + claim.lease_ms).into(),
-        tx.now().into(),
+        (now + claim.lease_ms).into(),
+        now.into(),
     ];
     let rows = tx.all(Sql::with(&text, values)).await?;
     rows.iter().map(|row| claim::read(tx, row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_counts_until_it_ends_by_whatever_clock() {
+        let rate = Rate { jobs: 3, per_ms: 1_000 };
+        let at = |last, now| {
+            let window = window(last, rate, now);
+            (window.starts_at, window.left, window.ends_in_ms)
+        };
+        assert_eq!(at((0, 0), 50_400), (50_000, 3, 600), "the first one");
+        assert_eq!(at((50_000, 2), 50_999), (50_000, 1, 1));
+        assert_eq!(at((50_000, 3), 51_000), (51_000, 3, 1_000));
+        assert_eq!(
+            at((51_000, 3), 50_990),
+            (51_000, 0, 1_010),
+            "it began a moment ahead of this clock"
+        );
+        assert_eq!(
+            at((3_650_000, 3), 50_500),
+            (50_000, 3, 500),
+            "a clock that was an hour ahead"
+        );
+    }
 }

@@ -24,6 +24,16 @@ pub struct ScheduleRow {
     pub next_at: Option<i64>,
 }
 
+/// A schedule whose time has come.
+#[derive(Debug)]
+pub struct DueSchedule {
+    pub id: Uuid,
+    /// When it fell due, in milliseconds since 1970.
+    pub at: i64,
+    /// An error when what is stored is not what this version writes.
+    pub schedule: Result<Schedule, StoreError>,
+}
+
 /// What a schedule is changed to.
 #[derive(Clone, Debug)]
 pub struct ScheduleDraft {
@@ -58,19 +68,35 @@ impl Store {
             .transpose()
     }
 
-    /// Those that are due, at most a hundred, and milliseconds until the next one that is not.
-    pub async fn schedules_due(&self) -> Result<(Vec<ScheduleRow>, Option<i64>), StoreError> {
-        let now = self.clock().await?;
-        let text =
-            format!("SELECT {COLUMNS} FROM schedules WHERE paused = 0 AND next_at <= $1 ORDER BY next_at LIMIT 100");
-        let due = self.all(Sql::with(&text, [now.into()])).await?;
+    /// Those that were due at `now`, in the order of their times, from behind `after` on: at most [`Store::DUE_PAGE`].
+    pub async fn schedules_due(&self, now: i64, after: Option<(i64, Uuid)>) -> Result<Vec<DueSchedule>, StoreError> {
+        let (at, id) = after.unwrap_or((i64::MIN, Uuid::nil()));
+        let text = format!(
+            "SELECT {COLUMNS} FROM schedules WHERE paused = 0 AND next_at <= $1 AND (next_at, id) > ($2, $3) \
+             ORDER BY next_at, id LIMIT {}",
+            Self::DUE_PAGE
+        );
+        let rows = self.all(Sql::with(&text, [now.into(), at.into(), id.into()])).await?;
+        let due = rows.iter().map(|r| {
+            Ok(DueSchedule {
+                id: r.get("id")?,
+                at: r.get("next_at")?,
+                schedule: schedule(r).map(|row| row.schedule),
+            })
+        });
+        due.collect()
+    }
+
+    /// Schedules that one [`Store::schedules_due`] gives at the most.
+    pub const DUE_PAGE: usize = 100;
+
+    /// When the next one falls due after `now`.
+    pub async fn next_schedule(&self, now: i64) -> Result<Option<i64>, StoreError> {
         let text = "SELECT MIN(next_at) AS next FROM schedules WHERE paused = 0 AND next_at > $1";
-        let next: Option<i64> = match self.one(Sql::with(text, [now.into()])).await? {
-            Some(row) => row.get("next")?,
-            None => None,
-        };
-        let due = due.iter().map(schedule).collect::<Result<_, _>>()?;
-        Ok((due, next.map(|at| at - now)))
+        match self.one(Sql::with(text, [now.into()])).await? {
+            Some(row) => row.get("next"),
+            None => Ok(None),
+        }
     }
 
     /// Writes a schedule down: a new one, or over the one with this id. `None`: its name is another's.
@@ -197,9 +223,14 @@ async fn fire(
     let Some(job) = job.filter(|_| moved > 0) else {
         return Ok(None);
     };
+    // It has been there already where the clock was set back since: that run was enqueued, and the schedule goes on.
+    let text = "INSERT INTO schedule_runs (schedule, due_at) VALUES ($1, $2) ON CONFLICT (schedule, due_at) DO NOTHING";
+    if tx.execute(Sql::with(text, [id.into(), due_at.into()])).await? == 0 {
+        return Ok(None);
+    }
     let row = chains::insert(tx, job, false).await?;
-    let text = "INSERT INTO schedule_runs (schedule, due_at, job) VALUES ($1, $2, $3)";
-    tx.execute(Sql::with(text, [id.into(), due_at.into(), row.job.id.into()]))
+    let text = "UPDATE schedule_runs SET job = $1 WHERE schedule = $2 AND due_at = $3";
+    tx.execute(Sql::with(text, [row.job.id.into(), id.into(), due_at.into()]))
         .await?;
     let text = "UPDATE schedules SET last_job = $1 WHERE id = $2";
     tx.execute(Sql::with(text, [row.job.id.into(), id.into()])).await?;

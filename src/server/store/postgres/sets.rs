@@ -16,6 +16,7 @@ use super::super::rollups::rolled_sql;
 use super::super::session::Session;
 use super::super::sql::{RowExt, Sql};
 use super::super::writer::Tx;
+use super::super::{chains, search};
 use super::{ints, texts};
 
 /// The moment, once for the whole statement.
@@ -41,6 +42,7 @@ pub(super) fn counted(place: &str) -> String {
 /// Rows are locked in the order of their numbers, as everywhere, so that no two transactions wait for each other.
 static FINISH: LazyLock<String> = LazyLock::new(|| {
     let (clock, counted, rolled) = (clock(), counted("$4"), rolled_sql("$4"));
+    let (stale, due) = (search::AGAIN, chains::AGAIN);
     format!(
         "WITH {clock}, held AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $5::bigint[]) AS h (s, e, r, c)), \
          locked AS MATERIALIZED (SELECT jobs.seq, held.r, held.c FROM jobs JOIN held ON jobs.seq = held.s \
@@ -53,14 +55,17 @@ static FINISH: LazyLock<String> = LazyLock::new(|| {
             SELECT seq, attempt, epoch - 1, worker, started_at, completed_at, 'completed', cpu FROM ended \
             ON CONFLICT (job_seq, number) DO NOTHING), \
          stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM ended WHERE message <> '' OR attempt > 1 \
-            ON CONFLICT (job_seq) DO NOTHING), \
+            {stale}), \
          results AS (UPDATE job_data SET result = NULLIF(ended.result, ''), error = NULL FROM ended \
             WHERE job_data.job_seq = ended.seq AND (ended.result <> '' OR job_data.error IS NOT NULL)), \
          due AS (INSERT INTO deps_due (needs_seq) SELECT seq FROM ended WHERE dependents = 1 \
-            ON CONFLICT (needs_seq) DO NOTHING), \
-         freed AS (UPDATE running_holds SET n = running_holds.n - f.k FROM (SELECT h.value AS hold, COUNT(*) AS k \
-            FROM ended, json_array_elements_text(ended.holds::json) AS h (value) GROUP BY h.value) AS f \
-            WHERE running_holds.hold = f.hold), \
+            {due}), \
+         counts AS MATERIALIZED (SELECT h.value AS hold, COUNT(*) AS k \
+            FROM ended, json_array_elements_text(ended.holds::json) AS h (value) GROUP BY h.value), \
+         places AS MATERIALIZED (SELECT hold, k FROM running_holds JOIN counts USING (hold) \
+            ORDER BY hold FOR UPDATE OF running_holds), \
+         freed AS (UPDATE running_holds SET n = running_holds.n - places.k FROM places \
+            WHERE running_holds.hold = places.hold), \
          moved AS (SELECT 'running' AS status, kind, queue, batch, -COUNT(*) AS n FROM ended GROUP BY kind, queue, batch \
             UNION ALL SELECT 'completed', kind, queue, batch, COUNT(*) FROM ended GROUP BY kind, queue, batch), {counted}, \
          happened AS (SELECT completed_at AS now, kind, queue, 'completed' AS metric, 0::bigint AS ms FROM ended \
