@@ -407,6 +407,8 @@ async fn run_now_goes_before_all_that_waits_and_leaves_the_priority() {
     gate(&after).add_permits(2);
     s.until(&id(&critical), "completed").await;
     s.stop().await;
+}
+
 /// A store without an engine.
 async fn store(dir: &TempDir) -> Store {
     let mut config = harness::config(dir.path());

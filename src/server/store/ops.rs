@@ -15,7 +15,7 @@ use super::jobs::{COLUMNS, JobRow, job_row, load};
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::error::{JobError, truncate};
-use crate::domain::job::{Job, JobId, Lane};
+use crate::domain::job::{Job, JobId};
 use crate::domain::machine::{Effects, Event, Refused, apply};
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
