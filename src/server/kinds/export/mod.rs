@@ -468,6 +468,9 @@ mod tests {
     fn an_attempt_that_lost_its_lease_writes_into_no_other_file() {
         let events: Vec<_> = crate::server::kinds::sample::Samples::new(1, 300).collect();
         let page = |n: usize| Piece::Page(events[n * 100..n * 100 + 100].to_vec());
+        // As they were when the one that hangs read them.
+        let before: Vec<_> = crate::server::kinds::sample::Samples::new(2, 300).collect();
+        let old_page = |n: usize| Piece::Page(before[n * 100..n * 100 + 100].to_vec());
         for format in [ExportFormat::Csv, ExportFormat::Json, ExportFormat::Ndjson] {
             let dir = tempfile::tempdir().expect("dir");
             let begin = |spool: &Spool, resume| {
@@ -496,11 +499,11 @@ mod tests {
             say_old(Piece::Flush(reply));
             let bytes = bytes.blocking_recv().expect("bytes");
             // Of this some lies in the file already, and the rest in the memory of the one that hangs.
-            say_old(page(1));
+            say_old(old_page(1));
             assert!(new.begin_with(3, bytes).expect("copied"));
             let (say, writer) = begin(&new, Some(Written { rows: 100, bytes }));
             say(page(1));
-            say_old(page(2));
+            say_old(old_page(2));
             new.forget_earlier().expect("removed");
             say(page(2));
             say(Piece::End);
