@@ -28,6 +28,7 @@ CREATE TABLE jobs (
     crashes            INTEGER NOT NULL DEFAULT 0,
     cancel_requested   INTEGER NOT NULL DEFAULT 0,
     pause_requested    INTEGER NOT NULL DEFAULT 0,
+    front              INTEGER NOT NULL DEFAULT 0, -- whether it goes before all that waits, until it has begun
     kind               TEXT COLLATE "C" NOT NULL,
     queue              TEXT COLLATE "C" NOT NULL,
     status             TEXT COLLATE "C" NOT NULL CHECK (status IN ('scheduled', 'blocked', 'pending', 'running', 'retrying',
@@ -266,7 +267,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule UUID    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   BIGINT  NOT NULL,
-    job      UUID,
+    job      UUID    NOT NULL,
     PRIMARY KEY (schedule, due_at)
 );
 

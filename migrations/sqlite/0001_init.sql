@@ -31,6 +31,7 @@ CREATE TABLE jobs (
     lease_until        INTEGER,
     cancel_requested   INTEGER NOT NULL DEFAULT 0,
     pause_requested    INTEGER NOT NULL DEFAULT 0,
+    front              INTEGER NOT NULL DEFAULT 0, -- whether it goes before all that waits, until it has begun
     progress           REAL,
     done               INTEGER,
     total              INTEGER,
@@ -255,7 +256,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule BLOB    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   INTEGER NOT NULL,
-    job      BLOB,
+    job      BLOB    NOT NULL,
     PRIMARY KEY (schedule, due_at)
 ) WITHOUT ROWID;
 

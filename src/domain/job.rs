@@ -121,6 +121,9 @@ pub struct Job {
     /// Of the jobs with this key one runs at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<String>,
+    /// A person wants it to run before all that waits in its lane; until it has begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub front: bool,
     /// A person asked the running job to stop ("Cancelling…").
     pub cancel_requested: bool,
     /// A person asked the running job to stop at its next checkpoint ("Pausing…").
@@ -309,9 +312,16 @@ pub struct NewJob {
     /// For so many seconds after it was enqueued, the job with this key is answered with even when it has finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_for: Option<u64>,
-    /// Jobs that must have ended before this one starts.
+    /// Seconds that an attempt may take, instead of what its kind says; at most [`TIMEOUT_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    /// What the other jobs of the same call name it by in their `depends_on`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Jobs that must have ended before this one starts: ids, or `@` and the label of another job of the same call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub depends_on: Vec<Uuid>,
+    #[cfg_attr(feature = "ssr", schema(value_type = Vec<String>))]
+    pub depends_on: Vec<Needs>,
     /// What becomes of it when one of those ends otherwise than completed.
     #[serde(default, skip_serializing_if = "OnFailure::is_cancel")]
     pub on_failure: OnFailure,
@@ -336,6 +346,42 @@ pub struct ActOptions {
     #[cfg_attr(feature = "ssr", schema(value_type = Option<Object>))]
     pub args: Option<Value>,
 }
+
+/// A job that another one waits for, as a wish names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Needs {
+    Job(JobId),
+    /// Another job of the same call.
+    Label(String),
+}
+
+impl TryFrom<String> for Needs {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix('@') {
+            Some(label) => Ok(Self::Label(label.into())),
+            None => text.parse().map(Self::Job).map_err(|_| {
+                let mut text = text;
+                super::error::truncate(&mut text, 80);
+                format!("\"{text}\" is neither a job's id nor @ and the label of another job of this call")
+            }),
+        }
+    }
+}
+
+impl From<Needs> for String {
+    fn from(needs: Needs) -> Self {
+        match needs {
+            Needs::Job(id) => id.to_string(),
+            Needs::Label(label) => format!("@{label}"),
+        }
+    }
+}
+
+/// The longest that an attempt may be allowed to take, in seconds: 72 hours.
+pub const TIMEOUT_MAX: u64 = 72 * 3_600;
 
 /// What becomes of a job when one that it depends on is cancelled, fails or dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -370,6 +416,8 @@ impl NewJob {
             delay: None,
             unique_key: None,
             unique_for: None,
+            timeout: None,
+            label: None,
             depends_on: Vec::new(),
             on_failure: OnFailure::Cancel,
             concurrency_key: None,

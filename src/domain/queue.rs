@@ -11,6 +11,9 @@ use super::time::Timestamp;
 /// In a lane, retries go before fresh jobs that have not waited this much longer, in milliseconds.
 const RETRY_MS: i64 = 300_000;
 
+/// Since when a job waits that shall go before all others: nothing has waited for longer, so no lane is ahead of its own.
+pub const FRONT: Timestamp = DateTime::UNIX_EPOCH;
+
 /// The lane of jobs that may kill their workers. It goes by the time that its jobs have waited, as the first one does.
 pub const SUSPECTS: u8 = 4;
 
@@ -44,10 +47,11 @@ impl Entry {
             owner: job.owner.clone(),
             key: job.concurrency_key.clone(),
         };
-        Self::new(seq, job.priority, job.is_suspect(), job.run_at, job.attempt, cell)
+        let since = if job.front { FRONT } else { job.run_at };
+        Self::new(seq, job.priority, job.is_suspect(), since, job.attempt, cell)
     }
 
-    /// `attempt` is the number of the last one, 0 before the first.
+    /// `attempt` is the number of the last one, 0 before the first; `run_at` is [`FRONT`] for one that goes before all.
     pub fn new(seq: i64, lane: Lane, suspect: bool, run_at: Timestamp, attempt: u32, cell: Cell) -> Self {
         let retry = if attempt > 0 { RETRY_MS } else { 0 };
         Self {

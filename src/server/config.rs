@@ -42,6 +42,8 @@ pub struct Config {
     pub kind_max_jobs: BTreeMap<String, u32>,
     /// Jobs that begin within a time, by kind.
     pub kind_rates: BTreeMap<String, Rate>,
+    /// How long an attempt may take, by kind.
+    pub kind_timeouts: BTreeMap<String, Duration>,
     pub shutdown_grace: Duration,
     /// Bytes.
     pub upload_max: u64,
@@ -191,7 +193,7 @@ pub enum ConfigError {
 }
 
 /// The longest that a job may be allowed to run.
-const TIMEOUT_MAX: Duration = Duration::from_secs(72 * 3_600);
+const TIMEOUT_MAX: Duration = Duration::from_secs(crate::domain::job::TIMEOUT_MAX);
 
 impl Config {
     /// Reads the settings of this process.
@@ -268,6 +270,16 @@ impl Config {
             kind_rates: source.parse("kind_rates", "empty, or KIND=NUMBER/TIME, …, like http=100/1m", |v| {
                 pairs(v, rate)
             })?,
+            kind_timeouts: source.parse(
+                "kind_timeouts",
+                "empty, or KIND=TIME, …, each from 1s to 72h, like import=2h, export=30m",
+                |v| {
+                    pairs(v, |time| {
+                        let time = humantime::parse_duration(time).ok()?;
+                        (Duration::from_secs(1)..=TIMEOUT_MAX).contains(&time).then_some(time)
+                    })
+                },
+            )?,
             shutdown_grace: source.duration("shutdown_grace", Duration::ZERO, TIMEOUT_MAX)?,
             upload_max: source.size("upload_max")?,
             args_max: source.size("args_max")?,

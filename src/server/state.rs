@@ -27,7 +27,7 @@ pub enum StartError {
     #[error(transparent)]
     Redis(#[from] RedisError),
     /// A setting names a kind that is not there.
-    #[error("KIND_MAX_JOBS or KIND_RATES names the kind \"{name}\"; allowed are {known}")]
+    #[error("KIND_MAX_JOBS, KIND_RATES or KIND_TIMEOUTS names the kind \"{name}\"; allowed are {known}")]
     Kind { name: String, known: String },
 }
 
@@ -44,7 +44,9 @@ pub fn registry(config: &Config) -> Registry {
 /// Opens the store and starts what the settings ask for; `kinds`: those that this process runs.
 pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<System, StartError> {
     let known = || kinds.infos().into_iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
-    let limited = kinds.clone().limited(&config.kind_max_jobs, &config.kind_rates);
+    let limited = kinds
+        .clone()
+        .limited(&config.kind_max_jobs, &config.kind_rates, &config.kind_timeouts);
     let kinds = limited.map_err(|name| StartError::Kind { name, known: known() })?;
     let store = Store::open(config).await?;
     let limits = Limits {

@@ -113,7 +113,7 @@ async fn a_dependency_that_is_not_there_is_refused_and_nothing_is_written() {
     let (status, problem) = s.post("/api/jobs/bulk", body).await;
     assert_eq!(
         (status, &problem["field"]),
-        (StatusCode::BAD_REQUEST, &json!("depends_on")),
+        (StatusCode::BAD_REQUEST, &json!("jobs[1].depends_on")),
         "{problem}"
     );
     assert!(problem["detail"].as_str().expect("text").contains(&nobody));
@@ -292,8 +292,8 @@ async fn thousands_that_wait_for_one_job_start_a_few_hundred_at_a_time() {
     let [one, little, open] = [0, 1, 2].map(|n| (first[n].job.id, first[n].seq));
     // The first of them wait for another one too, and are more than one step looks at.
     let both = Store::DEPENDENTS_STEP + 50;
-    let mut jobs = vec![noop(&[one.0, open.0]); both];
-    jobs.extend(vec![noop(&[one.0]); 2_000]);
+    let mut jobs: Vec<Enqueue> = (0..both).map(|_| noop(&[one.0, open.0])).collect();
+    jobs.extend((0..2_000).map(|_| noop(&[one.0])));
     written(&store, jobs).await;
     let beside = written(&store, vec![noop(&[little.0])]).await;
     let leases = begin(&store, &[one.1, little.1, open.1]).await;
@@ -356,4 +356,172 @@ async fn an_end_while_an_earlier_one_is_looked_at_is_not_overlooked() {
         assert_eq!(waits.job.status, Status::Pending);
     }
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_job_starts_children_once_and_they_do_not_outlive_its_cancelling() {
+    let s = Server::with(|c| c.worker_concurrency = 2).await;
+    let name = unique();
+    let parent = s
+        .enqueue("family", json!({ "name": name, "children": 3, "again": true }))
+        .await;
+    gate(&name).add_permits(3);
+    let done = s.until(&parent, "completed").await;
+    assert_eq!(done["attempt"], 2);
+    let detail = s.detail(&parent).await;
+    let children = detail["children"].as_array().expect("children").clone();
+    let ids: Vec<&Value> = children.iter().map(|child| &child["id"]).collect();
+    assert_eq!(
+        json!(ids),
+        detail["result"],
+        "the second attempt was given the first one's children"
+    );
+    for child in &children {
+        s.until(child["id"].as_str().expect("id"), "completed").await;
+    }
+    let child = s.detail(children[0]["id"].as_str().expect("id")).await;
+    assert_eq!(child["parent"]["id"], json!(parent));
+    assert_eq!(child["job"]["owner"], done["owner"]);
+    let found = s.get(&format!("/api/jobs?parent={parent}")).await;
+    assert_eq!(found["total"], 3);
+
+    let name = unique();
+    let parent = s
+        .enqueue("family", json!({ "name": name, "children": 3, "again": false }))
+        .await;
+    let children = until("three children", async || {
+        let found = s.get(&format!("/api/jobs?parent={parent}")).await;
+        (found["total"] == 3).then(|| found["items"].clone())
+    })
+    .await;
+    assert_eq!(s.act(&parent, "cancel").await.0, StatusCode::OK);
+    s.until(&parent, "cancelled").await;
+    for child in children.as_array().expect("children") {
+        s.until(child["id"].as_str().expect("id"), "cancelled").await;
+    }
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_of_one_call_may_wait_for_each_other_but_not_in_a_ring() {
+    let s = Server::start().await;
+    let call = json!([
+        { "type": "echo", "label": "last", "depends_on": ["@middle", "@first"] },
+        { "type": "echo", "label": "middle", "depends_on": ["@first"] },
+        { "type": "echo", "label": "first" },
+    ]);
+    let (status, done) = s.post("/api/jobs/bulk", call).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{done}");
+    let ids: Vec<String> = done["ids"]
+        .as_array()
+        .expect("ids")
+        .iter()
+        .map(|i| i.as_str().expect("id").into())
+        .collect();
+    for id in &ids {
+        s.until(id, "completed").await;
+    }
+    let needs = s.detail(&ids[0]).await["depends_on"].clone();
+    let mut needs: Vec<String> = needs
+        .as_array()
+        .expect("needs")
+        .iter()
+        .map(|n| n["id"].as_str().expect("id").into())
+        .collect();
+    needs.sort();
+    let mut expected = ids[1..].to_vec();
+    expected.sort();
+    assert_eq!(needs, expected);
+    let total = s.get("/api/jobs").await["total"].clone();
+    let ring = json!([
+        { "type": "echo" },
+        { "type": "echo", "label": "a", "depends_on": ["@b"] },
+        { "type": "echo", "label": "b", "depends_on": ["@a"] },
+    ]);
+    for (body, field, word) in [
+        (ring, "jobs[1].depends_on", "@a waits for @b waits for @a"),
+        (
+            json!([{ "type": "echo", "depends_on": ["@nobody"] }]),
+            "jobs[0].depends_on",
+            "@nobody",
+        ),
+        (
+            json!([{ "type": "echo" }, { "type": "echo", "depends_on": [unique()] }]),
+            "jobs[1].depends_on",
+            "no such job",
+        ),
+        (json!([{ "type": "echo", "timeout": 0 }]), "jobs[0].timeout", "72 hours"),
+        (
+            json!([{ "type": "echo", "timeout": 259_201 }]),
+            "jobs[0].timeout",
+            "72 hours",
+        ),
+    ] {
+        let (status, problem) = s.post("/api/jobs/bulk", body).await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!(field)),
+            "{problem}"
+        );
+        assert!(problem["detail"].as_str().expect("text").contains(word), "{problem}");
+    }
+    assert_eq!(s.get("/api/jobs").await["total"], total, "nothing was written");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_another_job_has_by_now_keeps_a_retry_back() {
+    let s = Server::start().await;
+    let (key, name) = (unique(), unique());
+    let failed = enqueue(&s, json!({ "type": "panics", "unique_key": key })).await;
+    s.until(&id(&failed), "dead").await;
+    let open = enqueue(
+        &s,
+        json!({ "type": "gate", "args": { "name": name }, "unique_key": key }),
+    )
+    .await;
+    assert_ne!(id(&open), id(&failed));
+    let (status, problem) = s.act(&id(&failed), "retry").await;
+    assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+    assert!(
+        problem["detail"].as_str().expect("text").contains(&id(&open)),
+        "{problem}"
+    );
+    assert_eq!(s.job(&id(&failed)).await["status"], "dead");
+    gate(&name).add_permits(1);
+    s.until(&id(&open), "completed").await;
+    // The older one has the key again, though the newer one is the newest.
+    assert_eq!(s.act(&id(&failed), "retry").await.0, StatusCode::OK);
+    s.until(&id(&failed), "dead").await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn run_now_goes_before_all_that_waits_and_leaves_the_priority() {
+    let s = Server::with(|c| c.worker_concurrency = 1).await;
+    let (name, after) = (unique(), unique());
+    let first = s.enqueue("gate", json!({ "name": name })).await;
+    s.until(&first, "running").await;
+    let critical = enqueue(
+        &s,
+        json!({ "type": "gate", "args": { "name": after }, "priority": "critical" }),
+    )
+    .await;
+    let low = enqueue(
+        &s,
+        json!({ "type": "gate", "args": { "name": after }, "priority": "low" }),
+    )
+    .await;
+    let (status, job) = s.act(&id(&low), "run-now").await;
+    assert_eq!(
+        (status, &job["priority"], &job["front"]),
+        (StatusCode::OK, &json!("low"), &json!(true))
+    );
+    gate(&name).add_permits(1);
+    let low = s.until(&id(&low), "running").await;
+    assert_eq!(low["front"], Value::Null, "only until it has begun");
+    assert_eq!(s.job(&id(&critical)).await["status"], "pending");
+    gate(&after).add_permits(2);
+    s.until(&id(&critical), "completed").await;
+    s.stop().await;
 }

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass::domain::error::{ErrorCode, JobError};
+use windlass::domain::job::NewJob;
 use windlass::domain::kind::{Backoff, Policy};
 use windlass::server::config::{self, Config, Database};
 use windlass::server::engine::Engine;
@@ -51,6 +52,7 @@ pub fn config(dir: &Path) -> Config {
         member_max_jobs: 3,
         kind_max_jobs: BTreeMap::new(),
         kind_rates: BTreeMap::new(),
+        kind_timeouts: BTreeMap::new(),
         job_timeout: Duration::from_secs(60),
         job_max_retries: 2,
         shutdown_grace: Duration::from_millis(200),
@@ -276,6 +278,7 @@ fn registry(config: &Config) -> Registry {
         .with(Panics)
         .with(Talk)
         .with(Slow)
+        .with(Family)
 }
 
 /// What a kind that waits at a gate waits for: tests open gates by name.
@@ -490,6 +493,48 @@ impl Kind for Talk {
             }
         }
         Ok(Value::Null)
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FamilyArgs {
+    /// The gate at which the children wait.
+    name: String,
+    children: u32,
+    /// Whether the first attempt fails when it has started them.
+    again: bool,
+}
+
+/// Starts children that wait at a gate, and waits until it is asked to stop.
+struct Family;
+
+#[async_trait]
+impl Kind for Family {
+    type Args = FamilyArgs;
+
+    fn name(&self) -> &'static str {
+        "family"
+    }
+
+    fn description(&self) -> &'static str {
+        "Starts children."
+    }
+
+    async fn run(&self, ctx: &Context, args: FamilyArgs) -> Result<Value, Halt> {
+        let mut ids = Vec::new();
+        for n in 0..args.children {
+            let child = NewJob::of("gate", json!({ "name": args.name }));
+            ids.push(ctx.child(&n.to_string(), child).await?);
+        }
+        if args.again && ctx.attempt() == 1 {
+            return Err(JobError::new(ErrorCode::NetworkError, "once more").into());
+        }
+        if args.again {
+            return Ok(json!(ids));
+        }
+        ctx.until_cancelled().await;
+        Err(Halt::Cancelled)
     }
 }
 

@@ -21,8 +21,8 @@ async fn a_text_that_changes_while_it_is_indexed_is_indexed_again() {
     let mut config = harness::config(dir.path());
     harness::arrange(&mut config, dir.path()).await;
     let store = Store::open(&config).await.expect("store");
-    let jobs = vec![Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT); JOBS];
-    let Enqueued::Written(written) = store.enqueue(Batch::of(jobs, 1_000)).await.expect("written") else {
+    let jobs = (0..JOBS).map(|_| Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT));
+    let Enqueued::Written(written) = store.enqueue(Batch::of(jobs.collect(), 1_000)).await.expect("written") else {
         panic!("there is room");
     };
     let seqs: Vec<i64> = written.into_iter().map(|one| one.into_row().seq).collect();

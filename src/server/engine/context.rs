@@ -13,8 +13,9 @@ use super::cost::Cost;
 use super::kind::Halt;
 use super::report::Report;
 use crate::domain::error::{ErrorCode, JobError};
-use crate::domain::job::{Artifact, JobId};
+use crate::domain::job::{Artifact, JobId, NewJob};
 use crate::domain::log::Level;
+use crate::server::service::Service;
 use crate::server::store::Store;
 use crate::server::store::claim::Claimed;
 use crate::server::store::events::EventStore;
@@ -31,6 +32,7 @@ struct Inner {
     lease: Lease,
     attempt: u32,
     owner: String,
+    service: Service,
     store: Store,
     events: EventStore,
     report: Arc<Report>,
@@ -84,8 +86,8 @@ impl Stop {
 
 impl Context {
     /// The attempt that `job` was claimed for.
-    pub(super) fn new(job: &Claimed, store: Store, report: Arc<Report>, stop: Arc<Stop>, cost: Arc<Cost>) -> Self {
-        let lease = job.lease;
+    pub(super) fn new(job: &Claimed, service: Service, report: Arc<Report>, stop: Arc<Stop>, cost: Arc<Cost>) -> Self {
+        let (lease, store) = (job.lease, service.store.clone());
         let scratch = store.files().scratch_dir(lease.id, lease.epoch);
         Self {
             inner: Arc::new(Inner {
@@ -93,6 +95,7 @@ impl Context {
                 lease,
                 attempt: job.job.attempt,
                 owner: job.job.owner.clone(),
+                service,
                 store,
                 report,
                 stop,
@@ -153,6 +156,13 @@ impl Context {
 
     pub fn error(&self, message: impl Into<String>) {
         self.log(Level::Error, message);
+    }
+
+    /// Starts another job as this one's child, for the same owner, and gives its id. `name` tells it from the other children:
+    /// an attempt that starts one again which an earlier one has started is given that one. Refused once the lease is lost.
+    pub async fn child(&self, name: &str, new: NewJob) -> Result<JobId, Halt> {
+        let Inner { service, lease, .. } = &*self.inner;
+        Ok(service.enqueue_child(*lease, name, new).await?)
     }
 
     /// Whether a person asked the job to stop. For blocking code; async code says `ctx.check()?`.

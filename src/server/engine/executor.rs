@@ -42,9 +42,8 @@ pub(super) async fn run(
     let (kind, attempt) = (job.job.kind.clone(), job.job.attempt);
     let report = Arc::new(Report::new(attempt, job.log_lines, shared.running.reported.clone()));
     let stop = Arc::new(Stop::default());
-    let store = shared.service.store.clone();
     let cost = Arc::new(Cost::default());
-    let ctx = Context::new(&job, store, report.clone(), stop.clone(), cost.clone());
+    let ctx = Context::new(&job, shared.service.clone(), report.clone(), stop.clone(), cost.clone());
     if attempt > 1 {
         ctx.info(format!("Attempt {attempt} of at most {}", job.job.max_attempts));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -138,7 +139,12 @@ impl Registry {
     }
 
     /// Limits from the settings, over what the kinds themselves say. An unknown kind's name is given back.
-    pub fn limited(mut self, running: &BTreeMap<String, u32>, rates: &BTreeMap<String, Rate>) -> Result<Self, String> {
+    pub fn limited(
+        mut self,
+        running: &BTreeMap<String, u32>,
+        rates: &BTreeMap<String, Rate>,
+        timeouts: &BTreeMap<String, Duration>,
+    ) -> Result<Self, String> {
         for (name, max) in running {
             let (info, _) = self.kinds.get_mut(name.as_str()).ok_or_else(|| name.clone())?;
             info.policy.max_running = Some(*max);
@@ -146,6 +152,10 @@ impl Registry {
         for (name, rate) in rates {
             let (info, _) = self.kinds.get_mut(name.as_str()).ok_or_else(|| name.clone())?;
             info.policy.rate = Some(*rate);
+        }
+        for (name, time) in timeouts {
+            let (info, _) = self.kinds.get_mut(name.as_str()).ok_or_else(|| name.clone())?;
+            info.policy.timeout_s = time.as_secs();
         }
         Ok(self)
     }

@@ -1,13 +1,15 @@
 //! Reading requests and writing answers: whatever can't be taken is a [`Problem`] that names the field.
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::domain::error::{Problem, ProblemCode, truncate};
 use crate::domain::job::JobId;
@@ -178,14 +180,42 @@ fn wrong_media(media: &str, allowed: &str) -> ApiError {
     Problem::invalid("Content-Type", detail).into()
 }
 
+/// Bytes that the body of a call may have, for the answer to one that has more; [`limited`] sets both.
+#[derive(Clone, Copy)]
+struct BodyMax(usize);
+
+/// Routes whose bodies may have so many bytes.
+pub fn limited<S: Clone + Send + Sync + 'static>(routes: OpenApiRouter<S>, max: usize) -> OpenApiRouter<S> {
+    routes.layer(DefaultBodyLimit::max(max)).layer(Extension(BodyMax(max)))
+}
+
 async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Answer<Bytes> {
+    let max = request.extensions().get::<BodyMax>().copied();
     Bytes::from_request(request, state).await.map_err(|e: BytesRejection| {
-        let code = match e.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::TooLarge,
-            _ => ProblemCode::InvalidInput,
+        let problem = match (e.status(), max) {
+            (StatusCode::PAYLOAD_TOO_LARGE, Some(BodyMax(max))) => {
+                let max = crate::domain::page::bytes(max as u64);
+                Problem::new(
+                    ProblemCode::TooLarge,
+                    format!("the body is larger than {max}, which is allowed here"),
+                )
+            }
+            (StatusCode::PAYLOAD_TOO_LARGE, None) => Problem::new(ProblemCode::TooLarge, e.body_text()),
+            _ => Problem::new(ProblemCode::InvalidInput, e.body_text()),
         };
-        ApiError(Problem::new(code, e.body_text()))
+        ApiError(problem)
     })
+}
+
+/// What a call without a body of its own names its job by, should it be sent again.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = key
+        .to_str()
+        .map_err(|_| Problem::invalid("Idempotency-Key", "Idempotency-Key must be ASCII text"))?;
+    Ok(Some(key.to_string()))
 }
 
 /// One JSON value, or a problem that names the field below `place`.

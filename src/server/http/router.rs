@@ -23,7 +23,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::extract::ApiError;
+use super::extract::{ApiError, limited};
 use super::rest::{actions, artifacts, batches, events, jobs, logs, queues, schedules};
 use super::{AppState, docs, guard, health, page, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
@@ -42,8 +42,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 )]
 struct Api;
 
-fn api() -> OpenApiRouter<AppState> {
-    let quick = OpenApiRouter::with_openapi(Api::openapi())
+/// `args_max`: bytes that a job's args may have, for which a body has room.
+fn api(args_max: u64) -> OpenApiRouter<AppState> {
+    let quick = OpenApiRouter::new()
         .routes(routes!(jobs::list, jobs::enqueue))
         .routes(routes!(jobs::types))
         .routes(routes!(jobs::stats))
@@ -75,29 +76,31 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
-        .layer(DefaultBodyLimit::max(BODY_MAX));
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT));
     let bulk = OpenApiRouter::new()
         .routes(routes!(jobs::bulk))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
-        .layer(jobs::bulk_limit());
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT));
     let long = OpenApiRouter::new()
         .routes(routes!(logs::logs))
         .routes(routes!(ws::logs))
         .routes(routes!(sse::events))
         .routes(routes!(artifacts::download))
         .routes(routes!(events::import).layer(DefaultBodyLimit::disable()));
-    quick.merge(bulk).merge(long)
+    let args_max = usize::try_from(args_max).unwrap_or(usize::MAX);
+    OpenApiRouter::with_openapi(Api::openapi())
+        .merge(limited(quick, BODY_MAX.max(args_max.saturating_add(BODY_MAX / 10))))
+        .merge(limited(bulk, jobs::BULK_BYTES_MAX.max(args_max)))
+        .merge(long)
 }
 
 /// The OpenAPI document of [`api`].
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    api().into_openapi()
+    api(0).into_openapi()
 }
 
 /// The whole of what is served.
 pub fn router(state: AppState) -> Router {
-    let (api, document) = api().split_for_parts();
+    let (api, document) = api(state.service.limits().args_max).split_for_parts();
     // As bytes: axum clones its handlers for each connection, and a clone of the document is large.
     let docs = Bytes::from(docs::page(&document));
     let document = Bytes::from(document.to_json().unwrap_or_default());

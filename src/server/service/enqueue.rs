@@ -5,19 +5,22 @@ use std::sync::Arc;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::jobs::delay_ms;
+use super::jobs::{DELAY_MAX, delay_ms};
+use super::labels::Labels;
 use super::{Service, require};
 use crate::domain::batch::NAME_MAX;
-use crate::domain::error::{Problem, ProblemCode};
-use crate::domain::job::{DEFAULT_QUEUE, Job, NewJob, OnFailure, valid_queue_name};
+use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
+use crate::domain::job::{DEFAULT_QUEUE, Job, JobId, NewJob, OnFailure, TIMEOUT_MAX, valid_queue_name};
 use crate::domain::page::bytes;
 use crate::domain::queue::valid_name;
 use crate::domain::status::Status;
+use crate::domain::time::{Timestamp, from_millis};
 use crate::domain::user::{Actor, Role, Want};
 use crate::server::queue::{Change, Entry};
 use crate::server::store::StoreError;
 use crate::server::store::batches::NewBatch;
 use crate::server::store::enqueue::{self as stored, Batch, Written};
+use crate::server::store::ops::Lease;
 
 /// What enqueueing came to.
 #[derive(Clone, Debug)]
@@ -53,8 +56,10 @@ const PAST_MAX: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 impl Service {
     /// Checks a wish for a job and writes it down: once this answers, the job survives a power cut.
     pub async fn enqueue(&self, actor: &Actor, new: NewJob) -> Result<Enqueued, Problem> {
-        let enqueue = self.checked(actor, new)?;
-        self.may_belong(actor, &enqueue).await?;
+        let now = self.now_for(std::slice::from_ref(&new)).await?;
+        let labels = Labels::default();
+        let enqueue = self.checked(actor, new, now, &labels)?;
+        self.may_belong(actor, &enqueue, &labels).await?;
         match self.write(enqueue).await? {
             Written::New(row) => Ok(Enqueued {
                 job: row.job,
@@ -81,19 +86,20 @@ impl Service {
             let detail = format!("{} jobs were given; allowed are 1 to {BULK_MAX} in one go", jobs.len());
             return Err(Problem::invalid("jobs", detail));
         }
-        let checked = jobs.into_iter().enumerate().map(|(i, new)| {
-            self.checked(actor, new).map_err(|mut problem| {
-                problem.field = Some(match problem.field {
-                    Some(field) => format!("jobs[{i}].{field}"),
-                    None => format!("jobs[{i}]"),
-                });
-                problem
-            })
-        });
+        let now = self.now_for(&jobs).await?;
+        let labels = Labels::of(&jobs)?;
+        let checked = jobs
+            .into_iter()
+            .enumerate()
+            .map(|(i, new)| self.checked(actor, new, now, &labels).map_err(|p| nth(i, p)));
         let mut checked: Vec<stored::Enqueue> = checked.collect::<Result<_, _>>()?;
-        for job in &checked {
-            self.may_belong(actor, job).await?;
+        // Their ids in the order that they were given in, each behind what it waits for.
+        let ids: Vec<JobId> = labels.ids(&checked);
+        for (i, job) in checked.iter_mut().enumerate() {
+            job.id = ids[i];
+            self.may_belong(actor, job, &labels).await.map_err(|p| nth(i, p))?;
         }
+        let order = labels.order(&checked)?;
         let starts = batch.map(|name| new_batch(actor, name)).transpose()?;
         if let Some(batch) = &starts {
             if let Some(i) = checked.iter().position(|job| job.batch.is_some()) {
@@ -103,7 +109,11 @@ impl Service {
             checked.iter_mut().for_each(|job| job.batch = Some(batch.id));
         }
         let known = starts.as_ref().map(|batch| batch.id);
-        let written = self.write_all(checked, starts).await?;
+        let mut sorted: Vec<Option<stored::Enqueue>> = checked.into_iter().map(Some).collect();
+        let sorted = order.iter().filter_map(|i| sorted[*i].take()).collect();
+        let mut written: Vec<(usize, Written)> = order.into_iter().zip(self.write_all(sorted, starts).await?).collect();
+        written.sort_by_key(|(i, _)| *i);
+        let written: Vec<Written> = written.into_iter().map(|(_, written)| written).collect();
         let existing = written.iter().filter(|w| matches!(w, Written::Existing(_))).count();
         Ok(BulkEnqueued {
             enqueued: written.len() - existing,
@@ -114,8 +124,8 @@ impl Service {
     }
 
     /// A job that the caller may not know of is not there to be waited for, nor a batch to be added to.
-    async fn may_belong(&self, actor: &Actor, job: &stored::Enqueue) -> Result<(), Problem> {
-        for id in &job.depends_on {
+    async fn may_belong(&self, actor: &Actor, job: &stored::Enqueue, labels: &Labels) -> Result<(), Problem> {
+        for id in job.depends_on.iter().filter(|id| !labels.has(id)) {
             if self.job(actor, *id).await.is_err() {
                 return Err(StoreError::NoDependency(*id).into());
             }
@@ -144,8 +154,16 @@ impl Service {
         self.catalog.check(kind, args)
     }
 
+    /// The moment that wished times are compared with: the database's, where there are any.
+    async fn now_for(&self, jobs: &[NewJob]) -> Result<Timestamp, Problem> {
+        match jobs.iter().any(|job| job.run_at.is_some()) {
+            true => Ok(from_millis(self.store.clock().await?)),
+            false => Ok(Timestamp::UNIX_EPOCH),
+        }
+    }
+
     /// What the store is asked to write for a wish, or what is wrong with it.
-    fn checked(&self, actor: &Actor, new: NewJob) -> Result<stored::Enqueue, Problem> {
+    fn checked(&self, actor: &Actor, new: NewJob, now: Timestamp, labels: &Labels) -> Result<stored::Enqueue, Problem> {
         require(actor, Want::Enqueue { kind: &new.kind })?;
         let args = self.checked_args(&new.kind, &new.args)?;
         let policy = self
@@ -199,30 +217,45 @@ impl Service {
             ));
         }
         if let Some(at) = new.run_at
-            && at < chrono::Utc::now() - PAST_MAX
+            && !(now - PAST_MAX..=now + chrono::TimeDelta::seconds(DELAY_MAX as i64)).contains(&at)
         {
+            let why = if at < now {
+                "in the past"
+            } else {
+                "more than ten years ahead"
+            };
             return Err(Problem::invalid(
                 "run_at",
                 format!(
-                    "run_at {} lies in the past; allowed is a time from now on",
-                    at.to_rfc3339()
+                    "run_at {} lies {why}; it is {} now, and allowed is a time from five minutes ago on",
+                    at.to_rfc3339(),
+                    now.to_rfc3339()
                 ),
             ));
         }
+        if let Some(timeout) = new.timeout
+            && !(1..=TIMEOUT_MAX).contains(&timeout)
+        {
+            return Err(Problem::invalid(
+                "timeout",
+                format!("timeout {timeout} is not within 1 to {TIMEOUT_MAX} s (72 hours)"),
+            ));
+        }
         Ok(stored::Enqueue {
+            id: Uuid::now_v7(),
             kind: new.kind,
             queue,
             lane: new.priority.unwrap_or_default(),
             owner: actor.name.clone(),
             args,
             max_attempts: policy.max_attempts,
-            timeout_s: policy.timeout_s,
+            timeout_s: new.timeout.unwrap_or(policy.timeout_s),
             parent: None,
-            unique_key: new.unique_key,
+            unique_key: new.unique_key.map(|key| own_key(actor, key)),
             run_at: new.run_at.map(|t| t.timestamp_millis()),
-            delay_ms: new.delay.map(delay_ms).transpose()?,
-            unique_for_ms: new.unique_for.map(delay_ms).transpose()?,
-            depends_on: new.depends_on,
+            delay_ms: new.delay.map(|s| delay_ms("delay", s)).transpose()?,
+            unique_for_ms: new.unique_for.map(|s| delay_ms("unique_for", s)).transpose()?,
+            depends_on: labels.resolve(&new.depends_on)?,
             run_anyway: new.on_failure == OnFailure::Run,
             concurrency_key: new.concurrency_key,
             member: actor.role == Role::Member,
@@ -255,9 +288,15 @@ impl Service {
             stored::Enqueued::Written(written) => written,
             stored::Enqueued::Full { waiting } => return Err(full(waiting)),
         };
+        self.tell_written(&written).await;
+        Ok(written)
+    }
+
+    /// Tells the queue and the viewers of jobs that were written down.
+    async fn tell_written(&self, written: &[Written]) {
         let mut entries = Vec::with_capacity(written.len());
         let mut later = false;
-        for one in &written {
+        for one in written {
             let Written::New(row) = one else { continue };
             match row.job.status {
                 Status::Pending => entries.push(Entry::of(row.seq, &row.job)),
@@ -272,8 +311,66 @@ impl Service {
         if later {
             self.queue.due_hint();
         }
-        Ok(written)
     }
+
+    /// Checks a wish of a running job for one more, its child, and writes it down for the same owner. `name` tells it from the
+    /// job's other children: a later attempt that wishes for it again is given the one that is there.
+    pub(in crate::server) async fn enqueue_child(
+        &self,
+        lease: Lease,
+        name: &str,
+        new: NewJob,
+    ) -> Result<JobId, JobError> {
+        if !valid_name(name, NAME_MAX) {
+            let detail =
+                format!("\"{name}\" is not a child's name; allowed: 1 to {NAME_MAX} bytes, no control characters");
+            return Err(JobError::new(ErrorCode::Internal, detail).permanent());
+        }
+        let refused = |problem: Problem| {
+            let code = match problem.code {
+                ProblemCode::Unavailable => ErrorCode::DatabaseError,
+                _ => ErrorCode::InvalidArgs,
+            };
+            JobError::new(code, format!("a child can't be started: {}", problem.detail))
+        };
+        let wish = NewJob {
+            unique_key: None,
+            unique_for: None,
+            batch: None,
+            ..new
+        };
+        let now = self.now_for(std::slice::from_ref(&wish)).await.map_err(refused)?;
+        let checked = self.checked(&Actor::local_admin(), wish, now, &Labels::default());
+        let child = stored::Enqueue {
+            unique_key: Some(format!("child\n{}\n{name}", lease.id)),
+            unique_for_ms: Some(i64::MAX),
+            ..checked.map_err(refused)?
+        };
+        match self.store.enqueue_child(lease, child, self.limits.queue_max).await? {
+            stored::Enqueued::Full { waiting } => Err(JobError::new(ErrorCode::RateLimit, full(waiting).detail)),
+            stored::Enqueued::Written(mut written) => {
+                self.tell_written(&written).await;
+                let one = written.pop().map(|one| one.into_row().job.id);
+                one.ok_or_else(|| JobError::new(ErrorCode::Internal, "the store lost a job"))
+            }
+        }
+    }
+}
+
+/// Members share no keys with others: a key neither tells them of another's job nor keeps them from a job of their own.
+fn own_key(actor: &Actor, key: String) -> String {
+    match actor.role {
+        Role::Member => format!("{}\n{key}", actor.name),
+        _ => key,
+    }
+}
+
+fn nth(i: usize, mut problem: Problem) -> Problem {
+    problem.field = Some(match problem.field {
+        Some(field) => format!("jobs[{i}].{field}"),
+        None => format!("jobs[{i}]"),
+    });
+    problem
 }
 
 fn new_batch(actor: &Actor, name: &str) -> Result<NewBatch, Problem> {

@@ -24,14 +24,14 @@ pub const LOG_LIMIT_DEFAULT: u32 = 1_000;
 pub const LOG_LIMIT_MAX: u32 = 10_000;
 
 /// The longest delay, in seconds: ten years.
-const DELAY_MAX: u64 = 315_576_000;
+pub(super) const DELAY_MAX: u64 = 315_576_000;
 
-/// Refuses a delay beyond [`DELAY_MAX`]; answers with milliseconds.
-pub(super) fn delay_ms(seconds: u64) -> Result<i64, Problem> {
+/// Refuses a time beyond [`DELAY_MAX`]; answers with milliseconds.
+pub(super) fn delay_ms(field: &str, seconds: u64) -> Result<i64, Problem> {
     if seconds > DELAY_MAX {
         return Err(Problem::invalid(
-            "delay",
-            format!("delay {seconds} is longer than {DELAY_MAX} s"),
+            field,
+            format!("{field} {seconds} is longer than {DELAY_MAX} s"),
         ));
     }
     Ok(i64::try_from(seconds * 1_000).unwrap_or(i64::MAX))
@@ -244,7 +244,7 @@ impl Service {
 
     async fn retry_time(&self, delay: Option<u64>) -> Result<Timestamp, Problem> {
         let now = self.store.clock().await?;
-        let delay = delay.map(delay_ms).transpose()?.unwrap_or(0);
+        let delay = delay.map(|s| delay_ms("delay", s)).transpose()?.unwrap_or(0);
         Ok(from_millis(now.saturating_add(delay)))
     }
 

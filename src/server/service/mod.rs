@@ -6,6 +6,7 @@ pub mod cron;
 mod enqueue;
 mod files;
 mod jobs;
+mod labels;
 pub mod live;
 mod overview;
 mod queues;

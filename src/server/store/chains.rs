@@ -1,16 +1,15 @@
 //! Jobs that wait for others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
-use uuid::Uuid;
 
 use super::Store;
 use super::dialect::Ty;
 use super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, known, known_keys};
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
-use super::ops::{Changed, change, to_json};
+use super::ops::{Changed, UNFINISHED, change, to_json};
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::job::{JobId, JobRef, short_id};
@@ -88,7 +87,7 @@ impl Store {
     }
 }
 
-async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
+pub(super) async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
     let names = WAITING.map(|s| format!("'{s}'")).join(", ");
     let text = format!("SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) AS n FROM job_counts WHERE status IN ({names})");
     let row = tx.one(Sql::new(&text).build()).await?;
@@ -102,26 +101,48 @@ async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, StoreError> {
     }
     let mut by_key = known_keys(tx, &[batch]).await?;
     let mut written = Vec::with_capacity(batch.jobs.len());
+    // A unique key may lead to another job than the one that was to be written: who waits for that one waits for the other.
+    let mut others: HashMap<JobId, JobId> = HashMap::new();
     for job in &batch.jobs {
-        if let Some(row) = known(&by_key, job, tx.now()) {
-            written.push(Written::Existing(row.clone()));
-            continue;
-        }
-        let row = enqueue_one(tx, job).await?;
-        by_key.extend(job.unique_key.clone().map(|key| (key, row.clone())));
-        written.push(Written::New(row));
+        let known = match known(&by_key, job, tx.now()) {
+            Some(row) => Err(row.clone()),
+            None => enqueue_one(tx, job, &others).await?,
+        };
+        written.push(match known {
+            Ok(row) => {
+                by_key.extend(job.unique_key.clone().map(|key| (key, row.clone())));
+                Written::New(row)
+            }
+            Err(row) => {
+                others.insert(job.id, row.job.id);
+                Written::Existing(row)
+            }
+        });
     }
     Ok(Enqueued::Written(written))
 }
 
-async fn enqueue_one(tx: &Tx<'_>, job: &Enqueue) -> Result<JobRow, StoreError> {
-    let needs = needed(tx, &job.depends_on).await?;
+/// The new job's row, or that of the one that has its unique key.
+async fn enqueue_one(
+    tx: &Tx<'_>,
+    job: &Enqueue,
+    others: &HashMap<JobId, JobId>,
+) -> Result<Result<JobRow, JobRow>, StoreError> {
+    let ids = job.depends_on.iter().map(|id| *others.get(id).unwrap_or(id));
+    let needs = needed(tx, ids.collect()).await?;
     let failed = needs
         .iter()
         .find(|n| n.status.is_finished() && n.status != Status::Completed);
     let failed = failed.filter(|_| !job.run_anyway);
     let open = failed.is_some() || needs.iter().any(|n| !n.status.is_finished());
-    let row = insert(tx, job, open).await?;
+    let Some(row) = place(tx, job, open).await? else {
+        // Another process was faster with the same unique key.
+        let mut known = known_keys(tx, &[&Batch::of(vec![job.clone()], u64::MAX)]).await?;
+        let row = job.unique_key.as_ref().and_then(|key| known.remove(key));
+        return row
+            .map(Err)
+            .ok_or_else(|| StoreError::Commit("a job with the same unique key just ended".into()));
+    };
     for need in &needs {
         let text = "INSERT INTO job_deps (job_seq, needs_seq, needs_id) VALUES ($1, $2, $3)";
         tx.execute(Sql::with(text, [row.seq.into(), need.seq.into(), need.id.into()]))
@@ -132,10 +153,10 @@ async fn enqueue_one(tx: &Tx<'_>, job: &Enqueue) -> Result<JobRow, StoreError> {
         ))
         .await?;
     }
-    match failed {
-        Some(need) => Ok(change(tx, row.job.id, &Event::Cancel, "system", &why(need)).await?.row),
-        None => Ok(row),
-    }
+    Ok(Ok(match failed {
+        Some(need) => change(tx, row.job.id, &Event::Cancel, "system", &why(need)).await?.row,
+        None => row,
+    }))
 }
 
 fn why(need: &Needed) -> String {
@@ -143,8 +164,7 @@ fn why(need: &Needed) -> String {
 }
 
 /// The jobs that are named, locked in the order of their ids, so that no two transactions wait for each other.
-async fn needed(tx: &Tx<'_>, ids: &[JobId]) -> Result<Vec<Needed>, StoreError> {
-    let mut ids = ids.to_vec();
+async fn needed(tx: &Tx<'_>, mut ids: Vec<JobId>) -> Result<Vec<Needed>, StoreError> {
     ids.sort_unstable();
     ids.dedup();
     let text = format!("SELECT seq, status FROM jobs WHERE id = $1{}", tx.dialect().hold_rows());
@@ -162,8 +182,14 @@ async fn needed(tx: &Tx<'_>, ids: &[JobId]) -> Result<Vec<Needed>, StoreError> {
     Ok(needs)
 }
 
-/// One new job, with whatever belongs to it.
+/// One new job without a unique key, with whatever belongs to it.
 pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<JobRow, StoreError> {
+    let row = place(tx, job, blocked).await?;
+    row.ok_or_else(|| StoreError::corrupt("row", "a new job gave none"))
+}
+
+/// One new job, with whatever belongs to it; `None`: an unfinished one has its unique key.
+async fn place(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<Option<JobRow>, StoreError> {
     let now = tx.now();
     let wanted = job.delay_ms.map(|d| now.saturating_add(d)).or(job.run_at);
     let run_at = wanted.unwrap_or(now).max(now);
@@ -176,7 +202,7 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
         "INSERT INTO jobs (id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, max_attempts, \
          attempts_per_round, concurrency_key, member, batch) VALUES (",
     );
-    sql.bind(Uuid::now_v7()).push(", ").bind(job.kind.clone()).push(", ");
+    sql.bind(job.id).push(", ").bind(job.kind.clone()).push(", ");
     sql.bind(job.queue.clone()).push(", ").bind(job.lane.rank()).push(", ");
     sql.bind(status.as_str()).push(", ").bind(job.owner.clone()).push(", ");
     sql.bind(job.parent).push(", ").bind(job.unique_key.clone()).push(", ");
@@ -190,11 +216,12 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
         .bind(i64::from(job.member))
         .push(", ")
         .bind(job.batch);
-    sql.push(&format!(") RETURNING {COLUMNS}"));
-    let row = tx
-        .one(sql.build())
-        .await?
-        .ok_or_else(|| StoreError::corrupt("row", "a new job gave none"))?;
+    sql.push(&format!(
+        ") ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND {UNFINISHED} DO NOTHING RETURNING {COLUMNS}"
+    ));
+    let Some(row) = tx.one(sql.build()).await? else {
+        return Ok(None);
+    };
     let row = job_row(&row)?;
     let text = "INSERT INTO job_data (job_seq, args, timeout_s, run_anyway) VALUES ($1, $2, $3, $4)";
     let values = [
@@ -224,7 +251,7 @@ pub(super) async fn insert(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<
     super::search::mark(tx, &[row.seq]).await?;
     tx.count(status, &row.job, 1);
     tx.roll(&job.kind, &job.queue, Metric::Enqueued, 0);
-    Ok(row)
+    Ok(Some(row))
 }
 
 /// Jobs that have ended and whose dependents one step looks at, at the most.
@@ -247,30 +274,44 @@ async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
     due.sort_unstable();
     // All notes are taken and written before any job is locked, and those in the order of their numbers, so that no two
     // transactions wait for each other.
-    let waiting = dependents(tx, &due).await?;
-    if waiting.is_empty() {
+    let found = to_look_at(tx, &due).await?;
+    if found.is_empty() {
         return Ok(Vec::new());
     }
-    let list = tx.dialect().list("$1", Ty::Int);
+    let seqs: Vec<i64> = found.keys().copied().collect();
+    let orphans: Vec<i64> = found
+        .iter()
+        .filter_map(|(seq, why)| why.as_ref().map(|_| *seq))
+        .collect();
+    let (all, alone) = (tx.dialect().list("$1", Ty::Int), tx.dialect().list("$2", Ty::Int));
     let text = format!(
         "SELECT id, seq, (SELECT run_anyway FROM job_data WHERE job_seq = jobs.seq) AS run_anyway FROM jobs \
-         WHERE seq IN (SELECT value FROM {list} AS l) AND status || '' = 'blocked' ORDER BY seq{}",
+         WHERE seq IN (SELECT value FROM {all} AS l) AND {UNFINISHED} \
+         AND (status || '' = 'blocked' OR seq IN (SELECT value FROM {alone} AS o)) ORDER BY seq{}",
         tx.dialect().hold_rows()
     );
     let mut changed = Vec::new();
-    for row in tx.all(Sql::with(&text, [to_json(&waiting)?.into()])).await? {
+    for row in tx
+        .all(Sql::with(&text, [to_json(&seqs)?.into(), to_json(&orphans)?.into()]))
+        .await?
+    {
         let (id, seq, anyway): (JobId, i64, bool) = (row.get("id")?, row.get("seq")?, row.flag("run_anyway")?);
-        if let Some((event, reason)) = verdict(tx, seq, anyway).await? {
+        let told = match found.get(&seq).cloned().flatten() {
+            Some(reason) => Some((Event::Cancel, reason)),
+            None => verdict(tx, seq, anyway).await?,
+        };
+        if let Some((event, reason)) = told {
             changed.push(change(tx, id, &event, "system", &reason).await?);
         }
     }
     Ok(changed)
 }
 
-/// The jobs that wait, or waited, for these: from each of them its share, so that one for which very many wait is in nobody's
-/// way. The rest is noted again, from behind the last one, whether that still waits or not.
-async fn dependents(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeSet<i64>, StoreError> {
-    let mut found = BTreeSet::new();
+/// What waits, or waited, for these, and children that a cancelled one leaves behind, with the reason why they are cancelled: of
+/// each its share, so that one for which very many wait is in nobody's way. The rest is noted again, from behind the last one,
+/// whether that still waits or not.
+async fn to_look_at(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeMap<i64, Option<String>>, StoreError> {
+    let mut found = BTreeMap::new();
     let mut left = Store::DEPENDENTS_STEP;
     for (i, (needs, after)) in due.iter().enumerate() {
         let share = (left / (due.len() - i)).max(1);
@@ -279,11 +320,19 @@ async fn dependents(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeSet<i64>, St
         );
         let rows = tx.all(Sql::with(&text, [(*needs).into(), (*after).into()])).await?;
         let seqs: Vec<i64> = rows.iter().map(|r| r.get("job_seq")).collect::<Result<_, _>>()?;
-        if let Some(last) = seqs.last().filter(|_| seqs.len() == share) {
-            due_after(tx, *needs, *last).await?;
+        let children = super::children::orphans(tx, *needs, share - seqs.len()).await?;
+        left = left.saturating_sub(seqs.len() + children.len());
+        if seqs.len() + children.len() == share {
+            // Children that were cancelled are not found again.
+            let last = if seqs.len() == share { seqs.last() } else { None };
+            due_after(tx, *needs, *last.unwrap_or(&i64::MAX)).await?;
         }
-        left = left.saturating_sub(seqs.len());
-        found.extend(seqs);
+        for seq in seqs {
+            found.entry(seq).or_insert(None);
+        }
+        for (seq, reason) in children {
+            found.insert(seq, Some(reason));
+        }
     }
     Ok(found)
 }

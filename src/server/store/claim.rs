@@ -55,7 +55,7 @@ impl Store {
 /// Before its second attempt a job has neither log nor checkpoint, and nobody looks for them.
 pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $5, lease_until = $6, \
+        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, front = 0, worker = $5, lease_until = $6, \
          started_at = $1, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', holds = NULL, rev = rev + 1 \
          WHERE seq IN (SELECT value FROM json_each($4)) AND +status = 'pending' AND run_at <= $1 \
          AND concurrency_key IS NULL AND member = 0 AND kind NOT IN (SELECT value FROM json_each($7)) \

@@ -11,7 +11,7 @@ use super::batches::NewBatch;
 use super::dialect::Ty;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
-use super::ops::to_json;
+use super::ops::{UNFINISHED, to_json};
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
 use crate::domain::job::{DEFAULT_QUEUE, Job, JobId, Lane};
@@ -24,6 +24,7 @@ use crate::domain::time::from_millis;
 /// A job to be written down.
 #[derive(Clone, Debug)]
 pub struct Enqueue {
+    pub id: JobId,
     pub kind: String,
     pub queue: String,
     pub lane: Lane,
@@ -56,6 +57,7 @@ impl Enqueue {
     /// A plain job of `kind` for `owner`: at once, in the default queue.
     pub fn of(kind: &str, owner: &str, args: Value, policy: &Policy) -> Self {
         Self {
+            id: Uuid::now_v7(),
             kind: kind.into(),
             queue: DEFAULT_QUEUE.into(),
             lane: Lane::default(),
@@ -202,7 +204,7 @@ pub(super) async fn plan<'a>(
             }
             seq += 1;
             waiting += 1;
-            let row = new_row(seq, Uuid::now_v7(), job, tx.now());
+            let row = new_row(seq, job, tx.now());
             if let Some(key) = &job.unique_key {
                 by_key.insert(key.clone(), row.clone());
             }
@@ -225,7 +227,7 @@ pub(super) fn known<'a>(by_key: &'a HashMap<String, JobRow>, job: &Enqueue, now:
     (!row.job.status.is_finished() || until.is_some_and(|until| now < until)).then_some(row)
 }
 
-/// The newest jobs of those unique keys that the batches use.
+/// The jobs of those unique keys that the batches use: of each the unfinished one, or else the newest.
 pub(super) async fn known_keys(tx: &Tx<'_>, batches: &[&Batch]) -> Result<HashMap<String, JobRow>, StoreError> {
     let keys: Vec<&str> = batches
         .iter()
@@ -237,14 +239,15 @@ pub(super) async fn known_keys(tx: &Tx<'_>, batches: &[&Batch]) -> Result<HashMa
     }
     let list = tx.dialect().list("$1", Ty::Text);
     let text = format!(
-        "SELECT unique_key, {COLUMNS} FROM jobs WHERE seq IN \
-         (SELECT MAX(seq) FROM jobs WHERE unique_key IN (SELECT value FROM {list} AS l) GROUP BY unique_key)"
+        "SELECT unique_key, {COLUMNS} FROM jobs WHERE seq IN (SELECT COALESCE(\
+         (SELECT seq FROM jobs WHERE unique_key = l.value AND {UNFINISHED}), \
+         (SELECT MAX(seq) FROM jobs WHERE unique_key = l.value)) FROM {list} AS l)"
     );
     let rows = tx.all(Sql::with(&text, [to_json(&keys)?.into()])).await?;
     rows.iter().map(|r| Ok((r.get("unique_key")?, job_row(r)?))).collect()
 }
 
-pub(super) fn new_row(seq: i64, id: JobId, new: &Enqueue, now: i64) -> JobRow {
+pub(super) fn new_row(seq: i64, new: &Enqueue, now: i64) -> JobRow {
     let wanted = new.delay_ms.map(|d| now.saturating_add(d)).or(new.run_at);
     let run_at = wanted.unwrap_or(now).max(now);
     let status = if run_at > now {
@@ -270,7 +273,7 @@ pub(super) fn new_row(seq: i64, id: JobId, new: &Enqueue, now: i64) -> JobRow {
             pause_requested: false,
         },
         job: Job {
-            id,
+            id: new.id,
             kind: new.kind.clone(),
             queue: new.queue.clone(),
             priority: new.lane,
@@ -289,6 +292,7 @@ pub(super) fn new_row(seq: i64, id: JobId, new: &Enqueue, now: i64) -> JobRow {
             completed_at: None,
             worker: None,
             concurrency_key: new.concurrency_key.clone(),
+            front: false,
             cancel_requested: false,
             pause_requested: false,
             error_code: None,

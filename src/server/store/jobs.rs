@@ -14,7 +14,7 @@ use crate::domain::status::{Outcome, Status};
 
 /// The columns that [`job`] and [`state`] read.
 pub(super) const COLUMNS: &str = "seq, id, kind, queue, lane, status, owner, parent, created_at, run_at, started_at, \
-    completed_at, attempt, max_attempts, attempts_per_round, crashes, epoch, worker, cancel_requested, pause_requested, \
+    completed_at, attempt, max_attempts, attempts_per_round, crashes, epoch, worker, front, cancel_requested, pause_requested, \
     progress, done, total, message, error_code, error, rev, concurrency_key, dependents, holds, \
     batch, fingerprint";
 
@@ -152,6 +152,7 @@ pub(super) fn job_row(r: &QueryResult) -> Result<JobRow, StoreError> {
             completed_at: r.opt_time("completed_at")?,
             worker: r.get("worker")?,
             concurrency_key: r.get("concurrency_key")?,
+            front: r.flag("front")?,
             cancel_requested,
             pause_requested,
             error_code: code.map(error_code).transpose()?,

@@ -286,7 +286,7 @@ async fn run(tx: &Tx<'_>, claim: &Claim, taken: &[(i64, String)], now: i64) -> R
     }
     let given = tx.dialect().rows("$1", &[("s", Ty::Int), ("h", Ty::Text)]);
     let text = format!(
-        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, worker = $2, lease_until = $3, \
+        "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, front = 0, worker = $2, lease_until = $3, \
          started_at = $4, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', rev = rev + 1, \
          holds = (SELECT h FROM {given} AS given WHERE s = jobs.seq) \
          WHERE seq IN (SELECT s FROM {given} AS given) RETURNING {COLUMNS}, \

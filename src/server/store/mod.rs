@@ -3,6 +3,7 @@
 
 pub mod batches;
 mod chains;
+mod children;
 pub mod claim;
 mod commit;
 mod connect;

@@ -18,10 +18,13 @@ use super::writer::Tx;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::job::{Job, JobId, Lane};
 use crate::domain::machine::{Effects, Event, Refused, apply};
-use crate::domain::queue::{Cell, Entry};
+use crate::domain::queue::{Cell, Entry, FRONT};
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
+
+/// The condition of the index that keeps unique keys apart.
+pub(super) const UNFINISHED: &str = "status NOT IN ('completed', 'failed', 'dead', 'cancelled')";
 
 /// The right to write about a running job: the job and the epoch of its claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -238,7 +241,7 @@ impl Store {
     pub async fn pending_after(&self, after: Option<&Entry>, limit: u32) -> Result<Vec<Entry>, StoreError> {
         // One kind a statement: SQLite walks past what comes before a pair of kind and number.
         let page = format!(
-            "SELECT seq, lane, run_at, attempt, max_attempts, crashes, queue, kind, owner, concurrency_key FROM jobs \
+            "SELECT seq, lane, run_at, front, attempt, max_attempts, crashes, queue, kind, owner, concurrency_key FROM jobs \
              WHERE status = 'pending' AND kind = $1 AND seq > $2 ORDER BY seq LIMIT {limit}"
         );
         let next = "SELECT kind FROM jobs WHERE status = 'pending' AND kind > $1 ORDER BY kind LIMIT 1";
@@ -262,8 +265,9 @@ impl Store {
                 key: row.get("concurrency_key")?,
             };
             let suspect = Job::suspected(row.u32("crashes")?, attempt, row.u32("max_attempts")?);
-            let (lane, run_at) = (Lane::from_rank(row.int("lane")?), row.time("run_at")?);
-            Ok(Entry::new(row.get("seq")?, lane, suspect, run_at, attempt, cell))
+            let lane = Lane::from_rank(row.int("lane")?);
+            let since = if row.flag("front")? { FRONT } else { row.time("run_at")? };
+            Ok(Entry::new(row.get("seq")?, lane, suspect, since, attempt, cell))
         };
         rows.iter().map(entry).collect()
     }
@@ -340,6 +344,9 @@ async fn change_at_cost(
     let now = from_millis(tx.now());
     let (next, effects) = apply(&before.state, event, now)?;
     let (from, to) = (before.state.status, next.status);
+    if from.is_finished() && !to.is_finished() {
+        key_is_free(tx, before.seq).await?;
+    }
     let error = match event {
         Event::Fail { error, .. } => Some(error.clone()),
         Event::LeaseLost => Some(JobError::new(
@@ -357,7 +364,7 @@ async fn change_at_cost(
     sql.push(", cancel_requested = ").bind(i64::from(next.cancel_requested));
     sql.push(", pause_requested = ").bind(i64::from(next.pause_requested));
     if effects.to_front {
-        sql.push(", lane = ").bind(Lane::Critical.rank());
+        sql.push(", front = 1");
     }
     if to != Status::Running {
         sql.push(", lease_until = NULL");
@@ -443,6 +450,20 @@ async fn change_at_cost(
         super::search::mark(tx, &[row.seq]).await?;
     }
     Ok(Changed { row, effects })
+}
+
+/// Refuses to let a job go on whose unique key another one holds that has not finished.
+async fn key_is_free(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
+    let text = format!(
+        "SELECT id FROM jobs WHERE unique_key = (SELECT unique_key FROM jobs WHERE seq = $1) AND {UNFINISHED} AND seq <> $1"
+    );
+    let Some(row) = tx.one(Sql::with(&text, [seq.into()])).await? else {
+        return Ok(());
+    };
+    let other: JobId = row.get("id")?;
+    Err(StoreError::Refused(Refused::WrongStatus {
+        reason: format!("job {other} has the same unique key and has not finished"),
+    }))
 }
 
 /// What the job's message becomes; `None` keeps the last step's.

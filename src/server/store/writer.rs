@@ -116,7 +116,11 @@ impl<'t> Tx<'t> {
 
     /// Notes that the search does not know the newest of this job.
     pub fn stale(&self, seq: i64) {
-        self.deltas.lock().unwrap_or_else(PoisonError::into_inner).stale.push(seq);
+        self.deltas
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stale
+            .push(seq);
     }
 
     /// How far the number of jobs in these statuses has moved in this commit, beyond what the table of counts says.

@@ -18,7 +18,7 @@ use crate::domain::page::bytes;
 use crate::domain::user::Actor;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Body};
+use crate::server::http::extract::{Answer, Body, idempotency_key};
 
 /// A job that was started.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +48,7 @@ fn started(job: Job) -> impl IntoResponse {
 pub async fn export(
     State(state): State<AppState>,
     Caller(actor): Caller,
+    headers: HeaderMap,
     Body(mut filter): Body<Map<String, Value>>,
 ) -> Answer<impl IntoResponse> {
     let mut args = Map::new();
@@ -57,7 +58,11 @@ pub async fn export(
     // Nothing set and null mean the same.
     filter.retain(|_, value| !value.is_null());
     args.insert("filter".into(), filter.into());
-    let enqueued = state.service.enqueue(&actor, NewJob::of("export", args.into())).await;
+    let new = NewJob {
+        unique_key: idempotency_key(&headers)?,
+        ..NewJob::of("export", args.into())
+    };
+    let enqueued = state.service.enqueue(&actor, new).await;
     let job = enqueued.map_err(|p| flat(p, &["args.filter.", "args.", "args"]))?.job;
     Ok(started(job))
 }
@@ -92,12 +97,16 @@ pub async fn import(
     if announced.is_some_and(|n| n > max.saturating_add(10_000)) {
         return Err(too_large(max).into());
     }
+    let key = idempotency_key(&headers)?;
     let form =
         form.map_err(|e| Problem::invalid("Content-Type", format!("{}; send multipart/form-data", e.body_text())))?;
     let (id, incoming) = state.service.begin_upload(&actor)?;
     let received = receive(form, &incoming, max).await;
     let kept = match received {
-        Ok((name, format)) => keep(&state, &actor, id, &name, format, &incoming).await,
+        Ok((name, format)) => {
+            let sent = Sent { id, name, format, key };
+            keep(&state, &actor, sent, &incoming).await
+        }
         Err(problem) => Err(problem),
     };
     match kept {
@@ -110,21 +119,32 @@ pub async fn import(
     }
 }
 
-async fn keep(
-    state: &AppState,
-    actor: &Actor,
+/// A file that came in completely, with what was said about it.
+struct Sent {
     id: String,
-    name: &str,
+    name: String,
     format: Option<String>,
-    incoming: &std::path::Path,
-) -> Result<Job, Problem> {
-    let upload = state.service.keep_upload(actor, id, name, incoming).await?;
+    key: Option<String>,
+}
+
+async fn keep(state: &AppState, actor: &Actor, sent: Sent, incoming: &std::path::Path) -> Result<Job, Problem> {
+    let upload = state.service.keep_upload(actor, sent.id, &sent.name, incoming).await?;
     let mut args = json!({ "upload": upload.id });
-    if let Some(format) = format {
+    if let Some(format) = sent.format {
         args["format"] = format.into();
     }
-    match state.service.enqueue(actor, NewJob::of("import", args)).await {
-        Ok(enqueued) => Ok(enqueued.job),
+    let new = NewJob {
+        unique_key: sent.key,
+        ..NewJob::of("import", args)
+    };
+    match state.service.enqueue(actor, new).await {
+        Ok(enqueued) => {
+            if enqueued.existing {
+                // That one has the file that was sent the first time.
+                state.service.drop_upload(actor, &upload.id).await?;
+            }
+            Ok(enqueued.job)
+        }
         Err(problem) => {
             state.service.drop_upload(actor, &upload.id).await?;
             Err(flat(problem, &["args."]))

@@ -1,7 +1,7 @@
 //! Jobs: list, enqueue, read.
 
 use axum::Json;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -14,7 +14,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::stats::{Counts, Series};
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Body, Id, Many, Params, known, parse};
+use crate::server::http::extract::{Answer, Body, Id, Many, Params, idempotency_key, known, parse};
 use crate::server::service::{BulkEnqueued, SeriesQuery};
 
 /// The parameters of the list, as an unknown one's problem names them.
@@ -79,15 +79,12 @@ pub async fn enqueue(
     headers: HeaderMap,
     Body(mut new): Body<NewJob>,
 ) -> Answer<impl IntoResponse> {
-    if let Some(key) = headers.get("idempotency-key") {
-        let key = key
-            .to_str()
-            .map_err(|_| Problem::invalid("Idempotency-Key", "Idempotency-Key must be ASCII text"))?;
+    if let Some(key) = idempotency_key(&headers)? {
         if new.unique_key.as_deref().is_some_and(|k| k != key) {
             let detail = "Idempotency-Key and unique_key differ; give one of them";
             return Err(Problem::invalid("Idempotency-Key", detail).into());
         }
-        new.unique_key = Some(key.to_string());
+        new.unique_key = Some(key);
     }
     let enqueued = state.service.enqueue(&actor, new).await?;
     let status = if enqueued.existing {
@@ -100,10 +97,11 @@ pub async fn enqueue(
 }
 
 /// Bytes of a bulk.
-const BULK_BYTES_MAX: usize = 64_000_000;
+pub const BULK_BYTES_MAX: usize = 64_000_000;
 
 /// Enqueues up to 10,000 jobs, all or none: a JSON array of what `POST /api/jobs` takes, or NDJSON
-/// (`application/x-ndjson`), one a line.
+/// (`application/x-ndjson`), one a line. With the header `Idempotency-Key`, each job without a `unique_key` has it with its
+/// place as its own.
 #[utoipa::path(post, path = "/api/jobs/bulk", tag = "jobs", request_body = Vec<NewJob>,
     params(("batch" = Option<String>, Query, description = "The name of a batch that they begin")),
     responses((status = 202, body = BulkEnqueued), (status = 400, body = Problem), (status = 429, body = Problem)))]
@@ -111,7 +109,8 @@ pub async fn bulk(
     State(state): State<AppState>,
     Caller(actor): Caller,
     params: Params,
-    Many(jobs): Many<NewJob>,
+    headers: HeaderMap,
+    Many(mut jobs): Many<NewJob>,
 ) -> Answer<(StatusCode, Json<BulkEnqueued>)> {
     params.only(&["batch"])?;
     // A blank name is one that can't be taken, not one that was left out.
@@ -119,13 +118,13 @@ pub async fn bulk(
         .pairs()
         .find(|(name, _)| *name == "batch")
         .map(|(_, value)| value);
+    if let Some(key) = idempotency_key(&headers)? {
+        for (i, job) in jobs.iter_mut().enumerate() {
+            job.unique_key.get_or_insert_with(|| format!("{key}#{i}"));
+        }
+    }
     let done = state.service.enqueue_bulk(&actor, jobs, batch).await?;
     Ok((StatusCode::ACCEPTED, Json(done)))
-}
-
-/// What [`bulk`] needs of the router: room for its body.
-pub fn bulk_limit() -> DefaultBodyLimit {
-    DefaultBodyLimit::max(BULK_BYTES_MAX)
 }
 
 /// The kinds that can be enqueued.

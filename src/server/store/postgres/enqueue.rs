@@ -96,7 +96,7 @@ pub(super) async fn enqueue(
             } else if let Some(id) = key.and_then(|k| own_keys.get(k)) {
                 answers.push((Answer::New(*id), job));
             } else {
-                let id = Uuid::now_v7();
+                let id = job.id;
                 own_keys.extend(key.map(|k| (k, id)));
                 jobs.push((id, job));
                 waiting += 1;
@@ -136,7 +136,7 @@ fn written(
             Answer::New(id) => match (told.get(&id), placed.get(&id)) {
                 (Some(row), _) => Written::Existing(row.clone()),
                 (None, Some((seq, now, true))) => {
-                    let row = new_row(*seq, id, job, *now);
+                    let row = new_row(*seq, job, *now);
                     told.insert(id, row.clone());
                     Written::New(row)
                 }

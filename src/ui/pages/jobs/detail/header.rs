@@ -80,6 +80,7 @@ mod tests {
             concurrency_key: None,
             fingerprint: None,
             batch: None,
+            front: false,
             cancel_requested: false,
             pause_requested: false,
             error_code: None,

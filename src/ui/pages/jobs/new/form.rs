@@ -27,7 +27,8 @@ pub const PRIORITY: &str = "priority";
 pub const DELAY: &str = "delay";
 pub const RUN_AT: &str = "run_at";
 pub const UNIQUE_KEY: &str = "unique_key";
-pub const OPTIONS: [&str; 5] = [QUEUE, PRIORITY, DELAY, RUN_AT, UNIQUE_KEY];
+pub const TIMEOUT: &str = "timeout";
+pub const OPTIONS: [&str; 6] = [QUEUE, PRIORITY, DELAY, RUN_AT, UNIQUE_KEY, TIMEOUT];
 
 /// Errors that belong to no field.
 pub const GENERAL: &str = "";
@@ -209,13 +210,12 @@ impl Form {
         job.queue = text(QUEUE).map(Into::into);
         job.priority = text(PRIORITY).and_then(Lane::parse);
         job.unique_key = text(UNIQUE_KEY).map(Into::into);
-        if let Some(delay) = text(DELAY) {
-            job.delay = Some(
-                delay
-                    .parse()
-                    .map_err(|_| error(DELAY, "This must be a whole number of seconds."))?,
-            );
-        }
+        let seconds = |path: &str| {
+            let parsed = text(path).map(str::parse).transpose();
+            parsed.map_err(|_| error(path, "This must be a whole number of seconds."))
+        };
+        job.delay = seconds(DELAY)?;
+        job.timeout = seconds(TIMEOUT)?;
         if let Some(at) = text(RUN_AT) {
             let at = values::utc(at).and_then(|t| t.parse().ok());
             job.run_at = Some(at.ok_or_else(|| error(RUN_AT, "This must be a date and a time."))?);

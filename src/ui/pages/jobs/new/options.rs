@@ -65,6 +65,15 @@ pub fn MoreOptions(form: Form) -> impl IntoView {
                             form,
                             Input { max_length: Some(200), ..text },
                         )}
+                        {field::input(
+                            label(
+                                form::TIMEOUT,
+                                "Time limit",
+                                "Seconds that an attempt may take, instead of what its type says; at most 72 hours.",
+                            ),
+                            form,
+                            Input { kind: "number", step: "1", min: Some(1), ..text },
+                        )}
                     </div>
                 </details>
             }

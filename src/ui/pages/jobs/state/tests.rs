@@ -27,6 +27,7 @@ fn job(n: u128, status: Status) -> Job {
         concurrency_key: None,
         fingerprint: None,
         batch: None,
+        front: false,
         cancel_requested: false,
         pause_requested: false,
         error_code: None,
