@@ -267,7 +267,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule UUID    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   BIGINT  NOT NULL,
-    job      UUID,
+    job      UUID    NOT NULL,
     PRIMARY KEY (schedule, due_at)
 );
 

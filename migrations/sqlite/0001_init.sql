@@ -256,7 +256,7 @@ CREATE INDEX schedules_next ON schedules (next_at) WHERE paused = 0;
 CREATE TABLE schedule_runs (
     schedule BLOB    NOT NULL REFERENCES schedules (id) ON DELETE CASCADE,
     due_at   INTEGER NOT NULL,
-    job      BLOB,
+    job      BLOB    NOT NULL,
     PRIMARY KEY (schedule, due_at)
 ) WITHOUT ROWID;
 

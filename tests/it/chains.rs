@@ -241,6 +241,136 @@ async fn a_key_may_count_for_a_time_after_the_end() {
     s.stop().await;
 }
 
+/// A store without an engine.
+async fn store(dir: &TempDir) -> Store {
+    let mut config = harness::config(dir.path());
+    harness::arrange(&mut config, dir.path()).await;
+    Store::open(&config).await.expect("store")
+}
+
+async fn written(store: &Store, jobs: Vec<Enqueue>) -> Vec<JobRow> {
+    match store.enqueue(Batch::of(jobs, 100_000)).await.expect("written") {
+        Enqueued::Written(written) => written.into_iter().map(Written::into_row).collect(),
+        Enqueued::Full { waiting } => panic!("{waiting} wait"),
+    }
+}
+
+fn noop(depends_on: &[JobId]) -> Enqueue {
+    Enqueue {
+        depends_on: depends_on.to_vec(),
+        ..Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT)
+    }
+}
+
+async fn begin(store: &Store, seqs: &[i64]) -> Vec<Lease> {
+    let claim = Claim {
+        seqs: seqs.to_vec(),
+        worker: "worker".into(),
+        lease_ms: 60_000,
+        limited: Vec::new(),
+    };
+    let mut claimed = store.claim(claim).await.expect("claimed");
+    assert_eq!(claimed.len(), seqs.len());
+    claimed.sort_by_key(|c| c.lease.seq);
+    claimed.into_iter().map(|c| c.lease).collect()
+}
+
+fn finish(lease: Lease) -> Finish {
+    Finish {
+        lease,
+        result: None,
+        again: false,
+        cpu_ms: 0,
+    }
+}
+
+#[tokio::test]
+async fn thousands_that_wait_for_one_job_start_a_few_hundred_at_a_time() {
+    let dir = TempDir::new().expect("folder");
+    let store = store(&dir).await;
+    let first = written(&store, vec![noop(&[]), noop(&[]), noop(&[])]).await;
+    let [one, little, open] = [0, 1, 2].map(|n| (first[n].job.id, first[n].seq));
+    // The first of them wait for another one too, and are more than one step looks at.
+    let both = Store::DEPENDENTS_STEP + 50;
+    let mut jobs: Vec<Enqueue> = (0..both).map(|_| noop(&[one.0, open.0])).collect();
+    jobs.extend((0..2_000).map(|_| noop(&[one.0])));
+    written(&store, jobs).await;
+    let beside = written(&store, vec![noop(&[little.0])]).await;
+    let leases = begin(&store, &[one.1, little.1, open.1]).await;
+    for lease in &leases[..2] {
+        store.finish(finish(*lease)).await.expect("finished");
+    }
+    let (mut started, mut steps) = (BTreeSet::new(), 0);
+    while store.dependents_due().await.expect("read") {
+        let changed = store.resolve_dependents().await.expect("resolved");
+        assert!(changed.len() <= Store::DEPENDENTS_STEP, "{} at once", changed.len());
+        started.extend(changed.iter().map(|c| c.row.seq));
+        steps += 1;
+        // Whoever waits for another job is not kept waiting by so many.
+        assert!(started.contains(&beside[0].seq), "after {steps} steps");
+        assert!(steps < 30, "those that still wait are looked at again and again");
+    }
+    assert_eq!(started.len(), 2_001);
+    let counts = store.counts().await.expect("counts");
+    assert_eq!(
+        (counts.of(Status::Pending), counts.of(Status::Blocked)),
+        (2_001, both as u64)
+    );
+    store.finish(finish(leases[2])).await.expect("finished");
+    while store.dependents_due().await.expect("read") {
+        store.resolve_dependents().await.expect("resolved");
+    }
+    assert_eq!(store.counts().await.expect("counts").of(Status::Blocked), 0);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_end_while_an_earlier_one_is_looked_at_is_not_overlooked() {
+    let dir = TempDir::new().expect("folder");
+    let store = store(&dir).await;
+    let fail = |lease: Lease| {
+        let event = Event::Fail {
+            epoch: lease.epoch,
+            error: JobError::new(ErrorCode::AuthError, "no"),
+            delay_ms: 0,
+        };
+        store.change(lease.id, event, "test".into(), "test".into())
+    };
+    for round in 0..120 {
+        let needed = written(&store, vec![noop(&[])]).await.remove(0);
+        let waits = Enqueue {
+            run_anyway: true,
+            ..noop(&[needed.job.id])
+        };
+        let waits = written(&store, vec![waits]).await.remove(0);
+        // It fails, and is tried again before anybody looks at what waits for it.
+        let lease = begin(&store, &[needed.seq]).await[0];
+        fail(lease).await.expect("failed");
+        let retry = Event::Retry { at: from_millis(0) };
+        store
+            .retry(lease.id, retry, None, "test".into())
+            .await
+            .expect("retried");
+        let lease = begin(&store, &[needed.seq]).await[0];
+        // It fails again, and somebody looks a little earlier or later.
+        let look = async {
+            for _ in 0..round % 12 {
+                store.clock().await.expect("clock");
+            }
+            store.resolve_dependents().await
+        };
+        let (failed, looked) = futures::join!(fail(lease), look);
+        assert_eq!(failed.expect("failed").row.job.status, Status::Failed);
+        looked.expect("resolved");
+        while store.dependents_due().await.expect("read") {
+            store.resolve_dependents().await.expect("resolved");
+        }
+        let waits = store.job(waits.job.id).await.expect("read").expect("there");
+        assert_eq!(waits.job.status, Status::Pending, "in round {round}");
+    }
+    store.close().await;
+}
+
 #[tokio::test]
 async fn a_job_starts_children_once_and_they_do_not_outlive_its_cancelling() {
     let s = Server::with(|c| c.worker_concurrency = 2).await;
@@ -407,121 +537,4 @@ async fn run_now_goes_before_all_that_waits_and_leaves_the_priority() {
     gate(&after).add_permits(2);
     s.until(&id(&critical), "completed").await;
     s.stop().await;
-}
-
-/// A store without an engine.
-async fn store(dir: &TempDir) -> Store {
-    let mut config = harness::config(dir.path());
-    harness::arrange(&mut config, dir.path()).await;
-    Store::open(&config).await.expect("store")
-}
-
-async fn written(store: &Store, jobs: Vec<Enqueue>) -> Vec<JobRow> {
-    match store.enqueue(Batch::of(jobs, 100_000)).await.expect("written") {
-        Enqueued::Written(written) => written.into_iter().map(Written::into_row).collect(),
-        Enqueued::Full { waiting } => panic!("{waiting} wait"),
-    }
-}
-
-fn noop(depends_on: &[JobId]) -> Enqueue {
-    Enqueue {
-        depends_on: depends_on.to_vec(),
-        ..Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT)
-    }
-}
-
-async fn begin(store: &Store, seqs: &[i64]) -> Vec<Lease> {
-    let claim = Claim {
-        seqs: seqs.to_vec(),
-        worker: "worker".into(),
-        lease_ms: 60_000,
-        limited: Vec::new(),
-    };
-    let mut claimed = store.claim(claim).await.expect("claimed");
-    assert_eq!(claimed.len(), seqs.len());
-    claimed.sort_by_key(|c| c.lease.seq);
-    claimed.into_iter().map(|c| c.lease).collect()
-}
-
-fn finish(lease: Lease) -> Finish {
-    Finish {
-        lease,
-        result: None,
-        again: false,
-        cpu_ms: 0,
-    }
-}
-
-#[tokio::test]
-async fn thousands_that_wait_for_one_job_start_a_few_hundred_at_a_time() {
-    let dir = TempDir::new().expect("folder");
-    let store = store(&dir).await;
-    let first = written(&store, vec![noop(&[]), noop(&[]), noop(&[])]).await;
-    let [one, little, open] = [0, 1, 2].map(|n| (first[n].job.id, first[n].seq));
-    // The first of them wait for another one too, and are more than one step looks at.
-    let both = Store::DEPENDENTS_STEP + 50;
-    let mut jobs = vec![noop(&[one.0, open.0]); both];
-    jobs.extend(vec![noop(&[one.0]); 2_000]);
-    written(&store, jobs).await;
-    let beside = written(&store, vec![noop(&[little.0])]).await;
-    let leases = begin(&store, &[one.1, little.1, open.1]).await;
-    for lease in &leases[..2] {
-        store.finish(finish(*lease)).await.expect("finished");
-    }
-    let (mut started, mut steps) = (BTreeSet::new(), 0);
-    while store.dependents_due().await.expect("read") {
-        let changed = store.resolve_dependents().await.expect("resolved");
-        assert!(changed.len() <= Store::DEPENDENTS_STEP, "{} at once", changed.len());
-        started.extend(changed.iter().map(|c| c.row.seq));
-        steps += 1;
-        // Whoever waits for another job is not kept waiting by so many.
-        assert!(started.contains(&beside[0].seq), "after {steps} steps");
-        assert!(steps < 30, "those that still wait are looked at again and again");
-    }
-    assert_eq!(started.len(), 2_001);
-    let counts = store.counts().await.expect("counts");
-    assert_eq!(
-        (counts.of(Status::Pending), counts.of(Status::Blocked)),
-        (2_001, both as u64)
-    );
-    store.finish(finish(leases[2])).await.expect("finished");
-    while store.dependents_due().await.expect("read") {
-        store.resolve_dependents().await.expect("resolved");
-    }
-    assert_eq!(store.counts().await.expect("counts").of(Status::Blocked), 0);
-    store.close().await;
-}
-
-#[tokio::test]
-async fn an_end_while_an_earlier_one_is_looked_at_is_not_overlooked() {
-    let dir = TempDir::new().expect("folder");
-    let store = store(&dir).await;
-    for _ in 0..80 {
-        let needed = written(&store, vec![noop(&[])]).await.remove(0);
-        let waits = written(&store, vec![noop(&[needed.job.id])]).await.remove(0);
-        // It fails, and is tried again before anybody looks at what waits for it.
-        let lease = begin(&store, &[needed.seq]).await[0];
-        let fail = Event::Fail {
-            epoch: lease.epoch,
-            error: JobError::new(ErrorCode::AuthError, "no"),
-            delay_ms: 0,
-        };
-        let failed = store.change(lease.id, fail, "test".into(), "test".into()).await;
-        assert_eq!(failed.expect("failed").row.job.status, Status::Failed);
-        let retry = Event::Retry { at: from_millis(0) };
-        store
-            .retry(lease.id, retry, None, "test".into())
-            .await
-            .expect("retried");
-        let lease = begin(&store, &[needed.seq]).await[0];
-        let (looked, finished) = futures::join!(store.resolve_dependents(), store.finish(finish(lease)));
-        looked.expect("resolved");
-        finished.expect("finished");
-        while store.dependents_due().await.expect("read") {
-            store.resolve_dependents().await.expect("resolved");
-        }
-        let waits = store.job(waits.job.id).await.expect("read").expect("there");
-        assert_eq!(waits.job.status, Status::Pending);
-    }
-    store.close().await;
 }

@@ -180,8 +180,8 @@ async fn limits_and_rates_hold_for_all_who_claim_at_the_same_moment() {
             member: 3,
             kinds: BTreeMap::from([(rated.clone(), (None, Some(rate))), (limited.clone(), (Some(3), None))]),
         };
-        let of = |kind: &str, n| vec![Enqueue::of(kind, "test", json!({}), &Policy::DEFAULT); n];
-        let jobs = [of(&rated, 40), of(&limited, 40)].concat();
+        let of = |kind: &str| Enqueue::of(kind, "test", json!({}), &Policy::DEFAULT);
+        let jobs = (0..80).map(|n| of(if n < 40 { &rated } else { &limited })).collect();
         let Enqueued::Written(written) = one.enqueue(Batch::of(jobs, 10_000)).await.expect("written") else {
             panic!("there is room");
         };

@@ -9,6 +9,7 @@ use fred::types::config::Config;
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
+use uuid::Uuid;
 use windlass::domain::kind::Policy;
 use windlass::server::config::RedisUrl;
 use windlass::server::queue::index::Index;
@@ -178,9 +179,15 @@ async fn without_the_index_what_is_held_back_hides_nothing_else() {
             ..job("echo")
         },
     );
-    let mut jobs = vec![keyed; 40];
-    jobs.extend(vec![own; 40]);
-    jobs.extend(vec![job("rare"); 2]);
+    let some = |job: Enqueue, n: usize| {
+        (0..n).map(move |_| Enqueue {
+            id: Uuid::now_v7(),
+            ..job.clone()
+        })
+    };
+    let mut jobs: Vec<Enqueue> = some(keyed, 40).collect();
+    jobs.extend(some(own, 40));
+    jobs.extend(some(job("rare"), 2));
     jobs.push(job("echo"));
     let written = store.enqueue(Batch::of(jobs, 1_000)).await.expect("written");
     let Enqueued::Written(written) = written else {

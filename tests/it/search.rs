@@ -1,5 +1,6 @@
 //! The index that a search looks through follows the jobs, whoever changes them meanwhile.
 
+use futures::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
 use windlass::domain::error::{ErrorCode, JobError};
@@ -21,12 +22,12 @@ async fn a_text_that_changes_while_it_is_indexed_is_indexed_again() {
     let mut config = harness::config(dir.path());
     harness::arrange(&mut config, dir.path()).await;
     let store = Store::open(&config).await.expect("store");
-    let jobs = vec![Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT); JOBS];
-    let Enqueued::Written(written) = store.enqueue(Batch::of(jobs, 1_000)).await.expect("written") else {
+    let jobs = (0..JOBS).map(|_| Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT));
+    let Enqueued::Written(written) = store.enqueue(Batch::of(jobs.collect(), 1_000)).await.expect("written") else {
         panic!("there is room");
     };
     let seqs: Vec<i64> = written.into_iter().map(|one| one.into_row().seq).collect();
-    for round in 0..6 {
+    for round in 0..12 {
         let claim = Claim {
             seqs: seqs.clone(),
             worker: "worker".into(),
@@ -44,10 +45,14 @@ async fn a_text_that_changes_while_it_is_indexed_is_indexed_again() {
             let event = Event::Fail { epoch, error, delay_ms };
             store.change(lease.id, event, "test".into(), "test".into())
         };
-        let failing = futures::future::join_all((0..JOBS).map(fail));
-        let (indexed, failed) = futures::join!(store.index_some(JOBS as u32), failing);
+        // The index is renewed while some of them are on their way.
+        let (first, indexed, rest) = futures::join!(
+            join_all((0..8).map(fail)),
+            store.index_some(JOBS as u32),
+            join_all((8..JOBS).map(fail)),
+        );
         indexed.expect("indexed");
-        for one in failed {
+        for one in first.into_iter().chain(rest) {
             assert_eq!(one.expect("failed").row.job.status, Status::Failed);
         }
         while store.index_lags().await.expect("read") {

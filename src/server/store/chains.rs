@@ -1,6 +1,6 @@
 //! Jobs that wait for others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use futures::FutureExt;
 
@@ -254,8 +254,6 @@ async fn place(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<Option<JobRo
     Ok(Some(row))
 }
 
-/// Children that one step cancels at the most.
-const ORPHANS_STEP: usize = 500;
 /// Jobs that have ended and whose dependents one step looks at, at the most.
 const ENDED_STEP: u32 = 100;
 
@@ -276,30 +274,44 @@ async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
     due.sort_unstable();
     // All notes are taken and written before any job is locked, and those in the order of their numbers, so that no two
     // transactions wait for each other.
-    let waiting = dependents(tx, &due).await?;
-    let mut changed = orphaned(tx, &due).await?;
-    if waiting.is_empty() {
-        return Ok(changed);
+    let found = to_look_at(tx, &due).await?;
+    if found.is_empty() {
+        return Ok(Vec::new());
     }
-    let list = tx.dialect().list("$1", Ty::Int);
+    let seqs: Vec<i64> = found.keys().copied().collect();
+    let orphans: Vec<i64> = found
+        .iter()
+        .filter_map(|(seq, why)| why.as_ref().map(|_| *seq))
+        .collect();
+    let (all, alone) = (tx.dialect().list("$1", Ty::Int), tx.dialect().list("$2", Ty::Int));
     let text = format!(
         "SELECT id, seq, (SELECT run_anyway FROM job_data WHERE job_seq = jobs.seq) AS run_anyway FROM jobs \
-         WHERE seq IN (SELECT value FROM {list} AS l) AND status || '' = 'blocked' ORDER BY seq{}",
+         WHERE seq IN (SELECT value FROM {all} AS l) AND {UNFINISHED} \
+         AND (status || '' = 'blocked' OR seq IN (SELECT value FROM {alone} AS o)) ORDER BY seq{}",
         tx.dialect().hold_rows()
     );
-    for row in tx.all(Sql::with(&text, [to_json(&waiting)?.into()])).await? {
+    let mut changed = Vec::new();
+    for row in tx
+        .all(Sql::with(&text, [to_json(&seqs)?.into(), to_json(&orphans)?.into()]))
+        .await?
+    {
         let (id, seq, anyway): (JobId, i64, bool) = (row.get("id")?, row.get("seq")?, row.flag("run_anyway")?);
-        if let Some((event, reason)) = verdict(tx, seq, anyway).await? {
+        let told = match found.get(&seq).cloned().flatten() {
+            Some(reason) => Some((Event::Cancel, reason)),
+            None => verdict(tx, seq, anyway).await?,
+        };
+        if let Some((event, reason)) = told {
             changed.push(change(tx, id, &event, "system", &reason).await?);
         }
     }
     Ok(changed)
 }
 
-/// The jobs that wait, or waited, for these: from each of them its share, so that one for which very many wait is in nobody's
-/// way. The rest is noted again, from behind the last one, whether that still waits or not.
-async fn dependents(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeSet<i64>, StoreError> {
-    let mut found = BTreeSet::new();
+/// What waits, or waited, for these, and children that a cancelled one leaves behind, with the reason why they are cancelled: of
+/// each its share, so that one for which very many wait is in nobody's way. The rest is noted again, from behind the last one,
+/// whether that still waits or not.
+async fn to_look_at(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeMap<i64, Option<String>>, StoreError> {
+    let mut found = BTreeMap::new();
     let mut left = Store::DEPENDENTS_STEP;
     for (i, (needs, after)) in due.iter().enumerate() {
         let share = (left / (due.len() - i)).max(1);
@@ -308,29 +320,21 @@ async fn dependents(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeSet<i64>, St
         );
         let rows = tx.all(Sql::with(&text, [(*needs).into(), (*after).into()])).await?;
         let seqs: Vec<i64> = rows.iter().map(|r| r.get("job_seq")).collect::<Result<_, _>>()?;
-        if let Some(last) = seqs.last().filter(|_| seqs.len() == share) {
-            due_after(tx, *needs, *last).await?;
+        let children = super::children::orphans(tx, *needs, share - seqs.len()).await?;
+        left = left.saturating_sub(seqs.len() + children.len());
+        if seqs.len() + children.len() == share {
+            // Children that were cancelled are not found again.
+            let last = if seqs.len() == share { seqs.last() } else { None };
+            due_after(tx, *needs, *last.unwrap_or(&i64::MAX)).await?;
         }
-        left = left.saturating_sub(seqs.len());
-        found.extend(seqs);
+        for seq in seqs {
+            found.entry(seq).or_insert(None);
+        }
+        for (seq, reason) in children {
+            found.insert(seq, Some(reason));
+        }
     }
     Ok(found)
-}
-
-/// Cancels children of those that were cancelled, some hundreds at once; what is left is noted again.
-async fn orphaned(tx: &Tx<'_>, ended: &[(i64, i64)]) -> Result<Vec<Changed>, StoreError> {
-    let mut changed = Vec::new();
-    let seqs: BTreeSet<i64> = ended.iter().map(|(needs, _)| *needs).collect();
-    for seq in seqs {
-        let room = ORPHANS_STEP.saturating_sub(changed.len());
-        if room > 0 {
-            changed.extend(super::children::orphans(tx, seq, room).await?);
-        }
-        if changed.len() >= ORPHANS_STEP {
-            due(tx, seq).await?;
-        }
-    }
-    Ok(changed)
 }
 
 /// What becomes of a blocked job now, if anything.

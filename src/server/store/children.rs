@@ -7,11 +7,10 @@ use super::chains;
 use super::enqueue::{Batch, Enqueue, Enqueued};
 use super::error::StoreError;
 use super::logs::fence;
-use super::ops::{Changed, Lease, UNFINISHED, change};
+use super::ops::{Lease, UNFINISHED};
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
 use crate::domain::job::{JobId, short_id};
-use crate::domain::machine::Event;
 use crate::domain::status::Status;
 
 impl Store {
@@ -38,9 +37,9 @@ async fn enqueue(tx: &Tx<'_>, lease: Lease, child: Enqueue, queue_max: u64) -> R
     chains::enqueue(tx, &Batch::of(vec![child], queue_max)).await
 }
 
-/// Cancels children of a cancelled job that have not ended, at most `limit`: those that wait at once, and those that run when
-/// they can stop.
-pub(super) async fn orphans(tx: &Tx<'_>, parent_seq: i64, limit: usize) -> Result<Vec<Changed>, StoreError> {
+/// Children of a cancelled job that have not ended, at most `limit`, and why they are to be cancelled: those that wait at once,
+/// and those that run when they can stop.
+pub(super) async fn orphans(tx: &Tx<'_>, parent_seq: i64, limit: usize) -> Result<Vec<(i64, String)>, StoreError> {
     let stmt = Sql::with("SELECT id, status FROM jobs WHERE seq = $1", [parent_seq.into()]);
     let Some(row) = tx.one(stmt).await? else {
         return Ok(Vec::new());
@@ -50,17 +49,9 @@ pub(super) async fn orphans(tx: &Tx<'_>, parent_seq: i64, limit: usize) -> Resul
         return Ok(Vec::new());
     }
     let text = format!(
-        "SELECT id FROM jobs WHERE parent = $1 AND {UNFINISHED} AND cancel_requested = 0 ORDER BY seq LIMIT {limit}"
+        "SELECT seq FROM jobs WHERE parent = $1 AND {UNFINISHED} AND cancel_requested = 0 ORDER BY seq LIMIT {limit}"
     );
-    let mut changed = Vec::new();
     let reason = format!("{}, which started it, was cancelled", short_id(&parent));
-    for row in tx.all(Sql::with(&text, [parent.into()])).await? {
-        match change(tx, row.get("id")?, &Event::Cancel, "system", &reason).await {
-            Ok(one) => changed.push(one),
-            // It ended by itself in between.
-            Err(StoreError::Refused(_) | StoreError::NoJob(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(changed)
+    let rows = tx.all(Sql::with(&text, [parent.into()])).await?;
+    rows.iter().map(|row| Ok((row.get("seq")?, reason.clone()))).collect()
 }

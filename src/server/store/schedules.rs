@@ -224,14 +224,12 @@ async fn fire(
         return Ok(None);
     };
     // It has been there already where the clock was set back since: that run was enqueued, and the schedule goes on.
-    let text = "INSERT INTO schedule_runs (schedule, due_at) VALUES ($1, $2) ON CONFLICT (schedule, due_at) DO NOTHING";
-    if tx.execute(Sql::with(text, [id.into(), due_at.into()])).await? == 0 {
+    let text = "INSERT INTO schedule_runs (schedule, due_at, job) VALUES ($1, $2, $3) ON CONFLICT (schedule, due_at) DO NOTHING";
+    let values = [id.into(), due_at.into(), job.id.into()];
+    if tx.execute(Sql::with(text, values)).await? == 0 {
         return Ok(None);
     }
     let row = chains::insert(tx, job, false).await?;
-    let text = "UPDATE schedule_runs SET job = $1 WHERE schedule = $2 AND due_at = $3";
-    tx.execute(Sql::with(text, [row.job.id.into(), id.into(), due_at.into()]))
-        .await?;
     let text = "UPDATE schedules SET last_job = $1 WHERE id = $2";
     tx.execute(Sql::with(text, [row.job.id.into(), id.into()])).await?;
     Ok(Some(row))
