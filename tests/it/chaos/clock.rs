@@ -57,12 +57,7 @@ async fn a_wrong_clock_runs_nothing_early_and_ends_no_lease() {
     };
     let _workers: Vec<_> = shifts
         .iter()
-        .map(|shift| {
-            place.worker_with(
-                0,
-                &[("LD_PRELOAD", library.to_str().expect("path")), ("CLOCK_SHIFT", shift)],
-            )
-        })
+        .map(|shift| place.worker_with(&[("LD_PRELOAD", library.to_str().expect("path")), ("CLOCK_SHIFT", shift)]))
         .collect();
     let beside = Store::open_beside(&place.config()).await.expect("the database");
     let rows = until("every job has ended", async || {

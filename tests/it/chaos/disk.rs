@@ -2,14 +2,21 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
+use windlass::domain::error::ProblemCode;
+use windlass::domain::job::{ActOptions, NewJob};
+use windlass::domain::status::{Action, Status};
+use windlass::domain::user::Actor;
+use windlass::server::state;
 
+use super::long;
 use crate::harness::{self, Server, read, until};
 
 struct Process(Child);
@@ -115,27 +122,88 @@ async fn a_full_disk_refuses_clearly_and_harms_nothing() {
     assert_eq!(faults(&database(dir.path())).await, "ok");
 }
 
-/// Another process writes for longer than a caller waits.
+/// Longer than a statement waits for another writer, twice: what is tried once and once more has failed by then.
+const HELD: Duration = Duration::from_secs(12);
+/// Longer than a commit is tried, and the one behind it: whoever asks then is told by now.
+const GIVEN_UP: Duration = Duration::from_secs(100);
+
+/// Takes the right to write, as a backup tool does.
+async fn hold(path: &Path) -> SqliteConnection {
+    let mut other = open(path).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("held");
+    other
+}
+
+async fn let_go(mut other: SqliteConnection) {
+    sqlx::query("COMMIT").execute(&mut other).await.expect("let go");
+    other.close().await.expect("closed");
+}
+
+/// Another process writes for longer than a statement waits, and in the long run for longer than anything is tried again.
 #[tokio::test]
-async fn a_database_that_somebody_else_holds_is_waited_for() {
+async fn a_database_that_somebody_else_holds_is_waited_for_and_then_given_up() {
     if harness::arrangement() != "sqlite" {
         return;
     }
-    let s = Server::start().await;
+    // Without a worker nobody else writes: what is asked for is the first thing to be tried.
+    let s = Server::on(Arc::new(TempDir::new().expect("folder")), false, |_| {}).await;
     let path = database(s.dir.path());
-    let mut other = open(&path).await;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.expect("held");
-    let waits = tokio::time::timeout(Duration::from_secs(1), s.enqueue("echo", json!({ "value": 1 })));
-    assert!(waits.await.is_err(), "nothing is acknowledged that can't be written");
-    // What only reads goes on.
-    assert_eq!(s.get("/api/jobs").await["total"], 0);
-    sqlx::query("COMMIT").execute(&mut other).await.expect("let go");
-    other.close().await.expect("closed");
-    let id = s.enqueue("echo", json!({ "value": 2 })).await;
-    s.until(&id, "completed").await;
-    // The first one's caller has gone; what it asked for was written once, or not at all.
-    let total = s.get("/api/jobs").await["total"].as_u64();
-    assert!(matches!(total, Some(1 | 2)), "{total:?}");
+    let total = async || s.get("/api/jobs").await["total"].as_u64();
+    let job = json!({ "type": "echo", "args": { "value": 1 } });
+    let part = json!(vec![job; 50]);
+    let other = hold(&path).await;
+    {
+        let mut asked = Box::pin(s.post("/api/jobs/bulk", part));
+        let early = tokio::time::timeout(HELD, &mut asked).await;
+        assert!(early.is_err(), "it was not waited for: {early:?}");
+        assert_eq!(
+            total().await,
+            Some(0),
+            "what only reads goes on, and nothing is acknowledged"
+        );
+        let_go(other).await;
+        let (status, answer) = asked.await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+    }
+    assert_eq!(total().await, Some(50));
     let dir = s.stop().await;
-    assert_eq!(faults(&database(dir.path())).await, "ok");
+    if long() {
+        given_up(dir.path()).await;
+    }
+    assert_eq!(faults(&path).await, "ok");
+}
+
+/// Somebody holds the database for longer than a commit is tried. HTTP's callers are told that earlier, by the time limit of
+/// their requests; here it is the store that says so.
+async fn given_up(dir: &Path) {
+    let config = harness::config(dir);
+    let started = state::start(&config, state::registry(&config), false).await;
+    let service = started.expect("the system starts").service;
+    let actor = Actor::local_admin();
+    let part = || {
+        let job = NewJob::of("export", json!({ "format": "csv" }));
+        service.enqueue_bulk(&actor, vec![job; 50], None)
+    };
+    let there = part().await.expect("taken in").ids[0];
+    let total = async || service.counts(&actor).await.expect("counts").total;
+    let before = total().await;
+    let other = hold(&config.database_path()).await;
+    let began = Instant::now();
+    // A set, and an operation by itself.
+    let cancel = service.act(&actor, there, Action::Cancel, ActOptions::default());
+    let both = async { tokio::join!(part(), cancel) };
+    let (set, single) = tokio::time::timeout(GIVEN_UP, both).await.expect("an answer");
+    let (set, single) = (set.expect_err("held"), single.expect_err("held"));
+    assert_eq!(
+        (set.code, single.code),
+        (ProblemCode::Unavailable, ProblemCode::Unavailable)
+    );
+    println!("a held database: \"{set}\" after {:?}", began.elapsed());
+    let_go(other).await;
+    // It goes on by itself, and nothing of what was refused comes after all.
+    part().await.expect("taken in");
+    assert_eq!(total().await, before + 50, "all of a refused set, or nothing");
+    let job = service.job(&actor, there).await.expect("there");
+    assert_eq!(job.status, Status::Pending, "the refused cancel");
+    service.close().await;
 }

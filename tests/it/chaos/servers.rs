@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::signal_to;
 use crate::harness::until;
 
 fn free_port() -> u16 {
@@ -79,6 +80,15 @@ impl Redis {
     pub fn stop(&mut self) {
         self.child.kill().expect("kill -9");
         self.child.wait().expect("dead");
+    }
+
+    /// It takes connections and answers nothing, until it goes on.
+    pub fn hang(&self) {
+        signal_to(self.child.id(), "-STOP");
+    }
+
+    pub fn go_on(&self) {
+        signal_to(self.child.id(), "-CONT");
     }
 
     pub async fn restart(&mut self) {

@@ -1,0 +1,165 @@
+//! A Redis that is emptied, that hangs, that dies, and one of several nodes.
+
+use std::time::{Duration, Instant};
+
+use windlass::domain::stats::Grade;
+use windlass::domain::user::Actor;
+use windlass::server::service::Service;
+
+use super::ledger::Times;
+use super::servers::{Redis, RedisCluster};
+use super::{Place, Worker, feed, fill, long, more, rounds, settle};
+use crate::harness::{self, until};
+
+/// More jobs than run at any moment: once so many have ended, all that was disturbed is behind.
+const FULL: usize = 60;
+/// How long the long run leaves Redis away.
+const AWAY: Duration = Duration::from_secs(60);
+
+/// Two workers and jobs that keep coming, on a Redis of the test's own.
+struct Fleet {
+    _workers: [Worker; 2],
+    service: Service,
+    place: Place,
+    redis: Redis,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let redis = Redis::start().await;
+        let place = Place {
+            redis: Some(redis.url()),
+            ..Place::shared().await
+        };
+        let service = place.service().await;
+        tokio::spawn(feed(service.clone(), place.enough()));
+        let fleet = Self {
+            _workers: [place.worker(), place.worker()],
+            service,
+            place,
+            redis,
+        };
+        fleet.more().await;
+        fleet
+    }
+
+    async fn more(&self) -> Duration {
+        more(&self.place, FULL).await
+    }
+
+    /// Waits until the index is filled and used again, and says how long that took.
+    async fn dispatched_again(&self) -> Duration {
+        let began = Instant::now();
+        let actor = Actor::local_admin();
+        until("the index is used again", async || {
+            let overview = self.service.overview(&actor).await.ok()?;
+            let well = overview.health.checks.queue.grade == Grade::Healthy;
+            let filled = self.redis.cli(&["KEYS", "*marker"]).contains("marker");
+            (well && filled).then_some(())
+        })
+        .await;
+        self.more().await;
+        began.elapsed()
+    }
+
+    /// Work goes on for a minute without Redis.
+    async fn a_minute_without(&self) {
+        let (began, before) = (Instant::now(), self.place.ledger.ended());
+        while began.elapsed() < AWAY {
+            self.more().await;
+        }
+        let jobs = self.place.ledger.ended() - before;
+        println!("{jobs} jobs ended while Redis was away for {AWAY:?}");
+    }
+
+    async fn settle(self, what: &str) {
+        self.place.no_more_jobs();
+        settle(&self.place, &self.service, what).await;
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_redis_loses_nothing() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let fleet = Fleet::start().await;
+    let mut again = Times::default();
+    for _ in 0..rounds(3) {
+        fleet.redis.cli(&["FLUSHALL"]);
+        again.add(fleet.dispatched_again().await);
+    }
+    println!("full dispatch after FLUSHALL: {again}");
+    fleet.settle("FLUSHALL").await;
+}
+
+/// It takes connections and answers nothing; what it knew is there when it comes back, and out of date.
+#[tokio::test]
+async fn a_hung_redis_loses_nothing() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let fleet = Fleet::start().await;
+    let (mut without, mut again) = (Times::default(), Times::default());
+    // Each takes as long as it takes to be sure that Redis hangs.
+    let times = rounds(2).min(50);
+    for round in 1..=times {
+        fleet.redis.hang();
+        without.add(fleet.more().await);
+        if long() && round == times {
+            fleet.a_minute_without().await;
+        }
+        fleet.redis.go_on();
+        again.add(fleet.dispatched_again().await);
+    }
+    println!("full dispatch without Redis, from when it hung: {without}; with it, from when it went on: {again}");
+    fleet.settle("a hung Redis").await;
+}
+
+#[tokio::test]
+async fn a_dead_redis_loses_nothing() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let mut fleet = Fleet::start().await;
+    let (mut without, mut again) = (Times::default(), Times::default());
+    let times = rounds(2).min(50);
+    for round in 1..=times {
+        fleet.redis.stop();
+        without.add(fleet.more().await);
+        if long() && round == times {
+            fleet.a_minute_without().await;
+        }
+        fleet.redis.restart().await;
+        again.add(fleet.dispatched_again().await);
+    }
+    println!("full dispatch without Redis, from its death: {without}; with it, from when it was back: {again}");
+    fleet.settle("a dead Redis").await;
+}
+
+/// All keys have one hash tag: of a cluster one node holds them all, and commands and scripts find it.
+#[tokio::test]
+async fn a_cluster_of_redis_is_as_good_as_one() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let cluster = RedisCluster::start().await;
+    let shared = Place::shared().await;
+    let place = Place {
+        redis: Some(cluster.url()),
+        ..shared
+    };
+    let service = place.service().await;
+    let _workers = [place.worker(), place.worker()];
+    fill(&service, 0, 200, 5).await;
+    until("all jobs are done", async || {
+        (place.ledger.ended() >= 200).then_some(())
+    })
+    .await;
+    let overview = service.overview(&Actor::local_admin()).await.expect("an overview");
+    assert_eq!(overview.health.checks.queue.grade, Grade::Healthy);
+    let mut keys = cluster.keys();
+    keys.sort_unstable();
+    assert!(keys[1] == 0 && keys[2] > 0, "keys on the nodes: {keys:?}");
+    settle(&place, &service, "a cluster of three nodes").await;
+}
