@@ -1,5 +1,6 @@
 //! Random operations on the store and on the state machine must agree: what the set statements write for many jobs is what
-//! the machine says about each, whatever came before, and the counts and histories follow.
+//! the machine says about each, whatever came before, and the counts and histories follow. So do limits, unique keys and jobs
+//! that wait for others, which the model keeps in its own, plain way.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,14 +11,16 @@ use windlass::domain::error::{ErrorCode, JobError};
 use windlass::domain::job::JobId;
 use windlass::domain::kind::Policy;
 use windlass::domain::machine::{Event, Refused, State, apply};
-use windlass::domain::queue::Entry;
+use windlass::domain::queue::{Entry, Hold};
 use windlass::domain::status::Status;
 use windlass::domain::time::from_millis;
 use windlass::server::store::batches::NewBatch;
 use windlass::server::store::claim::Claim;
 use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued, Written};
 use windlass::server::store::finish::Finish;
-use windlass::server::store::ops::Lease;
+use windlass::server::store::jobs::JobRow;
+use windlass::server::store::limits::Limits;
+use windlass::server::store::ops::{Changed, Lease};
 use windlass::server::store::{Store, StoreError};
 
 use crate::harness;
@@ -27,8 +30,19 @@ use crate::harness;
 enum Op {
     Enqueue {
         later: bool,
+        member: bool,
+        /// Shares a concurrency key with others.
+        keyed: bool,
+        /// One of the unique keys.
+        unique: Option<usize>,
+        /// Waits for some job, and with this whether it runs even when that does not complete.
+        needs: Option<(usize, bool)>,
     },
     Claim,
+    /// With a look at the limits. `all`: also at that of the whole system.
+    ClaimLimited {
+        all: bool,
+    },
     /// `stale`: with the epoch of an earlier lease.
     Finish {
         which: usize,
@@ -45,12 +59,17 @@ enum Op {
     Stopped {
         which: usize,
     },
+    Checkpointed {
+        which: usize,
+    },
     Person {
         which: usize,
         what: usize,
     },
     Rescue,
     Promote,
+    /// Looks at the jobs that wait for others.
+    Resolve,
     Delete {
         which: usize,
     },
@@ -59,19 +78,48 @@ enum Op {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let which = || 0_usize..6;
     let op = prop_oneof![
-        3 => any::<bool>().prop_map(|later| Op::Enqueue { later }),
+        4 => enqueue(),
         4 => Just(Op::Claim),
+        3 => any::<bool>().prop_map(|all| Op::ClaimLimited { all }),
         4 => (which(), prop::bool::weighted(0.2)).prop_map(|(which, stale)| Op::Finish { which, stale }),
         3 => (which(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(which, retryable, stale)| Op::Fail { which, retryable, stale }),
         1 => which().prop_map(|which| Op::HandBack { which }),
         1 => which().prop_map(|which| Op::Stopped { which }),
-        5 => (which(), 0_usize..6).prop_map(|(which, what)| Op::Person { which, what }),
+        2 => which().prop_map(|which| Op::Checkpointed { which }),
+        6 => (which(), 0_usize..8).prop_map(|(which, what)| Op::Person { which, what }),
         1 => Just(Op::Rescue),
         2 => Just(Op::Promote),
+        2 => Just(Op::Resolve),
         1 => which().prop_map(|which| Op::Delete { which }),
     ];
     prop::collection::vec(op, 1..60)
+}
+
+fn enqueue() -> impl Strategy<Value = Op> {
+    let sometimes = || prop::bool::weighted(0.3);
+    let unique = prop::option::weighted(0.3, 0_usize..2);
+    let needs = prop::option::weighted(0.3, (0_usize..6, any::<bool>()));
+    (any::<bool>(), sometimes(), sometimes(), unique, needs).prop_map(|(later, member, keyed, unique, needs)| {
+        Op::Enqueue {
+            later,
+            member,
+            keyed,
+            unique,
+            needs,
+        }
+    })
+}
+
+/// The kind of which one may run at a time.
+const LIMITED: &str = "a";
+
+fn limits(all: bool) -> Limits {
+    Limits {
+        all: all.then_some(2),
+        member: 1,
+        kinds: BTreeMap::from([(LIMITED.to_string(), (Some(1), None))]),
+    }
 }
 
 /// A job as the machine has it.
@@ -79,6 +127,28 @@ struct Modelled {
     seq: i64,
     batch: Uuid,
     state: State,
+    kind: &'static str,
+    member: bool,
+    key: Option<String>,
+    unique: Option<String>,
+    needs: Option<(JobId, bool)>,
+    /// The limits that it counts against.
+    holds: Vec<String>,
+}
+
+impl Modelled {
+    /// What it would count against, and how many may.
+    fn limits(&self, limits: &Limits) -> Vec<(Hold, u32)> {
+        let mut holds: Vec<(Hold, u32)> = limits.all.map(|max| (Hold::All, max)).into_iter().collect();
+        if self.kind == LIMITED {
+            holds.push((Hold::Kind(self.kind.into()), 1));
+        }
+        if self.member {
+            holds.push((Hold::Owner("test".into()), limits.member));
+        }
+        holds.extend(self.key.clone().map(|key| (Hold::Key(key), 1)));
+        holds
+    }
 }
 
 struct World {
@@ -124,7 +194,11 @@ impl World {
     fn agree(&mut self, id: JobId, mut said: State, done: &State, what: &dyn std::fmt::Debug) {
         said.run_at = done.run_at;
         assert_eq!(said, *done, "{what:?}");
-        self.jobs.get_mut(&id).expect("known").state = said;
+        let job = self.jobs.get_mut(&id).expect("known");
+        if said.status != Status::Running {
+            job.holds.clear();
+        }
+        job.state = said;
     }
 
     async fn stored(&self, id: JobId) -> State {
@@ -133,54 +207,13 @@ impl World {
 
     async fn run(&mut self, op: Op) {
         match op {
-            Op::Enqueue { later } => {
-                let policy = Policy {
-                    max_attempts: 2,
-                    ..Policy::DEFAULT
-                };
-                let kind = ["b", "a", "c"][self.jobs.len() % 3];
-                let job = Enqueue {
-                    queue: if later { "later" } else { "default" }.into(),
-                    delay_ms: later.then_some(3_600_000),
-                    ..Enqueue::of(kind, "test", serde_json::json!({}), &policy)
-                };
-                // All jobs belong to a batch that begins with the first one.
-                let starts = self.jobs.is_empty().then(|| NewBatch {
-                    id: Uuid::now_v7(),
-                    name: "model".into(),
-                    owner: "test".into(),
-                });
-                self.batch = starts.as_ref().map_or(self.batch, |batch| batch.id);
-                let batch = Batch {
-                    jobs: vec![Enqueue {
-                        batch: Some(self.batch),
-                        ..job
-                    }],
-                    queue_max: 1_000,
-                    starts,
-                };
-                let Enqueued::Written(written) = self.store.enqueue(batch).await.expect("written") else {
-                    panic!("the queue is not full");
-                };
-                for one in written {
-                    let Written::New(row) = one else {
-                        panic!("no key, no other job")
-                    };
-                    assert_eq!(
-                        self.stored(row.job.id).await,
-                        row.state,
-                        "what is answered is what is stored"
-                    );
-                    self.jobs.insert(
-                        row.job.id,
-                        Modelled {
-                            seq: row.seq,
-                            batch: self.batch,
-                            state: row.state,
-                        },
-                    );
-                }
-            }
+            Op::Enqueue {
+                later,
+                member,
+                keyed,
+                unique,
+                needs,
+            } => self.enqueue(later, member, keyed, unique, needs).await,
             Op::Claim => {
                 let seqs = self.jobs.values().map(|j| j.seq).collect();
                 let claimed = self
@@ -189,23 +222,27 @@ impl World {
                         seqs,
                         worker: "worker".into(),
                         lease_ms: 60_000,
-                        limited: Vec::new(),
+                        limited: limits(false).limited(),
                     })
                     .await
                     .expect("claimed");
                 let claimed: HashMap<JobId, u64> = claimed.into_iter().map(|c| (c.lease.id, c.lease.epoch)).collect();
                 let now = from_millis(self.now().await);
                 for id in self.jobs.keys().copied().collect::<Vec<_>>() {
-                    match apply(&self.jobs[&id].state, &Event::Claim, now) {
-                        Ok((next, _)) => {
+                    let job = &self.jobs[&id];
+                    let free = job.limits(&limits(false)).is_empty();
+                    match apply(&job.state, &Event::Claim, now) {
+                        Ok((next, _)) if free => {
                             assert_eq!(claimed.get(&id), Some(&next.epoch));
                             let stored = self.stored(id).await;
                             self.agree(id, next, &stored, &"claim");
                         }
-                        Err(_) => assert!(!claimed.contains_key(&id), "{:?}", self.jobs[&id].state),
+                        _ => assert!(!claimed.contains_key(&id), "{:?}", self.jobs[&id].state),
                     }
                 }
             }
+            Op::ClaimLimited { all } => self.claim_limited(all).await,
+            Op::Resolve => self.resolve().await,
             Op::Finish { which, stale } => {
                 let Some(id) = self.nth(which) else { return };
                 let lease = self.lease(id, stale);
@@ -262,17 +299,31 @@ impl World {
                 let epoch = self.lease(id, false).epoch;
                 self.change(id, Event::Stopped { epoch }).await;
             }
+            Op::Checkpointed { which } => {
+                let Some(id) = self.nth(which) else { return };
+                let epoch = self.lease(id, false).epoch;
+                self.change(id, Event::Checkpointed { epoch }).await;
+            }
             Op::Person { which, what } => {
                 let Some(id) = self.nth(which) else { return };
-                let at = from_millis(self.now().await);
+                let now = self.now().await;
                 let event = match what {
                     0 => Event::RunNow,
                     1 => Event::Pause { checkpoints: false },
-                    2 => Event::Resume,
-                    3 => Event::Cancel,
-                    4 => Event::Abort,
-                    _ => Event::Retry { at },
+                    2 => Event::Pause { checkpoints: true },
+                    3 => Event::Resume,
+                    4 => Event::Cancel,
+                    5 => Event::Abort,
+                    6 => Event::Retry { at: from_millis(now) },
+                    _ => Event::Retry {
+                        at: from_millis(now + 3_600_000),
+                    },
                 };
+                if let (Event::Retry { .. }, Some(key)) = (&event, &self.jobs[&id].unique)
+                    && self.unfinished(key).is_some()
+                {
+                    return;
+                }
                 self.change(id, event).await;
             }
             Op::Rescue => {
@@ -298,12 +349,164 @@ impl World {
         }
     }
 
+    /// The unfinished job that has this unique key.
+    fn unfinished(&self, key: &str) -> Option<JobId> {
+        let mut jobs = self.jobs.iter();
+        let found = jobs.find(|(_, j)| j.unique.as_deref() == Some(key) && !j.state.status.is_finished());
+        found.map(|(id, _)| *id)
+    }
+
+    async fn enqueue(
+        &mut self,
+        later: bool,
+        member: bool,
+        keyed: bool,
+        unique: Option<usize>,
+        needs: Option<(usize, bool)>,
+    ) {
+        let policy = Policy {
+            max_attempts: 2,
+            ..Policy::DEFAULT
+        };
+        let kind = ["b", LIMITED, "c"][self.jobs.len() % 3];
+        let unique = unique.map(|n| format!("once{n}"));
+        let key = keyed.then(|| "gate".to_string());
+        let needs = needs.and_then(|(which, anyway)| Some((self.nth(which)?, anyway)));
+        let known = unique.as_ref().and_then(|key| self.unfinished(key));
+        let of_key = self.jobs.values().filter(|j| unique.is_some() && j.unique == unique);
+        let newest = of_key.max_by_key(|j| j.seq).map(|j| j.seq);
+        if known.is_some_and(|id| Some(self.jobs[&id].seq) != newest) {
+            return;
+        }
+        // All jobs belong to a batch that begins with the first one.
+        let starts = self.jobs.is_empty().then(|| NewBatch {
+            id: Uuid::now_v7(),
+            name: "model".into(),
+            owner: "test".into(),
+        });
+        self.batch = starts.as_ref().map_or(self.batch, |batch| batch.id);
+        let job = Enqueue {
+            queue: if later { "later" } else { "default" }.into(),
+            delay_ms: later.then_some(3_600_000),
+            unique_key: unique.clone(),
+            concurrency_key: key.clone(),
+            member,
+            depends_on: needs.iter().map(|(id, _)| *id).collect(),
+            run_anyway: needs.is_some_and(|(_, anyway)| anyway),
+            batch: Some(self.batch),
+            ..Enqueue::of(kind, "test", serde_json::json!({}), &policy)
+        };
+        let batch = Batch {
+            jobs: vec![job],
+            queue_max: 1_000,
+            starts,
+        };
+        let Enqueued::Written(mut written) = self.store.enqueue(batch).await.expect("written") else {
+            panic!("the queue is not full");
+        };
+        let row = match (written.pop().expect("one"), known) {
+            (Written::Existing(row), Some(known)) => {
+                assert_eq!((row.job.id, &row.state), (known, &self.jobs[&known].state));
+                return;
+            }
+            (Written::New(row), None) => row,
+            (written, known) => panic!("unfinished with its key is {known:?}, and it was {written:?}"),
+        };
+        let stored = self.stored(row.job.id).await;
+        assert_eq!(stored, row.state, "what is answered is what is stored");
+        let expected = match self.verdict(needs) {
+            Some(Event::Cancel) => Status::Cancelled,
+            Some(_) if later => Status::Scheduled,
+            Some(_) => Status::Pending,
+            None => Status::Blocked,
+        };
+        assert_eq!(row.state.status, expected);
+        self.jobs.insert(
+            row.job.id,
+            Modelled {
+                seq: row.seq,
+                batch: self.batch,
+                state: row.state,
+                kind,
+                member,
+                key,
+                unique,
+                needs,
+                holds: Vec::new(),
+            },
+        );
+    }
+
+    /// What becomes of a job that waits for another one, or for none; nothing while that has not ended.
+    fn verdict(&self, needs: Option<(JobId, bool)>) -> Option<Event> {
+        let Some((id, anyway)) = needs else {
+            return Some(Event::Unblock);
+        };
+        match self.jobs.get(&id).map(|j| j.state.status) {
+            Some(Status::Completed) => Some(Event::Unblock),
+            Some(status) if !status.is_finished() => None,
+            _ if anyway => Some(Event::Unblock),
+            _ => Some(Event::Cancel),
+        }
+    }
+
+    async fn resolve(&mut self) {
+        while self.store.dependents_due().await.expect("read") {
+            for changed in self.store.resolve_dependents().await.expect("resolved") {
+                let id = changed.row.job.id;
+                let event = self
+                    .verdict(self.jobs[&id].needs)
+                    .expect("it waits for nothing any more");
+                self.take_over(vec![changed], &event).await;
+            }
+        }
+        for id in self.in_status(Status::Blocked) {
+            assert_eq!(self.verdict(self.jobs[&id].needs), None, "it was forgotten");
+        }
+    }
+
+    /// One by one in the order of the claim: whoever finds a limit full waits, and takes no place of any other.
+    async fn claim_limited(&mut self, all: bool) {
+        let limits = limits(all);
+        let claim = Claim {
+            seqs: self.jobs.values().map(|j| j.seq).collect(),
+            worker: "worker".into(),
+            lease_ms: 60_000,
+            limited: limits.limited(),
+        };
+        let (claimed, refused) = self.store.claim_limited(claim, limits.clone()).await.expect("claimed");
+        let mut claimed: HashMap<JobId, u64> = claimed.into_iter().map(|c| (c.lease.id, c.lease.epoch)).collect();
+        let refused: Vec<(i64, Hold)> = refused.into_iter().map(|one| (one.seq, one.hold)).collect();
+        let now = from_millis(self.now().await);
+        let mut expected = Vec::new();
+        for id in self.jobs.keys().copied().collect::<Vec<_>>() {
+            let Ok((next, _)) = apply(&self.jobs[&id].state, &Event::Claim, now) else {
+                continue;
+            };
+            let holds = self.jobs[&id].limits(&limits);
+            let taken = |hold: &Hold| {
+                let name = hold.to_string();
+                self.jobs.values().filter(|j| j.holds.contains(&name)).count() as u32
+            };
+            if let Some((full, _)) = holds.iter().find(|(hold, max)| taken(hold) >= *max) {
+                expected.push((self.jobs[&id].seq, full.clone()));
+                continue;
+            }
+            assert_eq!(claimed.remove(&id), Some(next.epoch), "no limit is in its way");
+            let stored = self.stored(id).await;
+            self.agree(id, next, &stored, &"claim under limits");
+            self.jobs.get_mut(&id).expect("known").holds = holds.iter().map(|(hold, _)| hold.to_string()).collect();
+        }
+        assert_eq!(refused, expected);
+        assert!(claimed.is_empty(), "taken beyond the limits: {claimed:?}");
+    }
+
     fn in_status(&self, status: Status) -> Vec<JobId> {
         let jobs = self.jobs.iter().filter(|(_, j)| j.state.status == status);
         jobs.map(|(id, _)| *id).collect()
     }
 
-    async fn take_over(&mut self, changes: Vec<windlass::server::store::ops::Changed>, event: &Event) {
+    async fn take_over(&mut self, changes: Vec<Changed>, event: &Event) {
         let now = from_millis(self.now().await);
         for changed in changes {
             let id = changed.row.job.id;
@@ -382,8 +585,97 @@ proptest! {
             for op in ops {
                 world.run(op).await;
             }
+            // Nothing that waits for others is forgotten, and no place of a limit.
+            world.run(Op::Resolve).await;
+            world.run(Op::ClaimLimited { all: false }).await;
             world.check().await;
             world.store.close().await;
         });
     }
+}
+
+/// A store, and the jobs that it has been given with the unique key "once".
+struct Keyed(Store);
+
+impl Keyed {
+    async fn open(dir: &TempDir) -> Self {
+        let mut config = harness::config(dir.path());
+        harness::arrange(&mut config, dir.path()).await;
+        Self(Store::open(&config).await.expect("store"))
+    }
+
+    async fn enqueue(&self) -> Written {
+        let job = Enqueue {
+            unique_key: Some("once".into()),
+            ..Enqueue::of("echo", "test", serde_json::json!({}), &Policy::DEFAULT)
+        };
+        match self.0.enqueue(Batch::of(vec![job], 100)).await.expect("written") {
+            Enqueued::Written(mut written) => written.pop().expect("one"),
+            full @ Enqueued::Full { .. } => panic!("{full:?}"),
+        }
+    }
+
+    /// One that fails for good.
+    async fn failed(&self) -> JobId {
+        let row = self.enqueue().await.into_row();
+        self.ended(
+            &row,
+            Event::Fail {
+                epoch: 1,
+                error: JobError::new(ErrorCode::Validation, "it failed"),
+                delay_ms: 0,
+            },
+        )
+        .await;
+        row.job.id
+    }
+
+    async fn ended(&self, row: &JobRow, event: Event) {
+        let claim = Claim {
+            seqs: vec![row.seq],
+            worker: "worker".into(),
+            lease_ms: 60_000,
+            limited: Vec::new(),
+        };
+        assert_eq!(self.0.claim(claim).await.expect("claimed").len(), 1);
+        self.0
+            .change(row.job.id, event, "test".into(), "test".into())
+            .await
+            .expect("ended");
+    }
+
+    async fn retry(&self, id: JobId) -> Result<Changed, StoreError> {
+        let at = from_millis(self.0.clock().await.expect("clock"));
+        self.0
+            .change(id, Event::Retry { at }, "test".into(), "test".into())
+            .await
+    }
+}
+
+#[tokio::test]
+#[ignore = "the database refuses it, and the store takes that for a database that is away"]
+async fn a_retry_beside_an_unfinished_job_with_its_key_is_refused() {
+    let dir = TempDir::new().expect("folder");
+    let keyed = Keyed::open(&dir).await;
+    let first = keyed.failed().await;
+    assert!(matches!(keyed.enqueue().await, Written::New(_)));
+    let refused = keyed.retry(first).await.expect_err("two unfinished jobs with one key");
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    keyed.0.close().await;
+}
+
+#[tokio::test]
+#[ignore = "the store looks at the newest job of a key alone"]
+async fn a_unique_key_leads_to_its_unfinished_job_even_when_that_is_not_the_newest() {
+    let dir = TempDir::new().expect("folder");
+    let keyed = Keyed::open(&dir).await;
+    let first = keyed.failed().await;
+    let second = keyed.enqueue().await.into_row();
+    keyed.ended(&second, Event::Abort).await;
+    keyed.retry(first).await.expect("no other is unfinished");
+    match keyed.enqueue().await {
+        Written::Existing(row) => assert_eq!(row.job.id, first),
+        Written::New(row) => panic!("a second unfinished job: {row:?}"),
+    }
+    keyed.0.close().await;
 }
