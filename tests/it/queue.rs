@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
+use windlass::domain::job::Lane;
 use windlass::domain::kind::Policy;
+use windlass::domain::time::from_millis;
 use windlass::server::config::RedisUrl;
 use windlass::server::queue::index::Index;
 use windlass::server::queue::redis::{Link, RedisQueue};
@@ -69,6 +71,28 @@ fn entry(seq: i64, lane: u8, since: i64, owner: usize) -> Entry {
         key: None,
     };
     Entry { seq, lane, since, cell }
+}
+
+/// In their lane, that is: a retry goes before fresh jobs that have waited up to five minutes longer, and before none of the lane
+/// above.
+#[test]
+fn retries_go_before_fresh_jobs_of_their_lane() {
+    const MINUTE: i64 = 60_000;
+    let place = |seq: i64, lane, attempt: u32, since: i64| {
+        let Entry { cell, .. } = entry(seq, 0, 0, 0);
+        Entry::new(seq, lane, false, from_millis(since), attempt, cell)
+    };
+    let mut index = Index::default();
+    for one in [
+        place(1, Lane::Normal, 0, 10 * MINUTE),
+        place(2, Lane::Normal, 0, 12 * MINUTE),
+        place(3, Lane::Normal, 1, 16 * MINUTE),
+        place(4, Lane::High, 0, 16 * MINUTE),
+    ] {
+        index.insert(&one);
+    }
+    let order: Vec<i64> = index.take(9, 0, false).into_iter().map(|e| e.seq).collect();
+    assert_eq!(order, [4, 1, 3, 2]);
 }
 
 fn url() -> String {
