@@ -134,7 +134,12 @@ async fn write_sets(
 }
 
 /// The last script of a commit.
-async fn last(session: &Session, now: i64, planned: Option<&Planned<'_>>, deltas: &Deltas) -> Result<(), StoreError> {
+pub(super) async fn last(
+    session: &Session,
+    now: i64,
+    planned: Option<&Planned<'_>>,
+    deltas: &Deltas,
+) -> Result<(), StoreError> {
     let (mut text, mut values) = (String::new(), vec![Value::from(now)]);
     if let Some(planned) = planned {
         planned.push(&mut text, &mut values)?;

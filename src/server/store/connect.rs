@@ -85,20 +85,9 @@ async fn sqlite(path: &Path, share: Share) -> Result<Opened, StoreError> {
         Share::Beside => None,
         Share::Alone | Share::Together => Some(Lock::File(take_lock(path)?)),
     };
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(5))
-        .pragma("journal_size_limit", "67108864")
-        .pragma("temp_store", "memory")
-        .statement_cache_capacity(256);
+    let options = sqlite_options(path);
     let failed = |e: sqlx::Error| StoreError::Open(format!("the database {} can't be opened: {e}", path.display()));
-    let mut writer = SqliteConnection::connect_with(&options.clone().pragma("cache_size", "-16384"))
-        .await
-        .map_err(failed)?;
+    let mut writer = sqlite_writer(path).await?;
     MIGRATIONS
         .run(&mut writer)
         .await
@@ -112,6 +101,26 @@ async fn sqlite(path: &Path, share: Share) -> Result<Opened, StoreError> {
         .await
         .map_err(failed)?;
     Ok((Dialect::Sqlite, read.into(), Writer::sqlite(writer), lock))
+}
+
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("journal_size_limit", "67108864")
+        .pragma("temp_store", "memory")
+        .statement_cache_capacity(256)
+}
+
+/// The connection that writes.
+pub(super) async fn sqlite_writer(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let options = sqlite_options(path).pragma("cache_size", "-16384");
+    let connection = SqliteConnection::connect_with(&options).await;
+    connection.map_err(|e| StoreError::Open(format!("the database {} can't be opened: {e}", path.display())))
 }
 
 async fn remote(url: &PostgresUrl, share: Share) -> Result<Opened, StoreError> {

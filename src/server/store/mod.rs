@@ -23,6 +23,7 @@ pub mod logs;
 pub mod ops;
 mod postgres;
 pub mod queues;
+pub mod raw;
 pub mod retention;
 pub mod rollups;
 pub mod schedules;

@@ -1,6 +1,7 @@
 //! What the measures run.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -9,11 +10,38 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::domain::error::{ErrorCode, JobError};
+use crate::domain::kind::{Backoff, Policy};
 use crate::server::engine::context::Context;
-use crate::server::engine::kind::{Halt, Kind};
+use crate::server::engine::kind::{Halt, Kind, Registry};
+
+/// What jobs that do nothing have done.
+#[derive(Default)]
+pub struct Tally {
+    /// Jobs that warm up. Set before the first one runs.
+    warm_up: OnceLock<u64>,
+    ran: AtomicU64,
+    /// When the first one after those began.
+    began: OnceLock<Instant>,
+}
+
+impl Tally {
+    pub fn warm_up(&self, jobs: u64) {
+        // A system is measured once.
+        let _ = self.warm_up.set(jobs);
+    }
+
+    pub fn ran(&self) -> u64 {
+        self.ran.load(Ordering::SeqCst)
+    }
+
+    pub fn began(&self) -> Option<Instant> {
+        self.began.get().copied()
+    }
+}
 
 /// Does nothing, as the jobs of other systems' benchmarks do.
-pub struct Noop;
+pub struct Noop(pub Arc<Tally>);
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +62,11 @@ impl Kind for Noop {
     }
 
     async fn run(&self, _: &Context, _: NoopArgs) -> Result<Value, Halt> {
+        let before = self.0.ran.fetch_add(1, Ordering::SeqCst);
+        if self.0.warm_up.get() == Some(&before) {
+            // Only one is the first.
+            let _ = self.0.began.set(Instant::now());
+        }
         Ok(Value::Null)
     }
 }
@@ -131,5 +164,98 @@ impl Kind for Chatter {
             }
         }
         Ok(Value::Null)
+    }
+}
+
+/// How the jobs of a kind end that fill a database to be read.
+#[derive(Clone, Copy)]
+enum End {
+    Completed,
+    /// By an error that no retry cures.
+    Failed,
+    /// By one that would be worth a retry, but there is none.
+    Dead,
+    /// It is to be tried again in a day.
+    Retrying,
+    /// Not before it is told to.
+    Never,
+}
+
+/// One of them.
+struct Sample {
+    name: &'static str,
+    end: End,
+}
+
+/// Kinds whose jobs complete, how many of a hundred such jobs each has, and those whose jobs end otherwise.
+pub const COMPLETE: [(&str, u32); 4] = [("mail", 60), ("thumbnail", 25), ("report", 10), ("invoice", 5)];
+pub const FAILS: &str = "refused";
+pub const DIES: &str = "unlucky";
+pub const RETRIES: &str = "patient";
+pub const STAYS: &str = "endless";
+
+/// Adds them.
+pub fn for_reading(registry: Registry) -> Registry {
+    let ends = [
+        (FAILS, End::Failed),
+        (DIES, End::Dead),
+        (RETRIES, End::Retrying),
+        (STAYS, End::Never),
+    ];
+    let complete = COMPLETE.map(|(name, _)| (name, End::Completed));
+    let all = complete.into_iter().chain(ends);
+    all.fold(registry, |registry, (name, end)| registry.with(Sample { name, end }))
+}
+
+#[async_trait]
+impl Kind for Sample {
+    type Args = NoopArgs;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn description(&self) -> &'static str {
+        "Ends as others of its kind; running twice ends so twice."
+    }
+
+    fn policy(&self, default: Policy) -> Policy {
+        const DAY_MS: u64 = 86_400_000;
+        match self.end {
+            End::Dead => Policy {
+                max_attempts: 1,
+                ..default
+            },
+            End::Retrying => Policy {
+                backoff: Backoff::Fixed,
+                base_ms: DAY_MS,
+                cap_ms: DAY_MS,
+                ..default
+            },
+            End::Never => Policy {
+                timeout_s: DAY_MS / 1_000,
+                ..default
+            },
+            End::Completed | End::Failed => default,
+        }
+    }
+
+    async fn run(&self, ctx: &Context, args: NoopArgs) -> Result<Value, Halt> {
+        let n = args.n;
+        match self.end {
+            End::Completed => Ok(Value::Null),
+            End::Failed => Err(JobError::new(ErrorCode::Validation, format!("row {n} has no amount")).into()),
+            End::Dead | End::Retrying => {
+                let host = n % 50;
+                let text = format!("the connection to backend-{host} was refused");
+                Err(JobError::new(ErrorCode::NetworkError, text).into())
+            }
+            End::Never => loop {
+                if ctx.cancelled() {
+                    return Err(Halt::Cancelled);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            },
+        }
     }
 }

@@ -70,7 +70,7 @@ enum Answer {
 }
 
 /// Writes what fits, and gives one answer for each batch in their order.
-pub(super) async fn enqueue(
+pub(in super::super) async fn enqueue(
     session: &Session,
     batches: &[&Batch],
 ) -> Result<Vec<Result<Enqueued, StoreError>>, StoreError> {

@@ -2,9 +2,9 @@
 //! each one message for a whole set of jobs.
 
 pub(super) mod commit;
-mod enqueue;
+pub(super) mod enqueue;
 mod open;
-mod sets;
+pub(super) mod sets;
 
 pub(super) use open::{Guard, open};
 pub use open::{create_schema, drop_schema};
@@ -18,12 +18,12 @@ fn array(ty: ArrayType, items: impl Iterator<Item = Value>) -> Value {
 }
 
 /// `bigint[]`
-fn ints(items: impl Iterator<Item = i64>) -> Value {
+pub(super) fn ints(items: impl Iterator<Item = i64>) -> Value {
     array(ArrayType::BigInt, items.map(Value::from))
 }
 
 /// `text[]`
-fn texts<'a>(items: impl Iterator<Item = &'a str>) -> Value {
+pub(super) fn texts<'a>(items: impl Iterator<Item = &'a str>) -> Value {
     array(ArrayType::String, items.map(Value::from))
 }
 

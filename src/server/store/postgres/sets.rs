@@ -40,7 +40,7 @@ pub(super) fn counted(place: &str) -> String {
 
 /// The appended nothings keep the planner from walking all that run or wait instead of looking up the few that are given.
 /// Rows are locked in the order of their numbers, as everywhere, so that no two transactions wait for each other.
-static FINISH: LazyLock<String> = LazyLock::new(|| {
+pub(in super::super) static FINISH: LazyLock<String> = LazyLock::new(|| {
     let (clock, counted, rolled) = (clock(), counted("$4"), rolled_sql("$4"));
     let (stale, due) = (search::AGAIN, chains::AGAIN);
     format!(
@@ -74,7 +74,7 @@ static FINISH: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-static CLAIM: LazyLock<String> = LazyLock::new(|| {
+pub(in super::super) static CLAIM: LazyLock<String> = LazyLock::new(|| {
     let (clock, counted, rolled) = (clock(), counted("$4"), rolled_sql("$4"));
     let columns = COLUMNS.split(", ").map(|c| format!("taken.{}", c.trim()));
     let columns = columns.collect::<Vec<_>>().join(", ");

@@ -1,0 +1,83 @@
+//! The store's statements alone: what the engine could reach at most.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::measures::per_second;
+use super::setup::{Bench, broken};
+use crate::domain::job::DEFAULT_QUEUE;
+use crate::domain::kind::Policy;
+use crate::domain::user::Actor;
+use crate::server::cli::CliError;
+use crate::server::store::enqueue::{Batch, Enqueue};
+use crate::server::store::raw::Raw;
+
+/// Claims and ends of a commit, and new jobs of one: as many as the engine and the service write at the most.
+const AT_ONCE: usize = 256;
+const IN_BULK: u32 = 1_000;
+
+/// Claims and completions.
+pub async fn drain(bench: &mut Bench) -> Result<(), CliError> {
+    let system = bench.fresh().await?;
+    system.fill("noop", bench.jobs).await?;
+    system.service.close().await;
+    let raw = Raw::open(&system.config).await?;
+    let waiting = raw.pending().await?;
+    if waiting.len() != bench.jobs as usize {
+        return Err(broken(format_args!("{} of {} jobs wait", waiting.len(), bench.jobs)));
+    }
+    let began = Instant::now();
+    let mut running = Vec::new();
+    for next in waiting.chunks(AT_ONCE) {
+        running = raw.round(&running, next, "noop", DEFAULT_QUEUE).await?;
+    }
+    raw.round(&running, &[], "noop", DEFAULT_QUEUE).await?;
+    let rate = per_second(bench.jobs, began);
+    let left = raw.pending().await?.len();
+    raw.close().await?;
+    if left > 0 {
+        return Err(broken(format_args!("{left} jobs still wait")));
+    }
+    bench.record("raw_drain", rate);
+    shares(bench);
+    Ok(())
+}
+
+/// Inserts.
+pub async fn bulk(bench: &mut Bench) -> Result<(), CliError> {
+    let system = bench.fresh().await?;
+    system.service.close().await;
+    let raw = Raw::open(&system.config).await?;
+    let owner = Actor::local_admin().name;
+    let batch = |from: u32| {
+        let part = from..bench.jobs.min(from + IN_BULK);
+        let jobs = part.map(|n| Enqueue::of("noop", &owner, json!({ "n": n }), &Policy::DEFAULT));
+        Batch::of(jobs.collect(), u64::MAX >> 1)
+    };
+    let began = Instant::now();
+    for from in (0..bench.jobs).step_by(IN_BULK as usize) {
+        raw.insert(&batch(from)).await?;
+    }
+    let rate = per_second(bench.jobs, began);
+    let written = raw.pending().await?.len();
+    raw.close().await?;
+    if written != bench.jobs as usize {
+        return Err(broken(format_args!("{written} of {} jobs were written", bench.jobs)));
+    }
+    bench.record("raw_bulk", rate);
+    shares(bench);
+    Ok(())
+}
+
+/// What share of it the engine and the service reach, where both are known.
+pub fn shares(bench: &mut Bench) {
+    for (ours, raw, share) in [
+        ("drain_10", "raw_drain", "drain_10_of_raw_percent"),
+        ("enqueue_bulk", "raw_bulk", "enqueue_bulk_of_raw_percent"),
+    ] {
+        if let (Some(ours), Some(raw)) = (bench.result(ours), bench.result(raw)) {
+            bench.record(share, ours / raw * 100.0);
+        }
+    }
+}
