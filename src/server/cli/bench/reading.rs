@@ -7,7 +7,7 @@ use serde_json::json;
 use super::kinds::{COMPLETE, DIES, FAILS, RETRIES, STAYS};
 use super::setup::{Bench, Fresh, broken, failed, percentile};
 use crate::domain::filter::{JobFilter, Sort};
-use crate::domain::job::{ActOptions, Job, JobId, NewJob};
+use crate::domain::job::{ActOptions, Job, JobId, Needs, NewJob};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::status::{Action, Status};
 use crate::domain::time::{Timestamp, from_millis};
@@ -146,7 +146,7 @@ async fn few(bench: &Bench, system: &Fresh) -> Result<(), CliError> {
     let paused = held.first().ok_or_else(|| broken("no job is held"))?;
     for n in 0..FEW {
         let new = NewJob {
-            depends_on: vec![paused.id],
+            depends_on: vec![Needs::Job(paused.id)],
             ..NewJob::of(COMPLETE[0].0, json!({ "n": n }))
         };
         service.enqueue(&actor, new).await.map_err(failed)?;
