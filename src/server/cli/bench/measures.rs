@@ -45,11 +45,11 @@ pub fn noop(n: u32) -> NewJob {
 }
 
 /// Of so many jobs that are measured, how many more go before them, for enqueues and for drains: as with the peers.
-fn warm_up(n: u32) -> u32 {
+pub fn warm_up(n: u32) -> u32 {
     n.div_ceil(10)
 }
 
-fn warm_up_drain(n: u32) -> u32 {
+pub fn warm_up_drain(n: u32) -> u32 {
     n.div_ceil(20)
 }
 

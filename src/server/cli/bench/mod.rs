@@ -42,7 +42,7 @@ uneven pauses; then at 1,000 a second for 5 s (pickup_1000_offered: what of that
   blocked                the drain alone, and behind 100,000 jobs that wait for one concurrency key
   log_lines              50,000 lines of one running job through the log's WebSocket, to 1 and to 100 viewers (added up); each \
 viewer must be sent every line that is stored, once and in order (log_lines_1_kept_percent: how many of the 50,000 those are; a job \
-that logs faster than its lines can be stored has some left out). The viewers are in this process, too, and cost it as much
+that logs faster than its lines can be stored has some left out; log_lines_1_reconnects: how often a viewer was cut off and came back). The viewers are in this process, too, and cost it as much
   idle                   a windlass serve of its own with nothing to do: its CPU time over --idle-seconds in percent of a core, and \
 its resident memory; with --pending, also with so many jobs in a paused queue, before and after a restart. Linux only
   reading                only with --scale: lists, filtered lists, searches and counts over so many jobs of all statuses, several \
@@ -94,7 +94,7 @@ struct Report {
     slots: u32,
     scale: u32,
     pending: u32,
-    /// Per second; or in what the name ends with: `_ms`, `_mb`, `_percent`.
+    /// Per second; or in what the name ends with: `_ms`, `_mb`, `_percent`, `_reconnects` (times).
     results: BTreeMap<&'static str, f64>,
     /// What is to be known about the figures.
     notes: Vec<String>,
@@ -174,6 +174,7 @@ fn table(report: &Report) {
         let (shown, unit) = match name.ends_with("_ms") {
             true => (format!("{value:.2}"), "ms"),
             false if name.ends_with("_mb") => (format!("{value:.0}"), "MB"),
+            false if name.ends_with("_reconnects") => (format!("{value:.0}"), "times"),
             false if name.ends_with("_percent") => (format!("{value:.1}"), "%"),
             false => (crate::domain::page::grouped(*value as u64), "a second"),
         };

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::measures::per_second;
+use super::measures::{per_second, warm_up, warm_up_drain};
 use super::setup::{Bench, broken};
 use crate::domain::job::DEFAULT_QUEUE;
 use crate::domain::kind::Policy;
@@ -20,15 +20,23 @@ const IN_BULK: u32 = 1_000;
 /// Claims and completions.
 pub async fn drain(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
-    system.fill("noop", bench.jobs).await?;
+    let before = warm_up_drain(bench.jobs);
+    let all = before + bench.jobs;
+    system.fill("noop", all).await?;
     system.service.close().await;
     let raw = Raw::open(&system.config).await?;
     let waiting = raw.pending().await?;
-    if waiting.len() != bench.jobs as usize {
-        return Err(broken(format_args!("{} of {} jobs wait", waiting.len(), bench.jobs)));
+    if waiting.len() != all as usize {
+        return Err(broken(format_args!("{} of {all} jobs wait", waiting.len())));
     }
-    let began = Instant::now();
+    let (first, waiting) = waiting.split_at(before as usize);
     let mut running = Vec::new();
+    for next in first.chunks(AT_ONCE) {
+        running = raw.round(&running, next, "noop", DEFAULT_QUEUE).await?;
+    }
+    raw.round(&running, &[], "noop", DEFAULT_QUEUE).await?;
+    running.clear();
+    let began = Instant::now();
     for next in waiting.chunks(AT_ONCE) {
         running = raw.round(&running, next, "noop", DEFAULT_QUEUE).await?;
     }
@@ -50,20 +58,25 @@ pub async fn bulk(bench: &mut Bench) -> Result<(), CliError> {
     system.service.close().await;
     let raw = Raw::open(&system.config).await?;
     let owner = Actor::local_admin().name;
-    let batch = |from: u32| {
-        let part = from..bench.jobs.min(from + IN_BULK);
+    let batch = |from: u32, to: u32| {
+        let part = from..to.min(from + IN_BULK);
         let jobs = part.map(|n| Enqueue::of("noop", &owner, json!({ "n": n }), &Policy::DEFAULT));
         Batch::of(jobs.collect(), u64::MAX >> 1)
     };
+    let before = warm_up(bench.jobs);
+    for from in (0..before).step_by(IN_BULK as usize) {
+        raw.insert(&batch(from, before)).await?;
+    }
     let began = Instant::now();
     for from in (0..bench.jobs).step_by(IN_BULK as usize) {
-        raw.insert(&batch(from)).await?;
+        raw.insert(&batch(from, bench.jobs)).await?;
     }
     let rate = per_second(bench.jobs, began);
     let written = raw.pending().await?.len();
     raw.close().await?;
-    if written != bench.jobs as usize {
-        return Err(broken(format_args!("{written} of {} jobs were written", bench.jobs)));
+    let all = before + bench.jobs;
+    if written != all as usize {
+        return Err(broken(format_args!("{written} of {all} jobs were written")));
     }
     bench.record("raw_bulk", rate);
     shares(bench);
