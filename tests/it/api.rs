@@ -450,3 +450,66 @@ async fn other_sites_can_neither_act_nor_read() {
     assert_eq!(s.get("/api/jobs").await["total"], 0);
     s.stop().await;
 }
+
+#[tokio::test]
+async fn any_call_that_starts_jobs_may_be_sent_again() {
+    let s = Server::start().await;
+    let again = async |path: &str, body: Value| {
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let sent = s
+                .ask(Method::POST, path)
+                .header("idempotency-key", unique_of(path))
+                .json(&body);
+            answers.push(read(sent.send().await.expect("answer")).await.1);
+        }
+        answers
+    };
+    let bulk = again(
+        "/api/jobs/bulk",
+        json!([{ "type": "gate", "args": { "name": "x" } }, { "type": "gate", "args": { "name": "x" } }]),
+    )
+    .await;
+    assert_eq!(
+        (&bulk[0]["enqueued"], &bulk[1]["existing"]),
+        (&json!(2), &json!(2)),
+        "{bulk:?}"
+    );
+    assert_eq!(bulk[0]["ids"], bulk[1]["ids"]);
+    let pause = s.post("/api/queues/default/pause", json!({})).await;
+    assert_eq!(pause.0, StatusCode::OK);
+    let export = again("/api/events/export", json!({ "format": "csv" })).await;
+    assert_eq!(export[0]["job_id"], export[1]["job_id"]);
+    let mut imports = Vec::new();
+    for _ in 0..2 {
+        let part = reqwest::multipart::Part::bytes(b"id\n".as_slice()).file_name("events.csv");
+        let form = reqwest::multipart::Form::new().part("file", part);
+        let sent = s
+            .ask(Method::POST, "/api/events/import")
+            .header("idempotency-key", "import once");
+        imports.push(read(sent.multipart(form).send().await.expect("answer")).await.1["job_id"].clone());
+    }
+    assert_eq!(imports[0], imports[1]);
+    assert_eq!(
+        std::fs::read_dir(s.dir.path().join("uploads"))
+            .expect("uploads")
+            .count(),
+        1,
+        "the second file went again"
+    );
+    let long = s
+        .ask(Method::POST, "/api/jobs")
+        .body("x".repeat(2_000_000))
+        .header("content-type", "application/json");
+    let (status, problem) = read(long.send().await.expect("answer")).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(
+        problem["detail"].as_str().expect("text").contains("larger than 1.0 MB"),
+        "{problem}"
+    );
+    s.stop().await;
+}
+
+fn unique_of(path: &str) -> String {
+    format!("once {path}")
+}
