@@ -1,4 +1,4 @@
-//! Controls of the filter bar. Each shows what the address says and reports what a person makes of it.
+//! Controls of filter bars. Each shows what the address says and reports what a person makes of it.
 
 use leptos::html;
 use leptos::prelude::*;
@@ -155,7 +155,7 @@ pub fn Line(
                     on_text.run(String::new());
                 }
             >
-                <crate::ui::components::Icon icon=icondata_lu::LuX />
+                <super::Icon icon=icondata_lu::LuX />
             </button>
         </span>
     }
