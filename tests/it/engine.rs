@@ -9,6 +9,7 @@ use windlass::domain::job::JobId;
 use windlass::domain::machine::Event;
 use windlass::domain::retention::Rule;
 use windlass::domain::status::Status;
+use windlass::server::config::Config;
 use windlass::server::store::Store;
 use windlass::server::store::claim::Claim;
 use windlass::server::store::ops::Lease;
@@ -151,6 +152,41 @@ async fn an_attempt_that_takes_too_long_ends() {
     assert_eq!(job["error_code"], "TIMEOUT");
     gate(&name).acquire().await.expect("dropped").forget();
     s.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_and_a_kind_may_have_time_limits_of_their_own() {
+    let gate_of = |timeout: Option<u64>| {
+        let mut body = json!({ "type": "gate", "args": { "name": unique() } });
+        if let Some(seconds) = timeout {
+            body["timeout"] = seconds.into();
+        }
+        body
+    };
+    let one_second = |c: &mut Config| {
+        c.kind_timeouts.insert("gate".into(), Duration::from_secs(1));
+    };
+    let none = |_: &mut Config| ();
+    // The limit of the one that is to end, and of the one beside it that is to go on.
+    type Setting<'a> = &'a dyn Fn(&mut Config);
+    let cases: [(Setting<'_>, _, _); 2] = [(&none, Some(1), None), (&one_second, None, Some(600))];
+    for (setting, short, long) in cases {
+        let s = Server::with(|c| {
+            c.job_max_retries = 0;
+            setting(c);
+        })
+        .await;
+        let mut ids = Vec::new();
+        for timeout in [long, short] {
+            let (status, job) = s.post("/api/jobs", gate_of(timeout)).await;
+            assert_eq!(status, StatusCode::ACCEPTED, "{job}");
+            ids.push(job["id"].as_str().expect("id").to_string());
+            s.until(&ids[ids.len() - 1], "running").await;
+        }
+        assert_eq!(s.until(&ids[1], "dead").await["error_code"], "TIMEOUT");
+        assert_eq!(s.job(&ids[0]).await["status"], "running");
+        s.stop().await;
+    }
 }
 
 #[tokio::test]

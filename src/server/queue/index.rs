@@ -3,19 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::places::{Place, Places};
 use super::{Cell, Entry, Hold, LANE_MS};
 
 /// Those of the priorities, and that of the suspects.
 const LANES: usize = 5;
 const SUSPECTS: usize = super::SUSPECTS as usize;
-
-/// Where a job is: its lane, since when it waits, and its cell.
-#[derive(Clone, Debug)]
-struct Place {
-    since: i64,
-    cell: u32,
-    lane: u8,
-}
 
 /// The jobs of one cell in one lane.
 #[derive(Default)]
@@ -41,7 +34,7 @@ pub struct Index {
     cells: Vec<Cell>,
     numbers: HashMap<Cell, usize>,
     lines: HashMap<(usize, usize), Line>,
-    places: HashMap<i64, Place>,
+    places: Places,
     /// Of each lane the active lines by their turns, and by their longest waiting jobs.
     turns: [BTreeSet<(u64, usize)>; LANES],
     heads: [BTreeSet<(i64, usize)>; LANES],
@@ -61,7 +54,7 @@ impl Index {
     pub fn insert(&mut self, entry: &Entry) {
         let lane = usize::from(entry.lane).min(LANES - 1);
         let cell = self.number(&entry.cell);
-        if let Some(old) = self.places.get(&entry.seq) {
+        if let Some(old) = self.places.get(entry.seq) {
             if usize::from(old.lane) == lane && old.since == entry.since && old.cell as usize == cell {
                 return;
             }
@@ -80,7 +73,7 @@ impl Index {
     }
 
     pub fn remove(&mut self, seq: i64) {
-        let Some(place) = self.places.remove(&seq) else { return };
+        let Some(place) = self.places.remove(seq) else { return };
         let (lane, cell) = (usize::from(place.lane), place.cell as usize);
         if let Some(line) = self.lines.get_mut(&(lane, cell)) {
             line.jobs.remove(&(place.since, seq));
@@ -153,7 +146,7 @@ impl Index {
         if self.cells.len() < 1_024 || self.lines.len() * 2 > self.cells.len() {
             return;
         }
-        let entries: Vec<Entry> = self.places.keys().filter_map(|seq| self.entry(*seq)).collect();
+        let entries: Vec<Entry> = self.places.seqs().filter_map(|seq| self.entry(seq)).collect();
         let fresh = Self {
             turn: self.turn,
             owners: std::mem::take(&mut self.owners),
@@ -174,7 +167,7 @@ impl Index {
     }
 
     fn entry(&self, seq: i64) -> Option<Entry> {
-        let place = self.places.get(&seq)?;
+        let place = self.places.get(seq)?;
         Some(Entry {
             seq,
             lane: place.lane,

@@ -3,6 +3,7 @@
 
 pub mod index;
 pub mod memory;
+mod places;
 pub mod redis;
 
 use std::sync::Arc;

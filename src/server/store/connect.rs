@@ -92,6 +92,12 @@ async fn sqlite(path: &Path, share: Share) -> Result<Opened, StoreError> {
         .run(&mut writer)
         .await
         .map_err(|e| migration_error(&path.display().to_string(), e))?;
+    let newest = "SELECT created_at FROM jobs ORDER BY seq DESC LIMIT 1";
+    let newest: Option<i64> = sqlx::query_scalar(newest)
+        .fetch_optional(&mut writer)
+        .await
+        .map_err(failed)?;
+    goes_on_from(newest.unwrap_or(0));
     let read = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(1)
@@ -137,10 +143,23 @@ async fn remote(url: &PostgresUrl, share: Share) -> Result<Opened, StoreError> {
 /// or nothing that waits would be due for as long as the machine's clock has been set back. It goes on from where it was,
 /// then, until it meets the machine's again, or the process ends.
 pub(super) fn system_clock() -> i64 {
-    static CLOCK: Mutex<Option<Forward>> = Mutex::new(None);
     let mut clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let (shown, now) = (chrono::Utc::now().timestamp_millis(), Instant::now());
     clock.get_or_insert(Forward { read: shown, at: now }).read(shown, now)
+}
+
+static CLOCK: Mutex<Option<Forward>> = Mutex::new(None);
+/// A machine's clock that was put right by at most this much, in milliseconds, while no process ran: what is enqueued next still
+/// comes after what was enqueued last.
+const PUT_RIGHT_MS: i64 = 60_000;
+
+/// The clock does not go back behind this moment either, at which something was written: lists find a moment by the order of
+/// the numbers. One that is far ahead tells of a clock that was wrong.
+fn goes_on_from(written: i64) {
+    let mut clock = CLOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let (shown, now) = (chrono::Utc::now().timestamp_millis(), Instant::now());
+    let clock = clock.get_or_insert(Forward { read: shown, at: now });
+    clock.goes_on_from(written, shown, now);
 }
 
 /// A clock that never goes back, of one that may.
@@ -160,6 +179,13 @@ impl Forward {
             *self = Self { read: shown, at: now };
         }
         shown.max(least)
+    }
+
+    fn goes_on_from(&mut self, written: i64, shown: i64, now: Instant) {
+        let read = self.read(shown, now);
+        if written > read && written - read <= PUT_RIGHT_MS {
+            *self = Self { read: written, at: now };
+        }
     }
 }
 
@@ -228,5 +254,17 @@ mod tests {
             10_009_000 + hour,
             "and back again"
         );
+        let now = 10_009_000 + hour;
+        clock.goes_on_from(now - 1, now, after(9_000));
+        assert_eq!(clock.read(now, after(9_000)), now, "written before");
+        clock.goes_on_from(now + PUT_RIGHT_MS, now, after(9_000));
+        let least = now + PUT_RIGHT_MS;
+        assert_eq!(
+            clock.read(now + 5, after(9_007)),
+            least + 7,
+            "by a clock that was put right since"
+        );
+        clock.goes_on_from(least + 7 + hour, now, after(9_007));
+        assert_eq!(clock.read(now, after(9_007)), least + 7, "by a clock that was wrong");
     }
 }

@@ -62,6 +62,16 @@ impl Dialect {
         }
     }
 
+    /// How far the moments of enqueueing may differ from the order of the numbers, in milliseconds. SQLite has one writer, and its
+    /// clock never goes back; on Postgres several processes enqueue at the same time, and one may wait for another between the
+    /// moment and the number.
+    pub(super) fn disorder_ms(self) -> i64 {
+        match self {
+            Self::Sqlite => 0,
+            Self::Postgres => 10_000,
+        }
+    }
+
     /// At the end of a SELECT within a transaction: its rows are this transaction's, and those of others are passed over.
     pub(super) fn take_rows(self) -> &'static str {
         match self {

@@ -25,6 +25,8 @@ const WORKER: &str = "raw";
 const LEASE_MS: i64 = 600_000;
 /// The counts that it adds to.
 const SHARD: i64 = 0;
+/// Jobs whose dates are written in one commit.
+const SPREAD_AT_ONCE: usize = 50_000;
 
 /// A job that was taken: its number and the epoch of its lease.
 pub type Taken = (i64, i64);
@@ -189,6 +191,27 @@ impl Raw {
             Some(Err(error)) => Err(error),
             _ => Err(StoreError::Commit("not all jobs were written".into())),
         }
+    }
+
+    /// Gives the jobs there are the dates of a system that has run for `span_ms`, in the order of their numbers: the last keeps its
+    /// own, the others lie evenly before it. Filling enqueues in seconds what comes in a month.
+    pub async fn spread(&self, span_ms: i64) -> Result<(), StoreError> {
+        let ends = "SELECT MIN(seq) AS first, MAX(seq) AS last, MAX(created_at) AS at FROM jobs HAVING COUNT(*) > 1";
+        let ends = self.session.all(Sql::new(ends).build()).await?;
+        let Some(ends) = ends.first() else { return Ok(()) };
+        let (first, last, at): (i64, i64, i64) = (ends.get("first")?, ends.get("last")?, ends.get("at")?);
+        for from in (first..=last).step_by(SPREAD_AT_ONCE) {
+            let until = from.saturating_add(SPREAD_AT_ONCE as i64);
+            let update = Sql::with(
+                "UPDATE jobs SET created_at = $1 - ($2 - seq) * $3 / $4 WHERE seq >= $5 AND seq < $6",
+                [at, last, span_ms, last - first, from, until].map(Value::from),
+            );
+            self.session.execute(update).await?;
+        }
+        if self.session.dialect() == Dialect::Postgres {
+            self.session.plain("VACUUM (ANALYZE) jobs").await?;
+        }
+        Ok(())
     }
 
     pub async fn close(self) -> Result<(), StoreError> {

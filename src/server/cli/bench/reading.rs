@@ -10,9 +10,10 @@ use crate::domain::filter::{JobFilter, Sort};
 use crate::domain::job::{ActOptions, Job, JobId, Needs, NewJob};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::status::{Action, Status};
-use crate::domain::time::{Timestamp, from_millis};
+use crate::domain::time::Timestamp;
 use crate::domain::user::{Actor, Role};
 use crate::server::cli::CliError;
+use crate::server::store::raw::Raw;
 
 /// Askings of each question that are counted, and those before them that are not.
 const TIMES: usize = 200;
@@ -30,7 +31,10 @@ const INDEX_STEP: u32 = 2_000;
 /// Fewer jobs than this have not all statuses.
 pub const LEAST: u32 = 1_000;
 
-/// What was filled in: for each chunk its owner, when it was about to be enqueued, and one of its jobs that has completed.
+/// Over how long the jobs were enqueued, as their dates say.
+const MONTH_MS: i64 = 30 * 86_400_000;
+
+/// What was filled in: for each chunk its owner, when its first job was enqueued, and that job, which has completed.
 struct Filled {
     chunks: Vec<(String, Timestamp, JobId)>,
 }
@@ -43,7 +47,7 @@ pub async fn measure(bench: &mut Bench, scale: u32) -> Result<(), CliError> {
     let paused = system.service.pause_queue(&actor, HELD, true).await;
     paused.map_err(failed)?;
     let began = Instant::now();
-    let filled = fill(&system, scale).await?;
+    let chunks = fill(&system, scale).await?;
     bench.record("reading_fill", f64::from(scale) / began.elapsed().as_secs_f64());
     let engine = system.work().await?;
     let began = Instant::now();
@@ -68,6 +72,7 @@ pub async fn measure(bench: &mut Bench, scale: u32) -> Result<(), CliError> {
         known += store.index_some(INDEX_STEP).await?;
     }
     bench.record("reading_index", known as f64 / began.elapsed().as_secs_f64());
+    let filled = age(&system, chunks).await?;
     questions(bench, &system, &filled).await?;
     engine.shut_down().await;
     system.service.close().await;
@@ -111,16 +116,28 @@ fn owner(n: u32) -> Actor {
     }
 }
 
-async fn fill(system: &Fresh, scale: u32) -> Result<Filled, CliError> {
+async fn fill(system: &Fresh, scale: u32) -> Result<Vec<(String, JobId)>, CliError> {
     let mut chunks = Vec::new();
     for from in (0..scale).step_by(CHUNK as usize) {
         let owner = owner(from / CHUNK);
-        // By the clock that their moments are read from, which rounds.
-        let at = from_millis(system.service.store.clock().await? - 1);
         let jobs = (from..scale.min(from + CHUNK)).map(job).collect();
         let enqueued = system.service.enqueue_bulk(&owner, jobs, None).await.map_err(failed)?;
         let first = enqueued.ids.first().ok_or_else(|| broken("a bulk gave no ids"))?;
-        chunks.push((owner.name, at, *first));
+        chunks.push((owner.name, *first));
+    }
+    Ok(chunks)
+}
+
+/// Filling took seconds; what it filled in is to look like the jobs of a month.
+async fn age(system: &Fresh, filled: Vec<(String, JobId)>) -> Result<Filled, CliError> {
+    let raw = Raw::open(&system.config).await?;
+    raw.spread(MONTH_MS).await?;
+    raw.close().await?;
+    let actor = Actor::local_admin();
+    let mut chunks = Vec::with_capacity(filled.len());
+    for (owner, first) in filled {
+        let job = system.service.job(&actor, first).await.map_err(failed)?;
+        chunks.push((owner, job.created_at, first));
     }
     Ok(Filled { chunks })
 }

@@ -19,6 +19,8 @@ use crate::server::store::StoreError;
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the index is compared with the database.
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
+/// When a comparison found some missing that may only be on their way, the next one comes sooner.
+const RECONCILE_AGAIN: Duration = Duration::from_secs(2);
 /// Jobs that may be on their way to the index when it is compared.
 const FEW: u64 = 1_000;
 /// How long after its start a process first looks whether it is time to sweep: soon, so that one that is restarted often does.
@@ -52,7 +54,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, tasks: &TaskTracker) {
         Loop {
             name: "the queue's index",
             wait: Duration::ZERO,
-            work: |s| async move { reconcile(&s).await.map(|()| RECONCILE_EVERY) }.boxed(),
+            work: |s| async move { reconcile(&s).await }.boxed(),
             wake: |s| async move { s.service.queue.doubted().await }.boxed(),
         },
         Loop {
@@ -165,26 +167,32 @@ async fn rebuild(shared: &Shared) -> Result<bool, StoreError> {
     }
 }
 
-/// Compares truth and index by their sizes, and announces again what waits when the index knows of fewer.
-async fn reconcile(shared: &Shared) -> Result<(), StoreError> {
+/// Compares truth and index by their sizes, and announces again what waits when the index knows of fewer. Answers with the wait
+/// until the next time.
+async fn reconcile(shared: &Shared) -> Result<Duration, StoreError> {
     fill(shared).await?;
     let queue = &shared.service.queue;
     // While the index is away there is nothing to compare; its return is told.
     let (Ok(_), Ok(before)) = (queue.sweep().await, queue.waiting().await) else {
-        return Ok(());
+        return Ok(RECONCILE_EVERY);
     };
     let truth = shared.service.store.counts().await?.of(Status::Pending);
     let Ok(after) = queue.waiting().await else {
-        return Ok(());
+        return Ok(RECONCILE_EVERY);
     };
     metrics::gauge!("windlass_jobs_pending").set(truth as f64);
     // By the larger one: jobs come and go between the looks.
     let missing = truth.saturating_sub(before.max(after) as u64);
     let again = shared.missed.swap(missing > 0, Ordering::Relaxed);
-    if lacks(missing, shared.slots.available_permits() > 0, again) && rebuild(shared).await? {
+    let lacks = lacks(missing, shared.slots.available_permits() > 0, again);
+    if lacks && rebuild(shared).await? {
         shared.missed.store(false, Ordering::Relaxed);
+        return Ok(RECONCILE_EVERY);
     }
-    Ok(())
+    Ok(match missing > 0 && !lacks {
+        true => RECONCILE_AGAIN,
+        false => RECONCILE_EVERY,
+    })
 }
 
 /// Whether an index that knows of so many jobs fewer than wait has lost some. A few may be on their way to it: that is found

@@ -66,15 +66,37 @@ local function remove(seq, place)
   refresh(lane, cell)
 end
 
-local function insert(seq, place)
-  local old = redis.call('HGET', p .. 'jobs', seq)
-  if old == place then return false end
-  if old then remove(seq, old) end
-  local lane, since, cell = split(place)
-  redis.call('HSET', p .. 'jobs', seq, place)
-  redis.call('ZADD', p .. 'line:' .. lane .. ':' .. cell, since, seq)
-  refresh(lane, cell)
-  return true
+-- Says how many of these (number, place, number, place, ...) were not there already. Lines are brought up to date once for all
+-- of their jobs.
+local function insert(entries)
+  local new, lines = 0, {}
+  for i = 1, #entries, 2 do
+    local seq, place = entries[i], entries[i + 1]
+    local old = redis.call('HGET', p .. 'jobs', seq)
+    if old ~= place then
+      if old then remove(seq, old) end
+      local lane, since, cell = split(place)
+      redis.call('HSET', p .. 'jobs', seq, place)
+      redis.call('ZADD', p .. 'line:' .. lane .. ':' .. cell, since, seq)
+      lines[lane .. '|' .. cell] = { lane, cell }
+      new = new + 1
+    end
+  end
+  for _, line in pairs(lines) do refresh(line[1], line[2]) end
+  return new
+end
+
+-- Calls with so many of the numbers at once: Lua's stack bounds what one call may be given.
+local function in_chunks(seqs, call)
+  for i = 1, #seqs, 1000 do call(unpack(seqs, i, math.min(i + 999, #seqs))) end
+end
+
+-- They are on their way to no worker any more.
+local function forget(seqs)
+  in_chunks(seqs, function(...)
+    redis.call('ZREM', p .. 'taken', ...)
+    redis.call('HDEL', p .. 'kept', ...)
+  end)
 end
 
 -- Tokens for workers that wait: one for each new job, and never so many that nobody will take them.

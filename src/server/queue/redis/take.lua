@@ -80,13 +80,22 @@ while #taken < max and parked < PARKS do
     local line = p .. 'line:' .. lane .. ':' .. cell
     local popped = redis.call('ZPOPMIN', line, n)
     local got = #popped / 2
+    local seqs = {}
     for i = 1, #popped, 2 do
-      local seq = popped[i]
-      taken[#taken + 1] = seq
-      redis.call('HSET', p .. 'kept', seq, redis.call('HGET', p .. 'jobs', seq))
-      redis.call('HDEL', p .. 'jobs', seq)
-      redis.call('ZADD', p .. 'taken', moment + keep, seq)
+      seqs[#seqs + 1] = popped[i]
+      taken[#taken + 1] = popped[i]
     end
+    in_chunks(seqs, function(...)
+      local places = redis.call('HMGET', p .. 'jobs', ...)
+      local kept, deadlines = {}, {}
+      for i, seq in ipairs({ ... }) do
+        kept[2 * i - 1], kept[2 * i] = seq, places[i]
+        deadlines[2 * i - 1], deadlines[2 * i] = moment + keep, seq
+      end
+      redis.call('HSET', p .. 'kept', unpack(kept))
+      redis.call('HDEL', p .. 'jobs', ...)
+      redis.call('ZADD', p .. 'taken', unpack(deadlines))
+    end)
     local last = math.max(tonumber(redis.call('GET', p .. 'turn') or '0'), turn + got - 1)
     redis.call('SET', p .. 'turn', string.format('%.0f', last))
     redis.call('ZADD', p .. 'owners', turn + got, parts(cell)[3])

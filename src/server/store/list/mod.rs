@@ -65,9 +65,6 @@ fn parts(sort: Sort) -> Option<Parts> {
 
 /// Cells (see the index jobs_cell) that one list merges at the most; with more of them it goes through the jobs in order.
 const CELLS_MAX: usize = 64;
-/// How far the moments of enqueueing may differ from the order of the numbers, in milliseconds: processes that enqueue at the
-/// same time, and clocks that were put right.
-const DISORDER_MS: i64 = 60_000;
 
 impl Store {
     /// At most `limit` jobs that match, from `after` or `offset` on.
@@ -221,13 +218,12 @@ impl Store {
 
     /// The filter as a condition, with its moments as numbers of jobs.
     async fn condition<'a>(&self, filter: &'a JobFilter) -> Result<Condition<'a>, StoreError> {
-        let at = |moment: Option<Timestamp>, slack: i64| moment.map(|t| t.timestamp_millis() + slack);
-        let (from, until) = (
-            at(filter.created_after, -DISORDER_MS),
-            at(filter.created_before, DISORDER_MS),
-        );
+        let dialect = self.dialect();
+        let disorder = dialect.disorder_ms();
+        let at = |moment: Option<Timestamp>, slack: i64| moment.map(|t| t.timestamp_millis().saturating_add(slack));
+        let (from, until) = (at(filter.created_after, -disorder), at(filter.created_before, disorder));
         Ok(Condition {
-            dialect: self.dialect(),
+            dialect,
             filter,
             from: match from {
                 Some(moment) => Some(self.first_since(moment).await?),
