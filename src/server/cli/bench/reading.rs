@@ -43,7 +43,7 @@ struct Filled {
 /// several kinds and many owners.
 pub async fn measure(bench: &mut Bench, scale: u32) -> Result<(), CliError> {
     let system = bench.fresh().await?;
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     let paused = system.service.pause_queue(&actor, HELD, true).await;
     paused.map_err(failed)?;
     let began = Instant::now();
@@ -110,10 +110,7 @@ fn job(n: u32) -> NewJob {
 }
 
 fn owner(n: u32) -> Actor {
-    Actor {
-        name: format!("owner-{}", n % OWNERS),
-        role: Role::Admin,
-    }
+    Actor::named(&format!("owner-{}", n % OWNERS), Role::Admin)
 }
 
 async fn fill(system: &Fresh, scale: u32) -> Result<Vec<(String, JobId)>, CliError> {
@@ -144,7 +141,7 @@ async fn age(system: &Fresh, filled: Vec<(String, JobId)>) -> Result<Filled, Cli
 
 /// Some jobs of the statuses that no run leads to.
 async fn few(bench: &Bench, system: &Fresh) -> Result<(), CliError> {
-    let (service, actor) = (&system.service, Actor::local_admin());
+    let (service, actor) = (&system.service, Actor::machine());
     let held = JobFilter {
         status: vec![Status::Pending],
         queue: Some(HELD.into()),
@@ -264,7 +261,7 @@ async fn questions(bench: &mut Bench, system: &Fresh, filled: &Filled) -> Result
         ("reading_search_owner_p99_ms", Box::new(|i| search(&chunk(i).0)), some),
         ("reading_search_nothing_p99_ms", Box::new(|_| search("zzqxj")), none),
     ];
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     for (name, ask, holds) in lists {
         let mut times = Vec::with_capacity(TIMES);
         for i in 0..WARM_UP + TIMES {
@@ -297,7 +294,7 @@ async fn questions(bench: &mut Bench, system: &Fresh, filled: &Filled) -> Result
 
 /// One page after the other, as somebody who scrolls reads them.
 async fn next_pages(bench: &mut Bench, system: &Fresh) -> Result<(), CliError> {
-    let (actor, filter) = (Actor::local_admin(), JobFilter::default());
+    let (actor, filter) = (Actor::machine(), JobFilter::default());
     let mut times = Vec::with_capacity(TIMES);
     let mut cursor = None;
     for _ in 0..TIMES {
