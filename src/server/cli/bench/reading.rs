@@ -130,7 +130,7 @@ async fn age(system: &Fresh, filled: Vec<(String, JobId)>) -> Result<Filled, Cli
     let raw = Raw::open(&system.config).await?;
     raw.spread(MONTH_MS).await?;
     raw.close().await?;
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     let mut chunks = Vec::with_capacity(filled.len());
     for (owner, first) in filled {
         let job = system.service.job(&actor, first).await.map_err(failed)?;
