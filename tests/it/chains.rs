@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use windlass::domain::error::{ErrorCode, JobError};
@@ -11,6 +11,7 @@ use windlass::domain::kind::Policy;
 use windlass::domain::machine::Event;
 use windlass::domain::status::Status;
 use windlass::domain::time::from_millis;
+use windlass::domain::user::Role;
 use windlass::server::store::Store;
 use windlass::server::store::claim::Claim;
 use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued, Written};
@@ -238,6 +239,47 @@ async fn a_key_may_count_for_a_time_after_the_end() {
     assert_eq!((status, &again["id"]), (StatusCode::OK, &first["id"]));
     let other = enqueue(&s, json!({ "type": "echo", "unique_key": key })).await;
     assert_ne!(other["id"], first["id"]);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_members_keys_are_their_own() {
+    let s = Server::start().await;
+    let key = unique();
+    let body = json!({ "type": "gate", "args": { "name": unique() }, "unique_key": key });
+    let people = [
+        s.user("one@example.org", Role::Member).await,
+        s.user("two@example.org", Role::Member).await,
+    ];
+    let mut ids = BTreeSet::from([id(&enqueue(&s, body.clone()).await)]);
+    let begin = async |by: &Client, body: &Value, header: Option<&str>| {
+        let mut request = by.post(format!("{}/api/jobs", s.base)).json(body);
+        if let Some(key) = header {
+            request = request.header("Idempotency-Key", key);
+        }
+        harness::read(request.send().await.expect("answer")).await
+    };
+    for person in &people {
+        let (status, job) = begin(person, &body, None).await;
+        assert_eq!(
+            status,
+            StatusCode::ACCEPTED,
+            "nobody learns that another has this key: {job}"
+        );
+        assert!(ids.insert(id(&job)), "{job}");
+        let (status, again) = begin(person, &body, None).await;
+        assert_eq!((status, &again["id"]), (StatusCode::OK, &job["id"]));
+    }
+    let mut body = body;
+    body["unique_key"] = Value::Null;
+    for person in &people {
+        let (first, again) = (
+            begin(person, &body, Some(&key)).await,
+            begin(person, &body, Some(&key)).await,
+        );
+        assert_eq!(id(&first.1), id(&again.1));
+        assert!(ids.insert(id(&first.1)), "{}", first.1);
+    }
     s.stop().await;
 }
 
