@@ -1,25 +1,9 @@
 // Accessibility by axe and by keyboard, in both themes, from a phone to a wide screen; and pictures of each page.
-import { AxeBuilder } from "@axe-core/playwright";
 import type { Page } from "@playwright/test";
 import { Dashboard } from "./support/dashboard.ts";
 import { brokenZip, header, row } from "./support/files.ts";
 import { expect, open, test } from "./support/fixtures.ts";
-
-const themes = ["light", "dark"] as const;
-const widths = [1440, 375] as const;
-
-async function check(page: Page, what: string): Promise<void> {
-  // Colours in transition are nobody's colours.
-  await page.evaluate(() => Promise.all(document.getAnimations().map((a) => (a.effect?.getTiming().iterations === Infinity ? null : a.finished.catch(() => null)))));
-  const { violations } = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]).analyze();
-  const found = violations.map((v) => `${v.id}: ${v.help}\n  ${v.nodes.map((n) => `${n.target.join(" ")}: ${n.failureSummary}`).join("\n  ")}`);
-  expect(found, `accessibility of ${what}`).toEqual([]);
-}
-
-async function noSidewaysScroll(page: Page, what: string): Promise<void> {
-  const [inner, content] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth] as const);
-  expect(content, `${what} is no wider than its window`).toBeLessThanOrEqual(inner);
-}
+import { check, noSidewaysScroll, themes, widths } from "./support/look.ts";
 
 for (const theme of themes) {
   test.describe(`in ${theme}`, () => {

@@ -27,6 +27,7 @@ test("an empty list says what will appear here, and offers to start something", 
 test("the page is complete without a script", async ({ browser, api, server }) => {
   const { exports, failed } = await threeJobs(api, server);
   const context = await browser.newContext({ javaScriptEnabled: false, baseURL: server.url });
+  await server.enter(context);
   const page = await context.newPage();
   const ui = new Dashboard(page);
   await page.goto(`/jobs/${failed}`);

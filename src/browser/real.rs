@@ -259,6 +259,23 @@ impl Focused {
     }
 }
 
+/// The address of the page on this server: path and query.
+pub fn here() -> String {
+    let location = leptos::prelude::window().location();
+    let part = |text: Result<String, wasm_bindgen::JsValue>| text.unwrap_or_default();
+    format!("{}{}", part(location.pathname()), part(location.search()))
+}
+
+/// The page's origin: `http://127.0.0.1:3000`.
+pub fn origin() -> String {
+    leptos::prelude::window().location().origin().unwrap_or_default()
+}
+
+/// Leaves this page for another, which is loaded from the server as a whole.
+pub fn leave_for(url: &str) {
+    let _ = leptos::prelude::window().location().assign(url);
+}
+
 /// The page's origin with the WebSocket scheme: `ws://127.0.0.1:3000`.
 pub fn socket_origin() -> String {
     let location = leptos::prelude::window().location();

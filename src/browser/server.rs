@@ -95,6 +95,16 @@ impl Focused {
     pub fn restore(&self) {}
 }
 
+pub fn here() -> String {
+    String::new()
+}
+
+pub fn origin() -> String {
+    String::new()
+}
+
+pub fn leave_for(_url: &str) {}
+
 pub fn socket_origin() -> String {
     String::new()
 }

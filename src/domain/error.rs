@@ -204,6 +204,8 @@ pub enum ProblemCode {
     InvalidInput,
     /// No such thing, or none that this caller may know of.
     NotFound,
+    /// Nobody is signed in, or who claims to be is not known.
+    Unauthorized,
     /// This caller may not do this.
     Forbidden,
     /// The request came from another site.
@@ -218,6 +220,8 @@ pub enum ProblemCode {
     RangeNotSatisfiable,
     /// The queue is full; try again later.
     QueueFull,
+    /// Too many requests, or sign-ins that failed; try again later.
+    RateLimited,
     /// The database or another part is away; try again later.
     Unavailable,
     /// The answer never came: the browser could not reach the server.
@@ -232,12 +236,13 @@ impl ProblemCode {
         match self {
             Self::InvalidInput => 400,
             Self::NotFound => 404,
+            Self::Unauthorized => 401,
             Self::Forbidden | Self::CrossSite => 403,
             Self::WrongStatus => 409,
             Self::TooLarge => 413,
             Self::MethodNotAllowed => 405,
             Self::RangeNotSatisfiable => 416,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::RateLimited => 429,
             Self::Unavailable | Self::Network => 503,
             Self::Internal => 500,
         }
@@ -248,6 +253,7 @@ impl ProblemCode {
         match self {
             Self::InvalidInput => "Invalid input",
             Self::NotFound => "Not found",
+            Self::Unauthorized => "Sign in first",
             Self::Forbidden => "Not allowed",
             Self::CrossSite => "Request from another site",
             Self::WrongStatus => "Not possible in this status",
@@ -255,6 +261,7 @@ impl ProblemCode {
             Self::MethodNotAllowed => "Method not allowed",
             Self::RangeNotSatisfiable => "Range not satisfiable",
             Self::QueueFull => "Queue full",
+            Self::RateLimited => "Too many requests",
             Self::Unavailable => "Temporarily unavailable",
             Self::Network => "Server not reached",
             Self::Internal => "Internal error",
@@ -280,6 +287,9 @@ pub struct Problem {
     /// The field that is at fault, as the caller names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Seconds after which another try is worth it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -291,6 +301,16 @@ impl Problem {
             code,
             detail: detail.into(),
             field: None,
+            retry_after: None,
+        }
+    }
+
+    /// With the seconds after which another try is worth it.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
         }
     }
 

@@ -1,5 +1,7 @@
 //! What Windlass talks about: pure types and rules, compiled for the server and for the browser alike.
 
+pub mod account;
+pub mod audit;
 pub mod batch;
 pub mod error;
 pub mod event;

@@ -22,6 +22,22 @@ impl Counts {
     pub fn of(&self, status: Status) -> u64 {
         self.by_status.get(status.as_str()).copied().unwrap_or(0)
     }
+
+    /// Those of some kinds alone. Which queues they are in is not told.
+    pub fn of_kinds(&self, kinds: &[String]) -> Self {
+        let mut counts = Self {
+            by_status: self.by_status.keys().map(|status| (status.clone(), 0)).collect(),
+            ..Self::default()
+        };
+        for (kind, by_status) in self.by_type.iter().filter(|(kind, _)| kinds.contains(kind)) {
+            for (status, n) in by_status {
+                counts.total += n;
+                *counts.by_status.entry(status.clone()).or_default() += n;
+            }
+            counts.by_type.insert(kind.clone(), by_status.clone());
+        }
+        counts
+    }
 }
 
 /// How the system fares.

@@ -20,6 +20,8 @@ pub enum Role {
 }
 
 impl Role {
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Manager, Self::Member, Self::Viewer];
+
     pub fn label(self) -> &'static str {
         match self {
             Self::Admin => "Admin",
@@ -28,62 +30,236 @@ impl Role {
             Self::Viewer => "Viewer",
         }
     }
+
+    /// As it is stored and written in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Manager => "manager",
+            Self::Member => "member",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// What the role may do, in a sentence.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Admin => "May do everything.",
+            Self::Manager => "Reads all jobs and acts on them, but deletes none; no users or settings.",
+            Self::Member => "Sees and acts on their own jobs.",
+            Self::Viewer => "Reads all jobs.",
+        }
+    }
+}
+
+/// What an API token may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub enum Scope {
+    /// See jobs, queues, schedules, statistics.
+    #[serde(rename = "jobs:read")]
+    JobsRead,
+    /// Enqueue jobs and act on them; make and run schedules; pause queues.
+    #[serde(rename = "jobs:write")]
+    JobsWrite,
+    /// Delete jobs and schedules.
+    #[serde(rename = "jobs:delete")]
+    JobsDelete,
+    /// Run jobs: fetch them, report on them.
+    #[serde(rename = "worker")]
+    Worker,
+}
+
+impl Scope {
+    pub const ALL: [Self; 4] = [Self::JobsRead, Self::JobsWrite, Self::JobsDelete, Self::Worker];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JobsRead => "jobs:read",
+            Self::JobsWrite => "jobs:write",
+            Self::JobsDelete => "jobs:delete",
+            Self::Worker => "worker",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::JobsRead => "See jobs, their logs and files.",
+            Self::JobsWrite => "Start jobs and act on them.",
+            Self::JobsDelete => "Delete jobs.",
+            Self::Worker => "Run jobs as a worker.",
+        }
+    }
+}
+
+/// What a token narrows its bearer to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub scopes: Vec<Scope>,
+    /// The kinds that it is good for; empty: all.
+    pub kinds: Vec<String>,
+}
+
+/// How a caller came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Signed in, in a browser.
+    Session,
+    /// With an API token.
+    Token,
+    /// On the command line of the machine itself.
+    Machine,
+    /// Nobody: what may be done before a sign-in.
+    Anyone,
+}
+
+impl Via {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Token => "token",
+            Self::Machine => "machine",
+            Self::Anyone => "anyone",
+        }
+    }
 }
 
 /// The caller of a service: made at the edge (HTTP, command line) and passed down unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// The name that jobs and transitions record.
+    /// The name that jobs, transitions and the audit log record: a person's e-mail, or a token's name.
     pub name: String,
     pub role: Role,
+    /// The kinds that they may start; empty: all.
+    pub kinds: Vec<String>,
+    /// What their token narrows them to; none without a token.
+    pub grant: Option<Grant>,
+    pub via: Via,
+    /// Where the request came from; empty for what this machine does by itself.
+    pub address: String,
 }
 
 impl Actor {
-    /// Whoever sits at this machine. Used for every request until there is a sign-in, which is why the server then
-    /// listens on loopback only.
-    pub fn local_admin() -> Self {
+    /// Whoever has the command line of this machine, and with it the database and its key.
+    pub fn machine() -> Self {
+        Self::named("machine", Role::Admin)
+    }
+
+    /// Somebody with this name and role, at this machine.
+    pub fn named(name: &str, role: Role) -> Self {
         Self {
-            name: "admin".into(),
-            role: Role::Admin,
+            name: name.into(),
+            role,
+            kinds: Vec::new(),
+            grant: None,
+            via: Via::Machine,
+            address: String::new(),
         }
+    }
+
+    /// The kinds that they can see jobs of; `None`: all.
+    pub fn sees_kinds(&self) -> Option<&[String]> {
+        self.grant
+            .as_ref()
+            .map(|g| g.kinds.as_slice())
+            .filter(|k| !k.is_empty())
+    }
+
+    /// Whether they see their own jobs only.
+    pub fn sees_own_only(&self) -> bool {
+        self.role == Role::Member
+    }
+
+    /// Whether the limit of running jobs per member holds for the jobs that they start.
+    pub fn is_limited(&self) -> bool {
+        self.role == Role::Member && self.grant.is_none()
     }
 }
 
 /// Something that a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want<'a> {
+    /// See jobs at all, if only their own.
+    ReadOwn,
     /// See jobs of all owners: lists, counts, the live stream.
     ReadAll,
     /// See one job, its log and its files.
-    Read { owner: &'a str },
+    Read { owner: &'a str, kind: &'a str },
     /// Enqueue a job of this kind, or upload a file for one.
     Enqueue { kind: &'a str },
     /// Change one job.
-    Act { action: Action, owner: &'a str },
+    Act {
+        action: Action,
+        owner: &'a str,
+        kind: &'a str,
+    },
     /// Make, change or run a schedule; remove one.
     Schedule { delete: bool },
     /// Pause a queue, or let it go on.
     PauseQueue,
     /// See the kinds, and whether the system is well.
     ReadSystem,
+    /// See who did what.
+    ReadAudit,
+    /// Invite, change and disable users; see and revoke everybody's tokens.
+    ManageUsers,
+    /// One's own sessions, tokens and password.
+    ManageOwn,
 }
 
 /// Whether `actor` may do it. The one place that knows; what is not listed is denied.
 pub fn may(actor: &Actor, want: Want<'_>) -> bool {
+    role_may(actor, want) && actor.grant.as_ref().is_none_or(|grant| grant_may(grant, want))
+}
+
+fn role_may(actor: &Actor, want: Want<'_>) -> bool {
     let own = |owner: &str| owner == actor.name;
     match (actor.role, want) {
+        (_, Want::Enqueue { kind }) if !actor.kinds.is_empty() && !actor.kinds.iter().any(|k| k == kind) => false,
         (Role::Admin, _) => true,
-        (_, Want::ReadSystem) => true,
+        (_, Want::ReadSystem | Want::ReadOwn | Want::ManageOwn) => true,
+        (_, Want::ManageUsers) => false,
         (Role::Manager, Want::Act { action, .. }) => action != Action::Delete,
         (Role::Manager, Want::Schedule { delete }) => !delete,
-        (Role::Member, Want::Schedule { .. } | Want::PauseQueue) => false,
-        (Role::Manager, Want::PauseQueue) => true,
+        (Role::Manager, Want::PauseQueue | Want::ReadAudit) => true,
         (Role::Manager, Want::ReadAll | Want::Read { .. } | Want::Enqueue { .. }) => true,
         (Role::Viewer, Want::ReadAll | Want::Read { .. }) => true,
         (Role::Viewer, _) => false,
-        (Role::Member, Want::Read { owner } | Want::Act { owner, .. }) => own(owner),
+        (Role::Member, Want::Read { owner, .. } | Want::Act { owner, .. }) => own(owner),
         (Role::Member, Want::Enqueue { .. }) => true,
-        (Role::Member, Want::ReadAll) => false,
+        (Role::Member, _) => false,
+    }
+}
+
+fn grant_may(grant: &Grant, want: Want<'_>) -> bool {
+    let has = |scope| grant.scopes.contains(&scope);
+    let covers = |kind: &str| grant.kinds.is_empty() || grant.kinds.iter().any(|k| k == kind);
+    match want {
+        Want::ReadSystem => true,
+        Want::ReadOwn => has(Scope::JobsRead),
+        Want::ReadAll => has(Scope::JobsRead) && grant.kinds.is_empty(),
+        Want::Read { kind, .. } => has(Scope::JobsRead) && covers(kind),
+        Want::Enqueue { kind } => has(Scope::JobsWrite) && covers(kind),
+        Want::Act {
+            action: Action::Delete,
+            kind,
+            ..
+        } => has(Scope::JobsDelete) && covers(kind),
+        Want::Act { kind, .. } => has(Scope::JobsWrite) && covers(kind),
+        // Schedules and queues are everybody's: a token for some kinds leaves them alone.
+        Want::Schedule { delete: true } => has(Scope::JobsDelete) && grant.kinds.is_empty(),
+        Want::Schedule { delete: false } | Want::PauseQueue => has(Scope::JobsWrite) && grant.kinds.is_empty(),
+        Want::ReadAudit | Want::ManageUsers | Want::ManageOwn => false,
     }
 }
 
@@ -92,28 +268,45 @@ mod tests {
     use super::*;
 
     fn actor(role: Role) -> Actor {
-        Actor {
-            name: "ada".into(),
-            role,
-        }
+        Actor::named("ada", role)
     }
 
     #[test]
     fn roles_may_what_the_specification_says() {
-        let read = Want::Read { owner: "bob" };
-        let act = |action| Want::Act { action, owner: "bob" };
+        let read = Want::Read {
+            owner: "bob",
+            kind: "export",
+        };
+        let act = |action| Want::Act {
+            action,
+            owner: "bob",
+            kind: "export",
+        };
         let table = [
             (Role::Admin, read, true),
             (Role::Admin, act(Action::Delete), true),
+            (Role::Admin, Want::ManageUsers, true),
             (Role::Manager, act(Action::Abort), true),
             (Role::Manager, act(Action::Delete), false),
+            (Role::Manager, Want::ReadAudit, true),
+            (Role::Manager, Want::ManageUsers, false),
             (Role::Viewer, read, true),
             (Role::Viewer, act(Action::Cancel), false),
             (Role::Viewer, Want::Enqueue { kind: "export" }, false),
+            (Role::Viewer, Want::ReadAudit, false),
             (Role::Member, read, false),
-            (Role::Member, Want::Read { owner: "ada" }, true),
+            (
+                Role::Member,
+                Want::Read {
+                    owner: "ada",
+                    kind: "export",
+                },
+                true,
+            ),
             (Role::Member, act(Action::Cancel), false),
             (Role::Member, Want::ReadAll, false),
+            (Role::Member, Want::ReadOwn, true),
+            (Role::Member, Want::ReadAudit, false),
             (Role::Manager, Want::Schedule { delete: false }, true),
             (Role::Manager, Want::Schedule { delete: true }, false),
             (Role::Member, Want::Schedule { delete: false }, false),
@@ -121,9 +314,52 @@ mod tests {
             (Role::Viewer, Want::PauseQueue, false),
             (Role::Member, Want::PauseQueue, false),
             (Role::Member, Want::ReadSystem, true),
+            (Role::Viewer, Want::ManageOwn, true),
         ];
         for (role, want, expected) in table {
             assert_eq!(may(&actor(role), want), expected, "{role:?} {want:?}");
+        }
+    }
+
+    #[test]
+    fn a_person_starts_only_the_kinds_that_they_are_allowed() {
+        let ada = Actor {
+            kinds: vec!["export".into()],
+            ..actor(Role::Member)
+        };
+        assert!(may(&ada, Want::Enqueue { kind: "export" }));
+        assert!(!may(&ada, Want::Enqueue { kind: "import" }));
+    }
+
+    #[test]
+    fn a_token_narrows_and_never_widens() {
+        let with = |role, scopes: &[Scope], kinds: &[&str]| Actor {
+            grant: Some(Grant {
+                scopes: scopes.to_vec(),
+                kinds: kinds.iter().map(|k| (*k).to_string()).collect(),
+            }),
+            ..actor(role)
+        };
+        let read = |kind| Want::Read { owner: "bob", kind };
+        let reader = with(Role::Admin, &[Scope::JobsRead], &[]);
+        assert!(may(&reader, read("export")));
+        assert!(!may(&reader, Want::Enqueue { kind: "export" }));
+        let exports = with(Role::Admin, &[Scope::JobsRead, Scope::JobsWrite], &["export"]);
+        assert!(may(&exports, read("export")));
+        assert!(!may(&exports, read("import")));
+        assert!(may(&exports, Want::Enqueue { kind: "export" }));
+        assert!(!may(&exports, Want::Enqueue { kind: "import" }));
+        assert!(!may(&exports, Want::PauseQueue));
+        let deletes = Want::Act {
+            action: Action::Delete,
+            owner: "bob",
+            kind: "export",
+        };
+        assert!(!may(&exports, deletes));
+        assert!(may(&with(Role::Admin, &[Scope::JobsDelete], &[]), deletes));
+        assert!(!may(&with(Role::Manager, &[Scope::JobsDelete], &[]), deletes));
+        for want in [Want::ManageUsers, Want::ManageOwn, Want::ReadAudit] {
+            assert!(!may(&with(Role::Admin, &Scope::ALL, &[]), want), "{want:?}");
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Server functions: what the dashboard asks of the server. Each is an adapter to the service layer; whatever they
 //! refuse, they refuse with the same [`Problem`] as the REST API.
 
+mod identity;
 mod jobs;
 
+pub use identity::*;
 pub use jobs::*;
 
 use leptos::server_fn::codec::Post;

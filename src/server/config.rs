@@ -60,6 +60,17 @@ pub struct Config {
     pub retention: Vec<Rule>,
     /// How often what is kept no longer is removed.
     pub sweep_every: Duration,
+    /// Where people reach the server; empty: wherever it listens.
+    pub public_url: String,
+    /// Whom the first start makes the first admin.
+    pub admin: Option<(String, Secret)>,
+    /// Whether the first admin's link works from elsewhere than this machine.
+    pub setup_anywhere: bool,
+    /// Proxies whose word about a client's address counts.
+    pub trusted_proxies: Vec<std::net::IpAddr>,
+    /// How long a session lasts without being used, and in all.
+    pub session_idle: Duration,
+    pub session_age: Duration,
     pub log_json: bool,
     /// A `tracing` filter.
     pub log_level: String,
@@ -192,6 +203,25 @@ pub enum ConfigError {
     DotEnv(#[from] dotenvy::Error),
 }
 
+/// Something that is shown to nobody.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// The longest that a session may last: a year.
+const SESSION_MAX: Duration = Duration::from_secs(365 * 86_400);
+
 /// The longest that a job may be allowed to run.
 const TIMEOUT_MAX: Duration = Duration::from_secs(crate::domain::job::TIMEOUT_MAX);
 
@@ -301,6 +331,34 @@ impl Config {
                 Duration::from_secs(60),
                 Duration::from_secs(3_650 * 86_400),
             )?,
+            public_url: source.parse(
+                "public_url",
+                "empty, or http://HOST:PORT or https://HOST, without a path",
+                |v| {
+                    let fits = |rest: &str| !rest.is_empty() && !rest.contains(['/', '@', '?', '#']);
+                    let url = v.trim_end_matches('/');
+                    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+                    (v.is_empty() || rest.is_some_and(fits)).then(|| url.to_string())
+                },
+            )?,
+            admin: match (source.env_only("ADMIN_EMAIL"), source.env_only("ADMIN_PASSWORD")) {
+                (None, None) => None,
+                (Some(email), Some(password)) => Some((email, Secret(password))),
+                _ => {
+                    return Err(ConfigError::Value {
+                        name: "ADMIN_EMAIL and ADMIN_PASSWORD".into(),
+                        value: "only one of them".into(),
+                        allowed: "give both, or neither".into(),
+                    });
+                }
+            },
+            setup_anywhere: source.parse("setup_anywhere", "true or false", |v| v.parse().ok())?,
+            trusted_proxies: source.parse("trusted_proxies", "empty, or addresses, like 10.0.0.1, fd00::1", |v| {
+                let parts = v.split(',').map(str::trim).filter(|part| !part.is_empty());
+                parts.map(|part| part.parse().ok()).collect()
+            })?,
+            session_idle: source.duration("session_idle", Duration::from_secs(60), SESSION_MAX)?,
+            session_age: source.duration("session_age", Duration::from_secs(60), SESSION_MAX)?,
             log_json: source.parse("log_format", "text or json", |v| match v {
                 "text" => Some(false),
                 "json" => Some(true),

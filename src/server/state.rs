@@ -1,6 +1,7 @@
 //! What a serving process is made of, put together in one place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::Config;
 use super::engine::kind::Registry;
@@ -9,6 +10,7 @@ use super::kinds;
 use super::queue::memory::{MemoryBus, MemoryQueue};
 use super::queue::redis::{Link, RedisBus, RedisError, RedisQueue};
 use super::queue::{Bus, Queue};
+use super::service::identity::Lifetimes;
 use super::service::{Catalog, Limits, Service};
 use super::store::{Store, StoreError};
 use crate::domain::kind::Policy;
@@ -41,6 +43,36 @@ pub fn registry(config: &Config) -> Registry {
     kinds::registry(policy, config.import_unzipped_max, config.import_dir.clone())
 }
 
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What callers may be limited to.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        queue_max: config.queue_max,
+        args_max: config.args_max,
+        upload_max: config.upload_max,
+        sessions: Lifetimes {
+            idle_ms: millis(config.session_idle),
+            age_ms: millis(config.session_age),
+        },
+    }
+}
+
+/// The service for a command beside a server that may be running: it reads and writes, and runs nothing.
+pub async fn beside(config: &Config) -> Result<Service, StartError> {
+    let store = Store::open_beside(config).await?;
+    let (queue, bus) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryBus::default()));
+    Ok(Service::new(
+        store,
+        queue,
+        bus,
+        Arc::new(registry(config)),
+        limits(config),
+    ))
+}
+
 /// Opens the store and starts what the settings ask for; `kinds`: those that this process runs.
 pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<System, StartError> {
     let known = || kinds.infos().into_iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
@@ -49,11 +81,7 @@ pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<Syste
         .limited(&config.kind_max_jobs, &config.kind_rates, &config.kind_timeouts);
     let kinds = limited.map_err(|name| StartError::Kind { name, known: known() })?;
     let store = Store::open(config).await?;
-    let limits = Limits {
-        queue_max: config.queue_max,
-        args_max: config.args_max,
-        upload_max: config.upload_max,
-    };
+    let limits = limits(config);
     let (queue, bus): (Arc<dyn Queue>, Arc<dyn Bus>) = match &config.redis {
         None => (Arc::new(MemoryQueue::default()), Arc::new(MemoryBus::default())),
         Some(url) => {

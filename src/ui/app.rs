@@ -6,20 +6,28 @@ use leptos_router::components::{ParentRoute, Redirect, Route, Router, Routes};
 use leptos_router::{Lazy, LazyRoute, SsrMode, path};
 
 use super::components::toast::{Toaster, Toasts};
-use super::layout::banner::ConnectionBanner;
-use super::layout::sidebar::Sidebar;
+use super::layout::frame::{Frame, FramedPages};
 use super::live::Live;
+use super::pages::account::AccountRoute;
+use super::pages::audit::AuditRoute;
 use super::pages::jobs::detail::JobDetailRoute;
 use super::pages::jobs::{JobsPage, NoSelection};
 use super::pages::not_found::NotFound;
+use super::pages::sign_in::SignInPage;
+use super::pages::users::UsersRoute;
+use super::pages::welcome::WelcomePage;
 use super::text;
 use crate::browser;
 
 /// Fetches the code that the page at `path` is made of, beyond what all pages share.
 pub async fn fetch_parts(path: &str) {
     let mut segments = path.trim_start_matches("/admin").split('/').filter(|s| !s.is_empty());
-    if segments.next() == Some("jobs") && segments.next().is_some() {
-        JobDetailRoute::preload().await;
+    match (segments.next(), segments.next()) {
+        (Some("jobs"), Some(_)) => JobDetailRoute::preload().await,
+        (Some("account"), _) => AccountRoute::preload().await,
+        (Some("users"), _) => UsersRoute::preload().await,
+        (Some("audit-log" | "audit-logs"), _) => AuditRoute::preload().await,
+        _ => {}
     }
 }
 
@@ -35,24 +43,25 @@ pub fn App() -> impl IntoView {
     view! {
         <Title formatter=|page: String| if page.is_empty() { text::PRODUCT.into() } else { format!("{page} · {}", text::PRODUCT) } />
         <Router>
-            <a class="skip" href="#main">{text::SKIP}</a>
-            <div class="frame">
-                <Sidebar />
-                <main id="main" tabindex="-1">
-                    <ConnectionBanner />
-                    <Routes fallback=NotFound>
-                        <Route path=path!("/") view=|| view! { <Redirect path="/jobs" /> } ssr=SsrMode::Async />
-                        <ParentRoute path=path!("/jobs") view=JobsPage ssr=SsrMode::Async>
-                            <Route path=path!("") view=NoSelection />
-                            <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
-                        </ParentRoute>
-                        <ParentRoute path=path!("/admin/jobs") view=JobsPage ssr=SsrMode::Async>
-                            <Route path=path!("") view=NoSelection />
-                            <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
-                        </ParentRoute>
-                    </Routes>
-                </main>
-            </div>
+            <Routes fallback=|| view! { <Frame><NotFound /></Frame> }>
+                <Route path=path!("/") view=|| view! { <Redirect path="/jobs" /> } ssr=SsrMode::Async />
+                <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async />
+                <Route path=path!("/welcome/:key") view=WelcomePage ssr=SsrMode::Async />
+                <ParentRoute path=path!("") view=FramedPages ssr=SsrMode::Async>
+                    <ParentRoute path=path!("/jobs") view=JobsPage ssr=SsrMode::Async>
+                        <Route path=path!("") view=NoSelection />
+                        <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
+                    </ParentRoute>
+                    <ParentRoute path=path!("/admin/jobs") view=JobsPage ssr=SsrMode::Async>
+                        <Route path=path!("") view=NoSelection />
+                        <Route path=path!(":id") view={Lazy::<JobDetailRoute>::new()} />
+                    </ParentRoute>
+                    <Route path=path!("/account") view={Lazy::<AccountRoute>::new()} ssr=SsrMode::Async />
+                    <Route path=path!("/users") view={Lazy::<UsersRoute>::new()} ssr=SsrMode::Async />
+                    <Route path=path!("/audit-log") view={Lazy::<AuditRoute>::new()} ssr=SsrMode::Async />
+                    <Route path=path!("/admin/audit-logs") view={Lazy::<AuditRoute>::new()} ssr=SsrMode::Async />
+                </ParentRoute>
+            </Routes>
             <Toasts />
         </Router>
     }

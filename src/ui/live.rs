@@ -8,6 +8,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 
 use super::shell::RenderedAt;
+use super::signed::lead_to_sign_in;
 use crate::browser::{self, Listener, Timer, stream};
 use crate::domain::live::LiveEvent;
 use crate::domain::stats::Overview;
@@ -82,8 +83,17 @@ impl Live {
             ahead: StoredValue::new(0),
         };
         provide_context(live);
-        Effect::new(move |_| live.start());
         live
+    }
+
+    /// Starts the clock and the stream once the page is alive. Called by the frame: pages for people who are not signed in
+    /// have neither.
+    pub fn begin(self) {
+        Effect::new(move |_| {
+            if tab(|t| t.clock.is_none()) {
+                self.start();
+            }
+        });
     }
 
     /// The app's.
@@ -110,7 +120,7 @@ impl Live {
         publish(&LiveEvent::Stale);
         let overview = self.overview;
         spawn_local(async move {
-            if let Ok(fresh) = rpc::overview().await {
+            if let Ok(fresh) = rpc::overview().await.inspect_err(lead_to_sign_in) {
                 overview.try_set(Some(fresh));
             }
         });
@@ -217,6 +227,10 @@ impl Live {
                     t.tries
                 });
                 self.connection.set(Connection::Reconnecting(tries));
+                // A stream doesn't say why it was refused; a call does.
+                spawn_local(async {
+                    let _ = rpc::me().await.inspect_err(lead_to_sign_in);
+                });
                 let wait = (500 << tries.min(6)).min(WAIT_MAX);
                 let jitter = 0.5 + browser::random() * 0.5;
                 // The stream can't be dropped here: this is one of its own callbacks.

@@ -8,4 +8,5 @@ pub mod live;
 pub mod pages;
 pub mod query;
 pub mod shell;
+pub mod signed;
 pub mod text;

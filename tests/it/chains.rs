@@ -348,7 +348,7 @@ async fn an_end_while_an_earlier_one_is_looked_at_is_not_overlooked() {
         fail(lease).await.expect("failed");
         let retry = Event::Retry { at: from_millis(0) };
         store
-            .retry(lease.id, retry, None, "test".into())
+            .retry(lease.id, retry, None, harness::deed("job.retry", lease.id))
             .await
             .expect("retried");
         let lease = begin(&store, &[needed.seq]).await[0];

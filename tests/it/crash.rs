@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use windlass::server::config::Database;
 use windlass::server::store::Store;
 
-use crate::harness::until;
+use crate::harness::{signed_in, until};
 
 struct Process {
     child: Child,
@@ -38,6 +38,7 @@ pub fn windlass(dir: &Path, args: &[&str], listen: &str) -> Command {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+        .envs(crate::harness::admin())
         .env("DATA_DIR", dir)
         .env("LISTEN", listen)
         .env("WORKER_LEASE", "3s")
@@ -92,6 +93,7 @@ async fn a_job_survives_kill_9_and_runs_again() {
     assert!({ made }.status().expect("demo").success());
     let client = Client::new();
     let mut server = serve(dir.path(), &client).await;
+    let client = signed_in(&server.base).await;
     let form = Form::new().part(
         "file",
         Part::bytes(std::fs::read(&file).expect("file")).file_name("events.csv"),
@@ -113,6 +115,7 @@ async fn a_job_survives_kill_9_and_runs_again() {
     server.child.kill().expect("kill -9");
     server.child.wait().expect("dead");
     let server = serve(dir.path(), &client).await;
+    let client = signed_in(&server.base).await;
     let detail = until("the second attempt", async || {
         let detail = get(&client, format!("{}/api/jobs/{id}/detail", server.base)).await;
         (detail["job"]["status"] == "completed").then_some(detail)
@@ -212,8 +215,7 @@ async fn a_term_signal_ends_the_server_well() {
 fn settings_that_can_not_be_taken_stop_the_start() {
     let dir = TempDir::new().expect("folder");
     for (name, value, says) in [
-        ("LISTEN", "0.0.0.0:3000", "sign-in"),
-        ("LISTEN", "[::]:3000", "sign-in"),
+        ("ADMIN_EMAIL", "no address", "e-mail"),
         ("WORKER_CONCURRENCY", "none", "whole number"),
     ] {
         let mut command = windlass(dir.path(), &["serve"], "127.0.0.1:0");

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use reqwest::redirect::Policy as Policies;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,9 +19,11 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use windlass::domain::audit::Deed;
 use windlass::domain::error::{ErrorCode, JobError};
 use windlass::domain::job::NewJob;
 use windlass::domain::kind::{Backoff, Policy};
+use windlass::domain::user::{Actor, Role, Scope};
 use windlass::server::config::{self, Config, Database};
 use windlass::server::engine::Engine;
 use windlass::server::engine::context::Context;
@@ -26,6 +31,50 @@ use windlass::server::engine::kind::{Halt, Kind, Registry};
 use windlass::server::http::{self, AppState};
 use windlass::server::service::Service;
 use windlass::server::{kinds, state, store};
+
+/// Whom every server has as its admin: e-mail and password.
+pub const ADMIN: (&str, &str) = ("admin@example.org", "correct horse battery");
+
+/// What a process is told so that it has that admin.
+pub fn admin() -> [(&'static str, &'static str); 2] {
+    [("ADMIN_EMAIL", ADMIN.0), ("ADMIN_PASSWORD", ADMIN.1)]
+}
+
+/// A client that follows no redirects.
+fn client(headers: HeaderMap) -> Client {
+    let builder = Client::builder().redirect(Policies::none()).default_headers(headers);
+    builder.build().expect("client")
+}
+
+/// A client that is signed in as the admin of the server there.
+pub async fn signed_in(base: &str) -> Client {
+    sign_in(base, ADMIN.0, ADMIN.1).await
+}
+
+async fn sign_in(base: &str, email: &str, password: &str) -> Client {
+    let form = [("email", email), ("password", password)];
+    let answer = client(HeaderMap::new())
+        .post(format!("{base}/session"))
+        .form(&form)
+        .send()
+        .await
+        .expect("answer");
+    with_session(&answer)
+}
+
+/// A client with the session that an answer begins.
+fn with_session(answer: &Response) -> Client {
+    let cookie = answer.headers()[SET_COOKIE]
+        .to_str()
+        .expect("cookie")
+        .split(';')
+        .next()
+        .expect("pair");
+    client(HeaderMap::from_iter([(
+        COOKIE,
+        HeaderValue::from_str(cookie).expect("value"),
+    )]))
+}
 
 pub struct Server {
     pub base: String,
@@ -64,6 +113,12 @@ pub fn config(dir: &Path) -> Config {
         artifact_ttl: Duration::from_secs(3_600),
         retention: Vec::new(),
         sweep_every: Duration::from_secs(600),
+        public_url: String::new(),
+        admin: None,
+        setup_anywhere: false,
+        trusted_proxies: Vec::new(),
+        session_idle: Duration::from_secs(3_600),
+        session_age: Duration::from_secs(7_200),
         log_json: false,
         log_level: "warn".into(),
     }
@@ -101,6 +156,11 @@ pub async fn environment(dir: &Path) -> Vec<(&'static str, String)> {
         told.push(("REDIS_PREFIX", schema(dir)));
     }
     told
+}
+
+/// A deed of this machine's, for what tests do to a job past the service.
+pub fn deed(action: &str, id: impl std::fmt::Display) -> Deed {
+    Deed::of(&Actor::machine(), action, "job", id)
 }
 
 pub fn schema(dir: &Path) -> String {
@@ -147,24 +207,27 @@ impl Server {
         change(&mut config);
         arrange(&mut config, dir.path()).await;
         let system = state::start(&config, registry(&config), work).await.expect("start");
+        system.service.found(ADMIN.0, ADMIN.1.into()).await.expect("an admin");
         let listener = tokio::net::TcpListener::bind(config.listen).await.expect("port");
         let address = listener.local_addr().expect("address");
         let closing = CancellationToken::new();
         let app = http::router(AppState {
             service: system.service.clone(),
             leptos: http::leptos_options(address),
+            site: Arc::default(),
             closing: closing.clone(),
         });
         let stop = closing.clone();
         let serving = tokio::spawn(async move {
-            let done = axum::serve(listener, app)
+            let done = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
                 .with_graceful_shutdown(stop.cancelled_owned())
                 .await;
             done.expect("serve");
         });
+        let base = format!("http://{address}");
         Self {
-            base: format!("http://{address}"),
-            client: Client::new(),
+            client: signed_in(&base).await,
+            base,
             dir,
             closing,
             serving,
@@ -183,6 +246,46 @@ impl Server {
         self.serving.await.expect("served");
         self.service.close().await;
         self.dir
+    }
+
+    /// A client of somebody who is not signed in.
+    pub fn nobody(&self) -> Client {
+        client(HeaderMap::new())
+    }
+
+    /// Invites somebody, and gives the client that they have then.
+    pub async fn user(&self, email: &str, role: Role) -> Client {
+        let (status, link) = self.post("/api/users", json!({ "email": email, "role": role })).await;
+        assert_eq!(status, StatusCode::CREATED, "{link}");
+        let key = link["path"]
+            .as_str()
+            .expect("path")
+            .rsplit('/')
+            .next()
+            .expect("key")
+            .to_string();
+        let form = [("key", key.as_str()), ("password", "a password of theirs")];
+        let answer = self
+            .nobody()
+            .post(format!("{}/welcome", self.base))
+            .form(&form)
+            .send()
+            .await
+            .expect("answer");
+        with_session(&answer)
+    }
+
+    /// A client with a token of its own that has these scopes.
+    pub async fn token(&self, scopes: &[Scope]) -> Client {
+        let (status, made) = self
+            .post("/api/tokens", json!({ "name": "test", "scopes": scopes }))
+            .await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let value = format!("Bearer {}", made["secret"].as_str().expect("secret"));
+        client(HeaderMap::from_iter([(
+            AUTHORIZATION,
+            HeaderValue::from_str(&value).expect("value"),
+        )]))
     }
 
     pub fn ask(&self, method: Method, path: &str) -> RequestBuilder {

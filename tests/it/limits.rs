@@ -41,8 +41,7 @@ async fn stop((one, other): (Server, Option<Server>)) {
 
 /// Jobs of `role` that wait at a gate while they run.
 async fn gated(s: &Server, owner: &str, role: Role, job: &NewJob, n: usize) -> Vec<String> {
-    let name = owner.into();
-    let actor = Actor { name, role };
+    let actor = Actor::named(owner, role);
     let mut ids = Vec::new();
     for _ in 0..n {
         let enqueued = s.service.enqueue(&actor, job.clone()).await.expect("taken in");

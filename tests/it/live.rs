@@ -241,7 +241,7 @@ async fn who_was_deaf_for_a_while_is_told_to_look_again() {
         let system = state::start(&config, state::registry(&config), false).await;
         system.expect("start").service
     };
-    let (viewer, other, actor) = (start().await, start().await, Actor::local_admin());
+    let (viewer, other, actor) = (start().await, start().await, Actor::machine());
     let mut live = Box::pin(viewer.live(&actor, None).expect("a stream"));
     let mut told = async |what: &str, wanted: &dyn Fn(&LiveEvent) -> bool| {
         let telling = async {

@@ -1,6 +1,7 @@
 //! One binary for HTTP, store, queue and engine: each test starts a server of its own on a free port and an empty folder.
 
 mod api;
+mod audit;
 mod batches;
 mod chains;
 mod chaos;
@@ -9,9 +10,11 @@ mod crash;
 mod engine;
 mod files;
 mod harness;
+mod identity;
 mod limits;
 mod live;
 mod model;
+mod permissions;
 mod queue;
 mod retention;
 mod rules;

@@ -349,7 +349,10 @@ impl World {
             }
             Op::Delete { which } => {
                 let Some(id) = self.nth(which) else { return };
-                self.store.delete(id).await.expect("deleted");
+                self.store
+                    .delete(id, harness::deed("job.delete", id))
+                    .await
+                    .expect("deleted");
                 self.jobs.remove(&id);
                 assert!(self.store.job(id).await.expect("read").is_none());
             }
@@ -399,6 +402,7 @@ impl World {
             ..Enqueue::of(kind, "test", serde_json::json!({}), &policy)
         };
         let batch = Batch {
+            deed: None,
             jobs: vec![job],
             queue_max: 1_000,
             starts,

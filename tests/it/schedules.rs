@@ -159,7 +159,11 @@ fn yearly(name: &str, kind: &str, next_at: i64) -> ScheduleDraft {
 
 async fn put(store: &Store, draft: ScheduleDraft) -> Uuid {
     let id = Uuid::now_v7();
-    store.put_schedule(id, draft).await.expect("written").expect("free");
+    store
+        .put_schedule(id, draft, None)
+        .await
+        .expect("written")
+        .expect("free");
     id
 }
 
@@ -266,7 +270,7 @@ async fn a_run_that_was_enqueued_before_the_clock_went_back_is_passed_over() {
     let first = first.expect("a job").job.id;
     // Somebody edits it while the clock shows an earlier time.
     store
-        .put_schedule(id, yearly("daily", "noop", 1_000))
+        .put_schedule(id, yearly("daily", "noop", 1_000), None)
         .await
         .expect("written");
     assert!(
@@ -310,7 +314,11 @@ async fn no_run_is_enqueued_twice_and_none_is_missed() {
         next_at: Some(runs[0]),
     };
     let id = uuid::Uuid::now_v7();
-    store.put_schedule(id, draft).await.expect("written").expect("free");
+    store
+        .put_schedule(id, draft, None)
+        .await
+        .expect("written")
+        .expect("free");
     let job = || Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT);
     let schedulers = (0..3).map(|_| async {
         let mut fired = 0;

@@ -66,7 +66,9 @@ async fn a_text_that_changes_while_it_is_indexed_is_indexed_again() {
         assert_eq!(found, JOBS, "in round {round}");
         for one in &claimed {
             let event = Event::Retry { at: from_millis(0) };
-            let retried = store.retry(one.lease.id, event, None, "test".into()).await;
+            let retried = store
+                .retry(one.lease.id, event, None, harness::deed("job.retry", one.lease.id))
+                .await;
             assert_eq!(retried.expect("retried").row.job.status, Status::Pending);
         }
     }

@@ -51,10 +51,18 @@ export interface LogLine {
 }
 
 export class Api {
-  constructor(readonly url: string) {}
+  readonly #headers: Record<string, string>;
+
+  /** `cookie`: that of whoever asks. */
+  constructor(
+    readonly url: string,
+    cookie: string,
+  ) {
+    this.#headers = { cookie, origin: url };
+  }
 
   async get<T>(path: string): Promise<T> {
-    const answer = await fetch(this.url + path, { headers: { accept: "application/json" } });
+    const answer = await fetch(this.url + path, { headers: { ...this.#headers, accept: "application/json" } });
     if (!answer.ok) throw new Error(`GET ${path}: ${answer.status} ${await answer.text()}`);
     return (await answer.json()) as T;
   }
@@ -62,7 +70,7 @@ export class Api {
   async post<T>(path: string, body: unknown, status: number): Promise<T> {
     const answer = await fetch(this.url + path, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { ...this.#headers, "content-type": "application/json" },
       body: JSON.stringify(body),
     });
     const text = await answer.text();
@@ -79,7 +87,7 @@ export class Api {
   async import(path: string): Promise<string> {
     const form = new FormData();
     form.append("file", new Blob([await readFile(path)]), basename(path));
-    const answer = await fetch(`${this.url}/api/events/import`, { method: "POST", body: form });
+    const answer = await fetch(`${this.url}/api/events/import`, { method: "POST", headers: this.#headers, body: form });
     const text = await answer.text();
     expect(answer.status, text).toBe(202);
     return (JSON.parse(text) as { job_id: string }).job_id;
@@ -111,7 +119,7 @@ export class Api {
 
   /** The text of one of a job's files. */
   async artifact(id: string, name: string): Promise<string> {
-    const answer = await fetch(`${this.url}/api/jobs/${id}/artifacts/${encodeURIComponent(name)}`);
+    const answer = await fetch(`${this.url}/api/jobs/${id}/artifacts/${encodeURIComponent(name)}`, { headers: this.#headers });
     expect(answer.status).toBe(200);
     return answer.text();
   }

@@ -37,6 +37,8 @@ interface Options {
   events: number;
   /** Settings of the server, as environment variables. */
   settings: Record<string, string>;
+  /** Whether the browser is signed in, as the admin. */
+  signedIn: boolean;
 }
 
 interface Fixtures {
@@ -53,6 +55,7 @@ interface WorkerFixtures {
 export const test = base.extend<Options & Fixtures, WorkerFixtures>({
   events: [0, { option: true }],
   settings: [{}, { option: true }],
+  signedIn: [true, { option: true }],
 
   seeded: [
     async ({}, use) => {
@@ -83,12 +86,13 @@ export const test = base.extend<Options & Fixtures, WorkerFixtures>({
 
   baseURL: async ({ server }, use) => use(server.url),
 
-  api: async ({ server }, use) => use(new Api(server.url)),
+  api: async ({ server }, use) => use(new Api(server.url, await server.signIn())),
 
   console: async ({}, use) => use(new Console()),
 
-  context: async ({ context, console }, use) => {
+  context: async ({ context, console, server, signedIn }, use) => {
     console.watch(context);
+    if (signedIn) await server.enter(context);
     await use(context);
     expect(console.unexpected, "errors and warnings in the browser's console").toEqual([]);
   },

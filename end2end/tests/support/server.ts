@@ -7,10 +7,18 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { expect } from "@playwright/test";
+import { expect, type BrowserContext } from "@playwright/test";
 
 const binary = process.env["WINDLASS"] ?? resolve(import.meta.dirname, "../../../target/release/windlass");
 const run = promisify(execFile);
+
+/** Who the server's first admin is. */
+export const admin: Person = { email: "admin@example.org", password: "a long enough password" };
+
+export interface Person {
+  email: string;
+  password: string;
+}
 
 /** A folder that nobody else uses, removed by `remove`. */
 export function makeFolder(): string {
@@ -83,7 +91,13 @@ export class Server {
   async start(): Promise<void> {
     const child = spawn(binary, ["serve"], {
       cwd: this.folder,
-      env: environment({ LISTEN: `127.0.0.1:${this.port}`, DATA_DIR: this.data, ...this.settings }),
+      env: environment({
+        LISTEN: `127.0.0.1:${this.port}`,
+        DATA_DIR: this.data,
+        ADMIN_EMAIL: admin.email,
+        ADMIN_PASSWORD: admin.password,
+        ...this.settings,
+      }),
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#process = child;
@@ -99,6 +113,27 @@ export class Server {
         { message: "the server becomes ready", timeout: 60_000, intervals: [25, 50, 100] },
       )
       .toBe(200);
+  }
+
+  /** Signs somebody in and answers with the cookie, `name=value`. */
+  async signIn({ email, password }: Person = admin): Promise<string> {
+    const answer = await fetch(`${this.url}/session`, {
+      method: "POST",
+      headers: { origin: this.url },
+      body: new URLSearchParams({ email, password, next: "/jobs" }),
+      redirect: "manual",
+    });
+    const cookie = answer.headers.getSetCookie()[0]?.split(";")[0];
+    if (answer.status !== 303 || !cookie) {
+      throw new Error(`signing in: ${answer.status} ${answer.headers.get("location")} ${await answer.text()}`);
+    }
+    return cookie;
+  }
+
+  /** Signs somebody in in a browser. */
+  async enter(context: BrowserContext, person: Person = admin): Promise<void> {
+    const [name = "", value = ""] = (await this.signIn(person)).split("=", 2);
+    await context.addCookies([{ name, value, url: this.url, httpOnly: true, sameSite: "Lax" }]);
   }
 
   /** SIGTERM: lets running jobs end. Answers with the exit code. */

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod identity;
 mod serve;
 mod worker;
 
@@ -28,6 +29,15 @@ enum Command {
     Worker(worker::WorkerArgs),
     /// Fill the sample domain with realistic camera events, the same ones for the same seed.
     Demo(demo::DemoArgs),
+    /// Invite users, change their roles, keep them out.
+    #[command(subcommand)]
+    User(identity::UserCommand),
+    /// Make, list and revoke API tokens.
+    #[command(subcommand)]
+    Token(identity::TokenCommand),
+    /// Check the audit log.
+    #[command(subcommand)]
+    Audit(identity::AuditCommand),
     /// Measure how fast this machine runs jobs, on databases of its own.
     Bench(bench::BenchArgs),
     /// Bring the database up to date and end.
@@ -48,6 +58,9 @@ pub enum CliError {
     /// What was asked for can't be done; the text says what can.
     #[error("{0}")]
     Usage(String),
+    /// What was done did not end well; the text says how.
+    #[error("{0}")]
+    Failed(String),
     #[error("{what}: {source}")]
     Io {
         what: String,
@@ -60,7 +73,7 @@ impl CliError {
     fn code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
-            Self::Store(_) | Self::Start(_) | Self::Io { .. } => 1,
+            Self::Store(_) | Self::Start(_) | Self::Failed(_) | Self::Io { .. } => 1,
         }
     }
 }
@@ -101,6 +114,9 @@ fn start(command: Command) -> Result<(), CliError> {
             Command::Serve(args) => serve::run(args, &config).await,
             Command::Worker(args) => worker::run(args, &config).await,
             Command::Demo(args) => demo::run(args, &config).await,
+            Command::User(command) => identity::user(command, &config).await,
+            Command::Token(command) => identity::token(command, &config).await,
+            Command::Audit(command) => identity::audit(command, &config).await,
             Command::Bench(args) => bench::run(args, &config).await,
             Command::Migrate => {
                 super::store::Store::open(&config).await?;

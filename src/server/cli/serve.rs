@@ -1,6 +1,7 @@
 //! `windlass serve`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CliError;
 use crate::server::config::Config;
-use crate::server::http::{self, AppState};
+use crate::server::http::{self, AppState, Site};
 use crate::server::{state, telemetry};
 
 #[derive(clap::Args)]
@@ -20,11 +21,18 @@ pub struct ServeArgs {
 
 /// Serves until SIGTERM or Ctrl-C: then takes no new work, lets running jobs finish within the grace period, and ends.
 pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
-    if let Some(reason) = http::refuse_listen(config.listen) {
-        return Err(CliError::Usage(reason));
-    }
     telemetry::keep_metrics();
     let system = state::start(config, state::registry(config), !args.no_worker).await?;
+    let site = Arc::new(site(config));
+    if let Some((email, password)) = &config.admin {
+        let made = system.service.found(email, password.reveal().to_string()).await?;
+        if made {
+            tracing::info!(email, "the first admin was made as the settings say");
+        }
+    }
+    if let Some(reason) = http::refuse_listen(config.listen, system.service.has_users().await?, &site) {
+        return Err(CliError::Usage(reason));
+    }
     let closing = CancellationToken::new();
     let listener = TcpListener::bind(config.listen).await.map_err(|source| CliError::Io {
         what: format!("LISTEN is \"{}\", and that address can't be taken", config.listen),
@@ -37,11 +45,23 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     let app = http::router(AppState {
         service: system.service.clone(),
         leptos: http::leptos_options(address),
+        site,
         closing: closing.clone(),
     });
     announce(address, config);
+    if let Some(link) = system.service.first_link().await? {
+        let base = match config.public_url.as_str() {
+            "" => format!("http://{address}"),
+            url => url.to_string(),
+        };
+        println!(
+            "There is no user yet. Open this link within an hour to become the first admin:\n  {base}{}",
+            link.path
+        );
+    }
     let (stop, lost) = (closing.clone(), system.service.lost());
     let taken_over = lost.clone();
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
         tokio::select! {
             () = asked_to_stop() => tracing::info!("stopping"),
@@ -62,6 +82,16 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     }
     tracing::info!("stopped");
     served
+}
+
+/// Who this server is to browsers.
+pub(super) fn site(config: &Config) -> Site {
+    Site {
+        public_url: config.public_url.clone(),
+        trusted: config.trusted_proxies.clone(),
+        setup_anywhere: config.setup_anywhere,
+        session_age: config.session_age,
+    }
 }
 
 fn announce(address: SocketAddr, config: &Config) {

@@ -17,6 +17,11 @@ struct Site;
 /// Encodings that a file may lie beside itself in, best first.
 const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
+/// Whether there is a file at this path.
+pub fn has(path: &str) -> bool {
+    Site::get(path.trim_start_matches('/')).is_some()
+}
+
 /// The file at this path, in the best encoding that the browser takes; `None` when there is none.
 pub fn serve(path: &str, headers: &HeaderMap) -> Option<Response> {
     let path = path.trim_start_matches('/');

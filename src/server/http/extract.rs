@@ -31,8 +31,15 @@ impl IntoResponse for ApiError {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(self.0.code, ProblemCode::QueueFull | ProblemCode::Unavailable) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        let soon = matches!(self.0.code, ProblemCode::QueueFull | ProblemCode::Unavailable);
+        if let Some(seconds) = self.0.retry_after.or(soon.then_some(5)) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.0.code == ProblemCode::Unauthorized {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"windlass\""),
+            );
         }
         answer
     }

@@ -1,33 +1,35 @@
-//! Keeps other sites out. The server has no sign-in yet, but a browser on this machine reaches it: a page from elsewhere
-//! must not be able to act through that browser, nor to read by pointing a name of its own at 127.0.0.1.
+//! Keeps other sites out: a page from elsewhere must not be able to act through a browser that is signed in, nor to read by
+//! pointing a name of its own at this server.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::extract::ApiError;
-use crate::domain::error::{Problem, ProblemCode};
+use super::{AppState, Site};
+use crate::domain::error::{Problem, ProblemCode, truncate};
 
 /// Refuses requests to foreign host names, and changes and WebSockets that come from other sites.
-pub async fn guard(request: Request, next: Next) -> Response {
-    match check(request.method(), request.headers(), request.uri().host()) {
+pub async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    match check(&state.site, request.method(), request.headers(), request.uri().host()) {
         Ok(()) => next.run(request).await,
         Err(problem) => ApiError(problem).into_response(),
     }
 }
 
-fn check(method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result<(), Problem> {
+fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result<(), Problem> {
     let text = |name| {
         headers
             .get(name)
             .and_then(|v: &axum::http::HeaderValue| v.to_str().ok())
     };
     let host = text(HOST).or(uri_host).unwrap_or_default();
-    if !is_loopback(host) {
+    if !is_own(site, host) {
         return Err(refuse(format!(
-            "Host \"{host}\" is not a name of this machine; use 127.0.0.1 or localhost"
+            "Host \"{}\" is not a name of this server; set PUBLIC_URL to the address that people reach it by",
+            shown(host)
         )));
     }
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -42,7 +44,10 @@ fn check(method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result
     if let Some(origin) = text(ORIGIN) {
         let own = origin.split_once("://").map(|(_, rest)| rest);
         if own != Some(host) {
-            return Err(refuse(format!("Origin \"{origin}\" is not this server, {host}")));
+            return Err(refuse(format!(
+                "Origin \"{}\" is not this server, {host}",
+                shown(origin)
+            )));
         }
     }
     Ok(())
@@ -52,13 +57,22 @@ fn refuse(detail: String) -> Problem {
     Problem::new(ProblemCode::CrossSite, detail)
 }
 
-/// Whether a host, with or without a port, means this machine.
-fn is_loopback(host: &str) -> bool {
+fn shown(text: &str) -> String {
+    let mut text = text.to_string();
+    truncate(&mut text, 80);
+    text
+}
+
+/// Whether a host, with or without a port, is one of this server's: where people are told to reach it, this machine, or an
+/// address in numbers, which nobody can point elsewhere.
+fn is_own(site: &Site, host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    site.host().is_some_and(|own| own.eq_ignore_ascii_case(host))
+        || name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -70,7 +84,11 @@ mod tests {
             let name: axum::http::HeaderName = k.parse().expect("name");
             (name, axum::http::HeaderValue::from_static(v))
         });
-        check(&method, &headers.collect(), None).map_err(|p| p.code)
+        let site = Site {
+            public_url: "https://jobs.example.org".into(),
+            ..Site::default()
+        };
+        check(&site, &method, &headers.collect(), None).map_err(|p| p.code)
     }
 
     #[test]
@@ -83,6 +101,8 @@ mod tests {
         assert_eq!(ask(Method::POST, &own), Ok(()));
         assert_eq!(ask(Method::POST, &[("host", "localhost:1")]), Ok(()));
         assert_eq!(ask(Method::DELETE, &[("host", "[::1]:3000")]), Ok(()));
+        assert_eq!(ask(Method::POST, &[("host", "192.0.2.7:3000")]), Ok(()));
+        assert_eq!(ask(Method::POST, &[("host", "jobs.example.org")]), Ok(()));
         assert_eq!(
             ask(Method::GET, &[("host", "127.0.0.1"), ("sec-fetch-site", "cross-site")]),
             Ok(())

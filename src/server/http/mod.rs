@@ -4,6 +4,7 @@
 mod assets;
 mod auth;
 mod docs;
+mod doors;
 mod extract;
 mod guard;
 mod health;
@@ -11,15 +12,19 @@ mod page;
 mod rest;
 mod router;
 pub mod rpc;
+mod session;
 mod sse;
 mod ws;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::FromRef;
 use leptos::prelude::LeptosOptions;
 use tokio_util::sync::CancellationToken;
 
+pub use auth::Site;
+pub use doors::{DOORS, Door};
 pub use router::{openapi, router};
 
 use super::service::Service;
@@ -29,6 +34,7 @@ use super::service::Service;
 pub struct AppState {
     pub service: Service,
     pub leptos: LeptosOptions,
+    pub site: Arc<Site>,
     /// Streams end when this is cancelled, so that a shutdown need not wait for viewers.
     pub closing: CancellationToken,
 }
@@ -39,12 +45,12 @@ impl FromRef<AppState> for LeptosOptions {
     }
 }
 
-/// Why this address must not be listened on, if so: without a sign-in, whoever reaches the server is its admin.
-pub fn refuse_listen(address: SocketAddr) -> Option<String> {
-    (!address.ip().is_loopback()).then(|| {
+/// Why this address must not be listened on, if so: as long as there is no user, the first one is made at this machine.
+pub fn refuse_listen(address: SocketAddr, has_users: bool, site: &Site) -> Option<String> {
+    (!address.ip().is_loopback() && !has_users && !site.setup_anywhere).then(|| {
         format!(
-            "LISTEN is \"{address}\": there is no sign-in yet, so whoever reaches the server may do everything; \
-             allowed is an address of this machine alone, like 127.0.0.1:3000 or [::1]:3000"
+            "LISTEN is \"{address}\", and there is no user yet who could sign in. Set ADMIN_EMAIL and ADMIN_PASSWORD, or run \
+             `windlass user create`, or start once at an address of this machine alone, like 127.0.0.1:3000"
         )
     })
 }

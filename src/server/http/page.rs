@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_SECURITY_POLICY, COOKIE, HeaderValue};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use leptos::nonce::use_nonce;
@@ -18,8 +18,7 @@ use crate::ui::shell::{Theme, shell};
 pub fn provide(state: &AppState) {
     provide_context(state.clone());
     let Some(parts) = use_context::<Parts>() else { return };
-    provide_context(auth::actor(&parts));
-    provide_context(theme(&parts));
+    provide_context(Theme::parse(auth::cookie(&parts.headers, "theme")));
     let Some((nonce, options)) = use_nonce().zip(use_context::<ResponseOptions>()) else {
         return;
     };
@@ -32,16 +31,6 @@ pub fn provide(state: &AppState) {
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         options.insert_header(CONTENT_SECURITY_POLICY, policy);
     }
-}
-
-fn theme(parts: &Parts) -> Theme {
-    let cookies = parts.headers.get_all(COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let value = cookies
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == "theme")
-        .map(|(_, value)| value);
-    Theme::parse(value)
 }
 
 /// Whatever has no route: a file of the site, an unknown call, or a page that does not exist.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{
-    CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{Extensions, HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use leptos_axum::{LeptosRoutes, generate_route_list};
 use tower::ServiceBuilder;
@@ -24,8 +24,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
-use super::rest::{actions, artifacts, batches, events, jobs, logs, queues, schedules};
-use super::{AppState, docs, guard, health, page, sse, ws};
+use super::rest::{actions, artifacts, batches, events, identity, jobs, logs, queues, schedules};
+use super::{AppState, auth, docs, guard, health, page, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::ui::app::App;
 use crate::ui::shell::shell;
@@ -35,10 +35,14 @@ const BODY_MAX: usize = 1_000_000;
 /// No answer but a stream, a file or an upload takes longer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Pages want nothing of what a device could give them.
+const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), payment=(), usb=()";
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Windlass", description = "Background jobs: enqueue, follow, act. Errors are RFC 9457 problems with a stable `code`; times are RFC 3339 in UTC."),
-    tags((name = "jobs"), (name = "actions"), (name = "schedules"), (name = "batches"), (name = "queues"), (name = "events"), (name = "health"))
+    tags((name = "jobs"), (name = "actions"), (name = "schedules"), (name = "batches"), (name = "queues"), (name = "events"), (name = "users"),
+        (name = "audit"), (name = "health"))
 )]
 struct Api;
 
@@ -72,6 +76,19 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(queues::resume))
         .routes(routes!(queues::errors))
         .routes(routes!(events::export))
+        .routes(routes!(identity::me))
+        .routes(routes!(identity::password))
+        .routes(routes!(identity::sessions, identity::end_sessions))
+        .routes(routes!(identity::end_session))
+        .routes(routes!(identity::my_tokens, identity::make_my_token))
+        .routes(routes!(identity::tokens, identity::make_token))
+        .routes(routes!(identity::revoke))
+        .routes(routes!(identity::users, identity::invite))
+        .routes(routes!(identity::change))
+        .routes(routes!(identity::reset))
+        .routes(routes!(identity::end_sessions_of))
+        .routes(routes!(identity::audit))
+        .routes(routes!(identity::audit_head))
         .routes(routes!(health::health))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
@@ -85,6 +102,7 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(ws::logs))
         .routes(routes!(sse::events))
         .routes(routes!(artifacts::download))
+        .routes(routes!(identity::export))
         .routes(routes!(events::import).layer(DefaultBodyLimit::disable()));
     let args_max = usize::try_from(args_max).unwrap_or(usize::MAX);
     OpenApiRouter::with_openapi(Api::openapi())
@@ -117,9 +135,16 @@ pub fn router(state: AppState) -> Router {
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let layers = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate))
         // Not brotli: its encoder takes megabytes for every answer, and the allocator does not give them back.
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(1_024).and(is_text)))
+        .layer(header(CACHE_CONTROL, "no-store"))
+        .layer(header(
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ))
+        .layer(header(HeaderName::from_static("permissions-policy"), PERMISSIONS))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(X_FRAME_OPTIONS, "DENY"))
         .layer(header(REFERRER_POLICY, "same-origin"))
@@ -135,6 +160,9 @@ pub fn router(state: AppState) -> Router {
         .merge(api)
         .route("/api/openapi.json", fixed("application/json", document))
         .route("/api/docs", fixed("text/html; charset=utf-8", docs))
+        .route("/session", post(session::begin))
+        .route("/session/end", post(session::end))
+        .route("/welcome", post(session::welcome))
         .merge(pages)
         .fallback(page::fallback)
         .method_not_allowed_fallback(page::wrong_method)

@@ -1,22 +1,38 @@
 //! What server functions need of the request that they run in.
 
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use leptos::prelude::use_context;
 use leptos_axum::ResponseOptions;
 
-use super::AppState;
+use super::{AppState, auth};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::user::Actor;
 use crate::server::service::Service;
+use crate::server::service::identity::Known;
+
+/// The service.
+pub fn service() -> Result<Service, Problem> {
+    let state = use_context::<AppState>();
+    state.map(|state| state.service).ok_or_else(outside)
+}
 
 /// The service, and who calls.
 pub fn caller() -> Result<(Service, Actor), Problem> {
-    let state = use_context::<AppState>();
-    let actor = use_context::<Actor>();
-    state
-        .zip(actor)
-        .map(|(state, actor)| (state.service, actor))
-        .ok_or_else(|| Problem::new(ProblemCode::Internal, "A server function ran outside of a request."))
+    let (service, known) = person()?;
+    Ok((service, known.actor))
+}
+
+/// The service, and who calls with the person and session behind it.
+pub fn person() -> Result<(Service, Known), Problem> {
+    let parts = use_context::<Parts>().ok_or_else(outside)?;
+    let known = auth::visitor(&parts).and_then(|visitor| visitor.known.clone());
+    let known = known.ok_or_else(|| Problem::new(ProblemCode::Unauthorized, "Nobody is signed in (any more)."));
+    Ok((service()?, answer(known)?))
+}
+
+fn outside() -> Problem {
+    Problem::new(ProblemCode::Internal, "A server function ran outside of a request.")
 }
 
 /// What a server function answers with: a refusal also sets the status of the answer, be it the call's or that of the page

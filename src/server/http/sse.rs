@@ -9,7 +9,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
 
 use super::AppState;
-use super::auth::Caller;
+use super::auth::{Caller, Visitor};
 use super::extract::{Answer, Params};
 use crate::domain::live::LiveEvent;
 
@@ -21,16 +21,18 @@ use crate::domain::live::LiveEvent;
 pub async fn events(
     State(state): State<AppState>,
     Caller(actor): Caller,
+    visitor: Visitor,
     params: Params,
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     params.only(&["after"])?;
     let header = headers.get("last-event-id").and_then(|v| v.to_str().ok());
     let live = state.service.live(&actor, header.or(params.get("after")))?;
-    let closing = state.closing.clone();
+    let (closing, changed) = (state.closing.clone(), visitor.until_changed(state.service.clone()));
     let stream = live
         .map(|(cursor, event)| Ok(sse_event(cursor, &event)))
-        .take_until(closing.cancelled_owned());
+        .take_until(closing.cancelled_owned())
+        .take_until(Box::pin(changed));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 

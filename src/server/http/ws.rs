@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::AppState;
-use super::auth::Caller;
+use super::auth::{Caller, Visitor};
 use super::extract::{Answer, Id, Params};
 use crate::domain::error::Problem;
 use crate::domain::log::LogMessage;
@@ -26,6 +26,7 @@ const PING: Duration = Duration::from_secs(20);
 pub async fn logs(
     State(state): State<AppState>,
     Caller(actor): Caller,
+    visitor: Visitor,
     Id(id): Id,
     params: Params,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -35,13 +36,20 @@ pub async fn logs(
     let upgrade = upgrade.map_err(|e| Problem::invalid("Upgrade", e.body_text()))?;
     let log = state.service.follow_log(&actor, id, after).await?;
     let closing = state.closing.clone();
+    let changed = visitor.until_changed(state.service.clone());
     // Viewers send nothing but control frames.
     Ok(upgrade
         .max_message_size(4_096)
-        .on_upgrade(move |socket| send(socket, log, closing)))
+        .on_upgrade(move |socket| send(socket, log, closing, changed)))
 }
 
-async fn send(mut socket: WebSocket, mut log: mpsc::Receiver<LogMessage>, closing: CancellationToken) {
+async fn send(
+    mut socket: WebSocket,
+    mut log: mpsc::Receiver<LogMessage>,
+    closing: CancellationToken,
+    changed: impl Future<Output = ()>,
+) {
+    let mut changed = std::pin::pin!(changed);
     let mut ping = tokio::time::interval(PING);
     loop {
         let message = tokio::select! {
@@ -49,6 +57,11 @@ async fn send(mut socket: WebSocket, mut log: mpsc::Receiver<LogMessage>, closin
                 let away = CloseFrame { code: 1001, reason: "the server restarts".into() };
                 // The viewer may have gone already.
                 let _ = socket.send(Message::Close(Some(away))).await;
+                return;
+            }
+            () = &mut changed => {
+                let other = CloseFrame { code: 1008, reason: "sign in again".into() };
+                let _ = socket.send(Message::Close(Some(other))).await;
                 return;
             }
             message = log.recv() => message,

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Service;
+use super::{Service, require};
 use crate::domain::batch::{Batch, BatchCancelled};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::ActOptions;
@@ -30,6 +30,7 @@ impl Service {
                 format!("limit {limit} is not within 1 to {LIMIT_MAX}"),
             ));
         }
+        require(actor, Want::ReadOwn)?;
         let own = (!may(actor, Want::ReadAll)).then_some(actor.name.as_str());
         Ok(self.store.batches(own, before, limit).await?)
     }
@@ -38,7 +39,15 @@ impl Service {
     pub async fn batch(&self, actor: &Actor, id: Uuid) -> Result<Batch, Problem> {
         let batch = self.store.batch(id).await?;
         batch
-            .filter(|batch| may(actor, Want::Read { owner: &batch.owner }))
+            .filter(|batch| {
+                may(
+                    actor,
+                    Want::Read {
+                        owner: &batch.owner,
+                        kind: "",
+                    },
+                )
+            })
             .ok_or_else(|| Problem::not_found(format_args!("batch {id}")))
     }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::jobs::{DELAY_MAX, delay_ms};
 use super::labels::Labels;
 use super::{Service, require};
+use crate::domain::audit::Deed;
 use crate::domain::batch::NAME_MAX;
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
 use crate::domain::job::{DEFAULT_QUEUE, Job, JobId, NewJob, OnFailure, TIMEOUT_MAX, valid_queue_name};
@@ -15,7 +17,7 @@ use crate::domain::page::bytes;
 use crate::domain::queue::valid_name;
 use crate::domain::status::Status;
 use crate::domain::time::{Timestamp, from_millis};
-use crate::domain::user::{Actor, Role, Want};
+use crate::domain::user::{Actor, Want};
 use crate::server::queue::{Change, Entry};
 use crate::server::store::StoreError;
 use crate::server::store::batches::NewBatch;
@@ -60,7 +62,9 @@ impl Service {
         let labels = Labels::default();
         let enqueue = self.checked(actor, new, now, &labels)?;
         self.may_belong(actor, &enqueue, &labels).await?;
-        match self.write(enqueue).await? {
+        let deed = Deed::of(actor, "job.enqueue", "job", enqueue.id);
+        let deed = deed.to(json!({ "type": enqueue.kind, "queue": enqueue.queue }));
+        match self.write(enqueue, deed).await? {
             Written::New(row) => Ok(Enqueued {
                 job: row.job,
                 existing: false,
@@ -109,9 +113,18 @@ impl Service {
             checked.iter_mut().for_each(|job| job.batch = Some(batch.id));
         }
         let known = starts.as_ref().map(|batch| batch.id);
+        let first = ids.first().map(ToString::to_string).unwrap_or_default();
+        let deed = match known {
+            Some(batch) => Deed::of(actor, "batch.enqueue", "batch", batch),
+            None => Deed::of(actor, "job.enqueue_bulk", "job", first),
+        };
+        let deed = deed.to(json!({ "jobs": ids.len() }));
         let mut sorted: Vec<Option<stored::Enqueue>> = checked.into_iter().map(Some).collect();
         let sorted = order.iter().filter_map(|i| sorted[*i].take()).collect();
-        let mut written: Vec<(usize, Written)> = order.into_iter().zip(self.write_all(sorted, starts).await?).collect();
+        let mut written: Vec<(usize, Written)> = order
+            .into_iter()
+            .zip(self.write_all(sorted, starts, Some(deed)).await?)
+            .collect();
         written.sort_by_key(|(i, _)| *i);
         let written: Vec<Written> = written.into_iter().map(|(_, written)| written).collect();
         let existing = written.iter().filter(|w| matches!(w, Written::Existing(_))).count();
@@ -258,15 +271,15 @@ impl Service {
             depends_on: labels.resolve(&new.depends_on)?,
             run_anyway: new.on_failure == OnFailure::Run,
             concurrency_key: new.concurrency_key,
-            member: actor.role == Role::Member,
+            member: actor.is_limited(),
             batch: new.batch,
             reason: None,
         })
     }
 
     /// Writes a job down and tells the queue and the viewers of it.
-    pub(super) async fn write(&self, new: stored::Enqueue) -> Result<Written, Problem> {
-        let mut written = self.write_all(vec![new], None).await?;
+    pub(super) async fn write(&self, new: stored::Enqueue, deed: Deed) -> Result<Written, Problem> {
+        let mut written = self.write_all(vec![new], None, Some(deed)).await?;
         written
             .pop()
             .ok_or_else(|| Problem::new(ProblemCode::Internal, "The store lost a job."))
@@ -277,12 +290,14 @@ impl Service {
         &self,
         jobs: Vec<stored::Enqueue>,
         starts: Option<NewBatch>,
+        deed: Option<Deed>,
     ) -> Result<Vec<Written>, Problem> {
         let queue_max = self.limits.queue_max;
         let batch = Batch {
             jobs,
             queue_max,
             starts,
+            deed,
         };
         let written = match self.store.enqueue(batch).await? {
             stored::Enqueued::Written(written) => written,
@@ -340,7 +355,7 @@ impl Service {
             ..new
         };
         let now = self.now_for(std::slice::from_ref(&wish)).await.map_err(refused)?;
-        let checked = self.checked(&Actor::local_admin(), wish, now, &Labels::default());
+        let checked = self.checked(&Actor::machine(), wish, now, &Labels::default());
         let child = stored::Enqueue {
             unique_key: Some(format!("child\n{}\n{name}", lease.id)),
             unique_for_ms: Some(i64::MAX),
@@ -359,9 +374,9 @@ impl Service {
 
 /// Members share no keys with others: a key neither tells them of another's job nor keeps them from a job of their own.
 fn own_key(actor: &Actor, key: String) -> String {
-    match actor.role {
-        Role::Member => format!("{}\n{key}", actor.name),
-        _ => key,
+    match actor.sees_own_only() {
+        true => format!("{}\n{key}", actor.name),
+        false => key,
     }
 }
 

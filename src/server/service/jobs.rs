@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Service, no_job, require};
+use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{ActOptions, Job, JobDetail, JobHistory, JobId, JobRef};
@@ -12,7 +13,7 @@ use crate::domain::machine::Event;
 use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};
 use crate::domain::status::{Action, Status};
 use crate::domain::time::{Timestamp, from_millis};
-use crate::domain::user::{Actor, Role, Want, may};
+use crate::domain::user::{Actor, Want, may};
 use crate::server::queue::{Change, Signal, Wish};
 use crate::server::store::StoreError;
 use crate::server::store::enqueue::Enqueue;
@@ -84,16 +85,25 @@ impl Service {
 
     /// Narrows a filter to what the actor may see.
     fn visible(&self, actor: &Actor, filter: &JobFilter) -> Result<JobFilter, Problem> {
+        require(actor, Want::ReadOwn)?;
         let mut filter = filter.clone();
-        if !may(actor, Want::ReadAll) {
+        let forbidden = |detail: String| Err(Problem::new(ProblemCode::Forbidden, detail));
+        if actor.sees_own_only() {
             match &filter.owner {
-                Some(owner) if *owner != actor.name => {
-                    return Err(Problem::new(
-                        ProblemCode::Forbidden,
-                        "Only your own jobs can be listed.",
+                Some(owner) if *owner != actor.name => return forbidden("Only your own jobs can be listed.".into()),
+                _ => filter.owner = Some(actor.name.clone()),
+            }
+        }
+        if let Some(kinds) = actor.sees_kinds() {
+            match (&filter.kind, kinds) {
+                (None, [only]) => filter.kind = Some(only.clone()),
+                (Some(kind), kinds) if kinds.contains(kind) => {}
+                _ => {
+                    return forbidden(format!(
+                        "This token is good for some types: name one of {}.",
+                        kinds.join(", ")
                     ));
                 }
-                _ => filter.owner = Some(actor.name.clone()),
             }
         }
         Ok(filter)
@@ -102,7 +112,7 @@ impl Service {
     /// One job's row, if the actor may see it.
     pub(super) async fn row(&self, actor: &Actor, id: JobId) -> Result<JobRow, Problem> {
         let row = self.store.job(id).await?.ok_or_else(|| no_job(id))?;
-        if !may(actor, Want::Read { owner: &row.job.owner }) {
+        if !may(actor, read(&row.job)) {
             return Err(no_job(id));
         }
         Ok(row)
@@ -136,7 +146,7 @@ impl Service {
         let seen = |related: Vec<(JobRef, String)>| -> Vec<JobRef> {
             let visible = related
                 .into_iter()
-                .filter(|(_, owner)| may(actor, Want::Read { owner }));
+                .filter(|(job, owner)| may(actor, Want::Read { owner, kind: &job.kind }));
             visible.map(|(reference, _)| reference).collect()
         };
         let info = self.catalog.info(&row.job.kind);
@@ -147,8 +157,15 @@ impl Service {
         });
         let checkpoints = info.is_some_and(|i| i.checkpoints);
         let actions = row.job.status.actions(checkpoints).iter().copied().filter(|action| {
-            let owner = &row.job.owner;
-            may(actor, Want::Act { action: *action, owner })
+            let (owner, kind) = (&row.job.owner, &row.job.kind);
+            may(
+                actor,
+                Want::Act {
+                    action: *action,
+                    owner,
+                    kind,
+                },
+            )
         });
         Ok(JobDetail {
             args: data.args,
@@ -198,8 +215,8 @@ impl Service {
     /// Does `action` to one job. Answers with the job as it is then: for Run again the copy, for Delete its last state.
     pub async fn act(&self, actor: &Actor, id: JobId, action: Action, options: ActOptions) -> Result<Job, Problem> {
         let row = self.row(actor, id).await?;
-        let owner = &row.job.owner;
-        require(actor, Want::Act { action, owner })?;
+        let (owner, kind) = (&row.job.owner, &row.job.kind);
+        require(actor, Want::Act { action, owner, kind })?;
         let checkpoints = self.catalog.info(&row.job.kind).is_some_and(|i| i.checkpoints);
         let event = match action {
             Action::RunNow => Event::RunNow,
@@ -213,15 +230,12 @@ impl Service {
                 if !row.job.status.actions(checkpoints).contains(&Action::Delete) {
                     return Err(wrong_status(action, row.job.status));
                 }
-                return self.remove(&row).await;
+                return self.remove(actor, &row).await;
             }
         };
         let reason = format!("{} by {}", action.label(), actor.name);
-        let changed = self
-            .store
-            .change(id, event, actor.name.clone(), reason)
-            .await
-            .map_err(no_lease)?;
+        let deed = Deed::of(actor, &deed_name(action), "job", id);
+        let changed = self.store.act(id, event, reason, deed).await.map_err(no_lease)?;
         self.settle(&changed).await;
         Ok(changed.row.job)
     }
@@ -235,7 +249,7 @@ impl Service {
         let (id, event) = (row.job.id, Event::Retry { at });
         let changed = self
             .store
-            .retry(id, event, args, actor.name.clone())
+            .retry(id, event, args, Deed::of(actor, "job.retry", "job", id))
             .await
             .map_err(no_lease)?;
         self.settle(&changed).await;
@@ -260,13 +274,14 @@ impl Service {
             };
             return self.act(actor, id, action, ActOptions::default()).await;
         }
-        let (action, owner) = (Action::Delete, &row.job.owner);
-        require(actor, Want::Act { action, owner })?;
-        self.remove(&row).await
+        let (action, owner, kind) = (Action::Delete, &row.job.owner, &row.job.kind);
+        require(actor, Want::Act { action, owner, kind })?;
+        self.remove(actor, &row).await
     }
 
-    async fn remove(&self, row: &JobRow) -> Result<Job, Problem> {
-        let gone = self.store.delete(row.job.id).await?;
+    async fn remove(&self, actor: &Actor, row: &JobRow) -> Result<Job, Problem> {
+        let deed = Deed::of(actor, "job.delete", "job", row.job.id);
+        let gone = self.store.delete(row.job.id, deed).await?;
         if gone.job.status == Status::Running {
             let (id, epoch, wish) = (gone.job.id, gone.state.epoch, Wish::Abort);
             self.bus.signal(Signal { id, epoch, wish });
@@ -293,11 +308,12 @@ impl Service {
             queue: row.job.queue,
             lane: row.job.priority,
             concurrency_key: row.job.concurrency_key,
-            member: actor.role == Role::Member,
+            member: actor.is_limited(),
             reason: Some(format!("Run again of {id}")),
             ..Enqueue::of(&row.job.kind, &actor.name, args, &policy)
         };
-        Ok(self.write(copy).await?.into_row().job)
+        let deed = Deed::of(actor, "job.run_again", "job", id);
+        Ok(self.write(copy, deed).await?.into_row().job)
     }
 }
 
@@ -310,6 +326,19 @@ fn wrong_status(action: Action, status: Status) -> Problem {
             status.label().to_lowercase()
         ),
     )
+}
+
+/// What it takes to see a job.
+pub(super) fn read(job: &Job) -> Want<'_> {
+    Want::Read {
+        owner: &job.owner,
+        kind: &job.kind,
+    }
+}
+
+/// What the audit log calls an action.
+fn deed_name(action: Action) -> String {
+    format!("job.{}", action.label().to_lowercase().replace(' ', "_"))
 }
 
 /// A person holds no lease: a change that came in between is a matter of status.

@@ -11,13 +11,14 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::overview::overview;
+use super::jobs::read;
+use super::overview::{narrowed, overview, own_counts};
 use super::{Service, require};
 use crate::domain::error::Problem;
 use crate::domain::job::{Job, JobId};
 use crate::domain::live::LiveEvent;
 use crate::domain::log::{LogFilter, LogLine, LogMessage};
-use crate::domain::stats::Overview;
+use crate::domain::stats::{Counts, Overview};
 use crate::domain::user::{Actor, Want, may};
 use crate::server::queue::{Bus, Change, Queue};
 use crate::server::store::{Store, StoreError};
@@ -67,7 +68,13 @@ pub struct Hub {
     shared: Mutex<Shared>,
     sender: broadcast::Sender<Arc<Batch>>,
     stop: CancellationToken,
+    store: Store,
+    /// The counts of those who do not see all jobs.
+    own: tokio::sync::Mutex<HashMap<Narrowed, (Instant, Counts)>>,
 }
+
+/// By whom and to which kinds the view is narrowed.
+type Narrowed = (String, Option<Vec<String>>);
 
 #[derive(Default)]
 struct Shared {
@@ -90,6 +97,8 @@ impl Hub {
             shared: Mutex::default(),
             sender: broadcast::Sender::new(RECENT),
             stop: CancellationToken::new(),
+            store: store.clone(),
+            own: tokio::sync::Mutex::default(),
         });
         let stop = hub.stop.clone();
         let changes = bus.changes();
@@ -136,6 +145,28 @@ impl Hub {
             .filter(|n| *n + 1 >= oldest && *n <= shared.next);
         let missed = known.map(|n| shared.recent.iter().filter(|b| b.n > n).cloned().collect());
         (missed, receiver)
+    }
+
+    /// An overview as far as it is the actor's to see. However many tabs they have open, their jobs are counted once a second.
+    async fn own(&self, actor: &Actor, event: LiveEvent) -> LiveEvent {
+        let LiveEvent::Overview(overview) = event else {
+            return event;
+        };
+        if may(actor, Want::ReadAll) {
+            return LiveEvent::Overview(overview);
+        }
+        let key = (actor.name.clone(), actor.grant.clone().map(|grant| grant.kinds));
+        let mut own = self.own.lock().await;
+        own.retain(|_, (at, _)| at.elapsed() < OVERVIEW_EVERY);
+        let counts = match own.get(&key) {
+            Some((_, counts)) => counts.clone(),
+            None => {
+                let counts = own_counts(&self.store, actor).await.unwrap_or_default();
+                own.insert(key, (Instant::now(), counts.clone()));
+                counts
+            }
+        };
+        LiveEvent::Overview(Box::new(narrowed(*overview, counts)))
     }
 
     fn cursor(&self, n: u64) -> String {
@@ -209,7 +240,7 @@ async fn run(
 
 /// The part of a fold that the actor may see.
 fn visible(actor: &Actor, content: &Content) -> Option<LiveEvent> {
-    let sees = |job: &&Arc<Job>| may(actor, Want::Read { owner: &job.owner });
+    let sees = |job: &&Arc<Job>| may(actor, read(job));
     match content {
         Content::Jobs(jobs) => {
             let jobs: Vec<Job> = jobs.iter().filter(sees).map(|job| Job::clone(job)).collect();
@@ -219,7 +250,7 @@ fn visible(actor: &Actor, content: &Content) -> Option<LiveEvent> {
             let ids: Vec<JobId> = jobs.iter().filter(sees).map(|j| j.id).collect();
             (!ids.is_empty()).then_some(LiveEvent::Removed(ids))
         }
-        Content::Overview(overview) => may(actor, Want::ReadAll).then(|| LiveEvent::Overview(overview.clone())),
+        Content::Overview(overview) => Some(LiveEvent::Overview(overview.clone())),
         Content::Stale => Some(LiveEvent::Stale),
     }
 }
@@ -232,7 +263,7 @@ impl Service {
         actor: &Actor,
         after: Option<&str>,
     ) -> Result<impl Stream<Item = (String, LiveEvent)> + Send + use<>, Problem> {
-        require(actor, Want::Read { owner: &actor.name })?;
+        require(actor, Want::ReadOwn)?;
         let (missed, receiver) = self.hub.join(after);
         let first = match missed {
             Some(batches) => batches,
@@ -260,6 +291,7 @@ impl Service {
                         },
                     };
                     if let Some(event) = visible(&actor, &batch.content) {
+                        let event = hub.own(&actor, event).await;
                         return Some(((hub.cursor(batch.n), event), (waiting, receiver)));
                     }
                 }

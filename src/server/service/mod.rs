@@ -1,10 +1,12 @@
 //! What callers may do. REST, server functions and the command line call this layer and no other; each call takes the
 //! [`Actor`] and asks [`may`] before anything else. A job that the caller may not know of does not exist for them.
 
+mod audit;
 mod batches;
 pub mod cron;
 mod enqueue;
 mod files;
+pub mod identity;
 mod jobs;
 mod labels;
 pub mod live;
@@ -12,6 +14,7 @@ mod overview;
 mod queues;
 mod schedules;
 mod series;
+mod users;
 
 use std::sync::Arc;
 
@@ -29,6 +32,7 @@ use crate::domain::job::JobId;
 use crate::domain::kind::{KindInfo, Policy};
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want, may};
+use identity::{Identity, Lifetimes};
 use live::Hub;
 
 /// The kinds, as far as callers need to know them.
@@ -43,7 +47,7 @@ pub trait Catalog: Send + Sync {
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem>;
 }
 
-/// Limits on what callers send.
+/// Limits on callers.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Waiting jobs at which a new one is refused.
@@ -52,6 +56,8 @@ pub struct Limits {
     pub args_max: u64,
     /// Bytes of an uploaded file.
     pub upload_max: u64,
+    /// How long sessions last.
+    pub sessions: Lifetimes,
 }
 
 /// The service layer. Cheap to clone.
@@ -63,6 +69,7 @@ pub struct Service {
     catalog: Arc<dyn Catalog>,
     limits: Limits,
     hub: Arc<Hub>,
+    identity: Arc<Identity>,
     faults: Arc<schedules::Faults>,
     /// Told when a job has ended for which others wait.
     pub(in crate::server) dependents: Arc<Notify>,
@@ -84,6 +91,7 @@ impl Service {
             catalog,
             limits,
             hub,
+            identity: Arc::new(Identity::new(limits.sessions)),
             faults: Arc::default(),
             dependents: Arc::default(),
         }
@@ -155,11 +163,11 @@ fn require(actor: &Actor, want: Want<'_>) -> Result<(), Problem> {
     if may(actor, want) {
         Ok(())
     } else {
-        let role = actor.role.label().to_lowercase();
-        Err(Problem::new(
-            ProblemCode::Forbidden,
-            format!("The role {role} may not do this."),
-        ))
+        let who = match &actor.grant {
+            Some(_) => "This token".to_string(),
+            None => format!("The role {}", actor.role.label().to_lowercase()),
+        };
+        Err(Problem::new(ProblemCode::Forbidden, format!("{who} may not do this.")))
     }
 }
 

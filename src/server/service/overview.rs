@@ -2,11 +2,11 @@
 
 use super::{Service, require};
 use crate::domain::error::Problem;
-use crate::domain::page::grouped;
+use crate::domain::page::{COUNT_CAP, grouped};
 use crate::domain::stats::{Check, Counts, Grade, Health, HealthChecks, Overview};
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
-use crate::domain::user::{Actor, Want};
+use crate::domain::user::{Actor, Want, may};
 use crate::server::queue::Queue;
 use crate::server::store::counts::Facts;
 use crate::server::store::{Store, StoreError};
@@ -26,27 +26,65 @@ impl Service {
 
     /// Jobs by status, kind and queue.
     pub async fn counts(&self, actor: &Actor) -> Result<Counts, Problem> {
-        require(actor, Want::ReadAll)?;
-        Ok(self.store.counts().await?)
+        require(actor, Want::ReadOwn)?;
+        match may(actor, Want::ReadAll) {
+            true => Ok(self.store.counts().await?),
+            false => Ok(own_counts(&self.store, actor).await?),
+        }
     }
 
     /// Counts and health in one.
     pub async fn overview(&self, actor: &Actor) -> Result<Overview, Problem> {
-        require(actor, Want::ReadAll)?;
-        Ok(overview(&self.store, &*self.queue).await?)
+        require(actor, Want::ReadOwn)?;
+        let overview = overview(&self.store, &*self.queue).await?;
+        match may(actor, Want::ReadAll) {
+            true => Ok(overview),
+            false => Ok(narrowed(overview, own_counts(&self.store, actor).await?)),
+        }
     }
 
     /// How the system fares. A database that does not answer is what the answer says, not an error.
     pub async fn health(&self, actor: &Actor) -> Result<Health, Problem> {
         require(actor, Want::ReadSystem)?;
         match overview(&self.store, &*self.queue).await {
-            Ok(overview) => Ok(overview.health),
+            Ok(overview) if may(actor, Want::ReadAll) => Ok(overview.health),
+            Ok(overview) => Ok(narrowed(overview, Counts::default()).health),
             Err(error) => {
                 tracing::warn!(%error, "health could not ask the database");
                 Ok(unreachable(self.queue.health()))
             }
         }
     }
+}
+
+/// The counts of the jobs that the actor may see, of the newest [`COUNT_CAP`] of an owner.
+pub(super) async fn own_counts(store: &Store, actor: &Actor) -> Result<Counts, StoreError> {
+    let owner = actor.sees_own_only().then_some(actor.name.as_str());
+    store.counts_of(owner, actor.sees_kinds(), COUNT_CAP).await
+}
+
+/// What is told of the whole to those who may not see all of it: whether it is well, and nothing that counts others' jobs.
+pub(super) fn narrowed(overview: Overview, counts: Counts) -> Overview {
+    let Overview { mut health, at, .. } = overview;
+    let checks = &mut health.checks;
+    let word = if checks.workers.grade == Grade::Critical {
+        "none"
+    } else {
+        "ok"
+    };
+    checks.workers.text = word.into();
+    checks.warnings = match health.status {
+        Grade::Healthy => Vec::new(),
+        _ => vec!["The system is not quite well; its operators see why.".into()],
+    };
+    (checks.pending_jobs, checks.failed_jobs) = (counts.of(Status::Pending), counts.of(Status::Failed));
+    (
+        checks.oldest_pending_seconds,
+        checks.slots,
+        checks.slots_in_use,
+        checks.last_sweep,
+    ) = (None, 0, 0, None);
+    Overview { health, counts, at }
 }
 
 pub(super) async fn overview(store: &Store, queue: &dyn Queue) -> Result<Overview, StoreError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Service, require};
+use crate::domain::audit::Deed;
 use crate::domain::error::{ErrorGroup, Problem};
 use crate::domain::job::valid_queue_name;
 use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX};
@@ -37,11 +38,13 @@ impl Service {
         // The database decides; the index is told so that nobody looks in vain.
         match pause {
             true => {
-                self.store.pause_queue(name.into(), actor.name.clone()).await?;
+                let deed = Deed::of(actor, "queue.pause", "queue", name);
+                self.store.pause_queue(name.into(), deed).await?;
                 self.queue.hold(&hold, PAUSED_MS).await;
             }
             false => {
-                self.store.resume_queue(name.into()).await?;
+                let deed = Deed::of(actor, "queue.resume", "queue", name);
+                self.store.resume_queue(name.into(), deed).await?;
                 self.queue.release(&hold).await;
             }
         }

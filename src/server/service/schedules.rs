@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::cron::Rule;
 use super::{Service, require};
+use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::{DEFAULT_QUEUE, Job, valid_queue_name};
 use crate::domain::queue::valid_name;
@@ -92,8 +94,15 @@ impl Service {
             owner: actor.name.clone(),
             next_at: Some(next.timestamp_millis()),
         };
+        let action = if id.is_some() {
+            "schedule.change"
+        } else {
+            "schedule.create"
+        };
         let id = id.unwrap_or_else(Uuid::now_v7);
-        match self.store.put_schedule(id, draft).await? {
+        let deed = Deed::of(actor, action, "schedule", id);
+        let deed = deed.to(json!({ "name": draft.name, "cron": draft.cron, "type": draft.kind }));
+        match self.store.put_schedule(id, draft, Some(deed)).await? {
             Some(row) => Ok(told(row)),
             None => Err(Problem::invalid(
                 "name",
@@ -104,7 +113,11 @@ impl Service {
 
     pub async fn delete_schedule(&self, actor: &Actor, id: Uuid) -> Result<(), Problem> {
         require(actor, Want::Schedule { delete: true })?;
-        match self.store.delete_schedule(id).await? {
+        match self
+            .store
+            .delete_schedule(id, Deed::of(actor, "schedule.delete", "schedule", id))
+            .await?
+        {
             true => Ok(()),
             false => Err(no_schedule(id)),
         }
@@ -122,7 +135,9 @@ impl Service {
                 rule.next(now).map(|at| at.timestamp_millis())
             }
         };
-        let row = self.store.pause_schedule(id, paused, next).await?;
+        let action = if paused { "schedule.pause" } else { "schedule.resume" };
+        let deed = Deed::of(actor, action, "schedule", id);
+        let row = self.store.pause_schedule(id, paused, next, deed).await?;
         Ok(told(row.ok_or_else(|| no_schedule(id))?))
     }
 
@@ -138,7 +153,8 @@ impl Service {
         )?;
         let reason = format!("schedule {}, run by {}", row.schedule.name, actor.name);
         let job = self.run_of(&row.schedule, actor.name.clone(), reason)?;
-        Ok(self.write(job).await?.into_row().job)
+        let deed = Deed::of(actor, "schedule.run_now", "schedule", id).to(json!({ "job": job.id }));
+        Ok(self.write(job, deed).await?.into_row().job)
     }
 
     /// The job of a run; its args are checked again, since kinds change.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use futures::FutureExt;
 
 use super::Store;
+use super::audit::append;
 use super::dialect::Ty;
-use super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, known, known_keys};
+use super::enqueue::{Batch, Enqueue, Enqueued, WAITING, Written, any_new, known, known_keys};
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
 use super::ops::{Changed, UNFINISHED, change, to_json};
@@ -118,6 +119,9 @@ pub(super) async fn enqueue(tx: &Tx<'_>, batch: &Batch) -> Result<Enqueued, Stor
                 Written::Existing(row)
             }
         });
+    }
+    if let Some(deed) = batch.deed.clone().filter(|_| any_new(&written)) {
+        append(tx, &[deed]).await?;
     }
     Ok(Enqueued::Written(written))
 }

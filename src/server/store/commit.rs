@@ -125,7 +125,7 @@ async fn write_sets(
         last(session, now, Some(&planned), deltas).await?;
     } else {
         let (mut text, mut values) = (String::new(), vec![Value::from(now)]);
-        planned.push(&mut text, &mut values)?;
+        planned.push(now, &mut text, &mut values)?;
         if !text.is_empty() {
             session.all(Sql::with(&text, values)).await?;
         }
@@ -142,7 +142,7 @@ pub(super) async fn last(
 ) -> Result<(), StoreError> {
     let (mut text, mut values) = (String::new(), vec![Value::from(now)]);
     if let Some(planned) = planned {
-        planned.push(&mut text, &mut values)?;
+        planned.push(now, &mut text, &mut values)?;
     }
     for part in PARTS {
         part(deltas, Dialect::Sqlite, session.shard, &mut text, &mut values)?;
@@ -202,7 +202,7 @@ async fn savepoint(
     let written = async {
         let (answered, planned) = sets::first(&tx, "", asked).await?;
         let (mut text, mut values) = (String::new(), vec![Value::from(now)]);
-        planned.push(&mut text, &mut values)?;
+        planned.push(now, &mut text, &mut values)?;
         if !text.is_empty() {
             tx.all(Sql::with(&text, values)).await?;
         }

@@ -3,14 +3,14 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::Value;
+use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
 use super::dialect::{Dialect, Ty};
 use super::error::StoreError;
 use super::ops::to_json;
 use super::rollups::Rolled;
-use super::sql::{RowExt, Sql};
+use super::sql::{RowExt, Sql, int};
 use super::{Store, chains, search};
 use crate::domain::error::JobError;
 use crate::domain::stats::{Counts, Metric};
@@ -298,33 +298,62 @@ impl Deltas {
 impl Store {
     /// Jobs by status, kind and queue.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        let rows = self.all(Sql::new(CELLS).build()).await?;
-        let mut counts = Counts::default();
-        for status in Status::ALL {
-            counts.by_status.insert(status.as_str().into(), 0);
-        }
-        for row in rows {
-            let (status, kind, queue): (String, String, String) =
-                (row.get("status")?, row.get("kind")?, row.get("queue")?);
-            let n = row.u64("n")?;
-            counts.total += n;
-            *counts
-                .by_type
-                .entry(kind)
-                .or_default()
-                .entry(status.clone())
-                .or_default() += n;
-            *counts
-                .by_queue
-                .entry(queue)
-                .or_default()
-                .entry(status.clone())
-                .or_default() += n;
-            *counts.by_status.entry(status).or_default() += n;
-        }
-        Ok(counts)
+        added(&self.all(Sql::new(CELLS).build()).await?)
     }
 
+    /// The same of one owner's newest `cap` jobs, or of these kinds, or both.
+    pub async fn counts_of(
+        &self,
+        owner: Option<&str>,
+        kinds: Option<&[String]>,
+        cap: u64,
+    ) -> Result<Counts, StoreError> {
+        let Some(owner) = owner else {
+            let mut counts = self.counts().await?;
+            if let Some(kinds) = kinds {
+                counts = counts.of_kinds(kinds);
+            }
+            return Ok(counts);
+        };
+        let text = "SELECT status, kind, queue, COUNT(*) AS n FROM (SELECT status, kind, queue FROM jobs WHERE owner = $1 \
+            ORDER BY seq DESC LIMIT $2) AS own GROUP BY status, kind, queue";
+        let rows = self.all(Sql::with(text, [owner.into(), int(cap).into()])).await?;
+        let counts = added(&rows)?;
+        Ok(match kinds {
+            Some(kinds) => counts.of_kinds(kinds),
+            None => counts,
+        })
+    }
+}
+
+/// Rows of status, kind, queue and number, summed up.
+fn added(rows: &[QueryResult]) -> Result<Counts, StoreError> {
+    let mut counts = Counts::default();
+    for status in Status::ALL {
+        counts.by_status.insert(status.as_str().into(), 0);
+    }
+    for row in rows {
+        let (status, kind, queue): (String, String, String) = (row.get("status")?, row.get("kind")?, row.get("queue")?);
+        let n = row.u64("n")?;
+        counts.total += n;
+        *counts
+            .by_type
+            .entry(kind)
+            .or_default()
+            .entry(status.clone())
+            .or_default() += n;
+        *counts
+            .by_queue
+            .entry(queue)
+            .or_default()
+            .entry(status.clone())
+            .or_default() += n;
+        *counts.by_status.entry(status).or_default() += n;
+    }
+    Ok(counts)
+}
+
+impl Store {
     pub async fn facts(&self) -> Result<Facts, StoreError> {
         let now = self.clock().await?;
         let stmt = Sql::with(

@@ -7,13 +7,15 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Store;
+use super::audit;
 use super::batches::NewBatch;
-use super::dialect::Ty;
+use super::dialect::{Dialect, Ty};
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
 use super::ops::{UNFINISHED, to_json};
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
+use crate::domain::audit::{AuditHead, Deed};
 use crate::domain::job::{DEFAULT_QUEUE, Job, JobId, Lane};
 use crate::domain::kind::Policy;
 use crate::domain::machine::State;
@@ -88,6 +90,8 @@ pub struct Batch {
     pub queue_max: u64,
     /// A batch that begins with these jobs.
     pub starts: Option<NewBatch>,
+    /// What the audit log says of it, unless all of them were there already; none for what the system does by itself.
+    pub deed: Option<Deed>,
 }
 
 impl Batch {
@@ -96,6 +100,7 @@ impl Batch {
             jobs,
             queue_max,
             starts: None,
+            deed: None,
         }
     }
 }
@@ -166,29 +171,57 @@ pub(super) struct Planned<'a> {
     told: Vec<(i64, &'a str, &'a str, &'a str)>,
     uploads: Vec<&'a str>,
     starts: Vec<&'a NewBatch>,
+    deeds: Vec<&'a Deed>,
+    /// Where the audit log ends.
+    head: Option<AuditHead>,
 }
 
 /// What [`plan`] needs to know, for [`super::sets`]: the number of the newest job, and how many jobs wait (the statuses are
 /// those of [`WAITING`]).
 pub(super) const BEFORE: &str = "SELECT 'before' AS what, \
     COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0) AS seq, \
-    (SELECT COALESCE(SUM(n), 0) FROM job_counts WHERE status IN ('pending', 'scheduled', 'blocked')) AS waiting; ";
+    (SELECT COALESCE(SUM(n), 0) FROM job_counts WHERE status IN ('pending', 'scheduled', 'blocked')) AS waiting, \
+    (SELECT MAX(seq) FROM audit) AS audit_seq, (SELECT hash FROM audit ORDER BY seq DESC LIMIT 1) AS audit_hash; ";
 
-/// What [`BEFORE`] says: the newest number, and the jobs that wait with what this commit has changed about them.
-pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<(i64, u64), StoreError> {
+/// What [`plan`] goes by: the number of the newest job, the jobs that wait, and where the audit log ends.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before {
+    seq: i64,
+    waiting: u64,
+    head: Option<AuditHead>,
+}
+
+/// What [`BEFORE`] says; the jobs that wait with what this commit has changed about them.
+pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<Before, StoreError> {
     let waiting: i64 = row.get("waiting")?;
-    let waiting = u64::try_from(waiting + tx.moved(&WAITING)).unwrap_or(0);
-    Ok((row.get("seq")?, waiting))
+    let (seq, hash): (Option<i64>, Option<String>) = (row.get("audit_seq")?, row.get("audit_hash")?);
+    let head = seq.zip(hash).map(|(seq, hash)| AuditHead {
+        seq: u64::try_from(seq).unwrap_or(0),
+        hash,
+    });
+    Ok(Before {
+        seq: row.get("seq")?,
+        waiting: u64::try_from(waiting + tx.moved(&WAITING)).unwrap_or(0),
+        head,
+    })
 }
 
 /// What is to be written for the batches, from what [`read`] says, and one answer for each of them in their order.
 pub(super) async fn plan<'a>(
     tx: &Tx<'_>,
     batches: &[&'a Batch],
-    (mut seq, mut waiting): (i64, u64),
+    before: Before,
 ) -> Result<(Planned<'a>, Vec<Result<Enqueued, StoreError>>), StoreError> {
+    let Before {
+        mut seq,
+        mut waiting,
+        head,
+    } = before;
     let mut by_key = known_keys(tx, batches).await?;
-    let mut planned = Planned::default();
+    let mut planned = Planned {
+        head,
+        ..Planned::default()
+    };
     let mut answers = Vec::with_capacity(batches.len());
     for batch in batches {
         if waiting.saturating_add(batch.jobs.len() as u64) > batch.queue_max {
@@ -213,9 +246,15 @@ pub(super) async fn plan<'a>(
             planned.add(job, &row)?;
             written.push(Written::New(row));
         }
+        planned.deeds.extend(batch.deed.iter().filter(|_| any_new(&written)));
         answers.push(Ok(Enqueued::Written(written)));
     }
     Ok((planned, answers))
+}
+
+/// Whether a job was written at all.
+pub(super) fn any_new(written: &[Written]) -> bool {
+    written.iter().any(|one| matches!(one, Written::New(_)))
 }
 
 /// The job that a wish leads to instead of a new one, if there is one.
@@ -336,7 +375,14 @@ impl<'a> Planned<'a> {
 
 impl Planned<'_> {
     /// Appends the statements that write it, with the moment as `$1` and their values from `values` on.
-    pub(super) fn push(&self, text: &mut String, values: &mut Vec<SqlValue>) -> Result<(), StoreError> {
+    pub(super) fn push(&self, now: i64, text: &mut String, values: &mut Vec<SqlValue>) -> Result<(), StoreError> {
+        if !self.deeds.is_empty() {
+            let head = self.head.clone().unwrap_or_else(AuditHead::before_all);
+            let rows = audit::rows(head, now, self.deeds.iter().copied())?;
+            values.push(to_json(&rows)?.into());
+            text.push_str(&audit::insert(Dialect::Sqlite, &format!("${}", values.len())));
+            text.push_str("; ");
+        }
         if !self.starts.is_empty() {
             let rows = self
                 .starts

@@ -1,6 +1,7 @@
 //! The truth: jobs, their logs and files, and the sample domain, in a SQL database. Everything that other layers know
 //! about a job was read here; everything that they change goes through the group-committing [`writer`].
 
+pub mod audit;
 pub mod batches;
 mod chains;
 mod children;
@@ -29,8 +30,10 @@ pub mod rollups;
 pub mod schedules;
 pub mod search;
 mod session;
+pub mod sessions;
 mod sets;
 mod sql;
+pub mod users;
 mod waiting;
 mod workers;
 mod writer;

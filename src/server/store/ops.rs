@@ -6,14 +6,17 @@ use std::collections::HashMap;
 
 use futures::FutureExt;
 use sea_orm::Value as SqlValue;
+use serde_json::{Value, json};
 
 use super::Store;
+use super::audit::append;
 use super::dialect::Ty;
 use super::error::StoreError;
 use super::errors::fingerprint;
 use super::jobs::{COLUMNS, JobRow, job_row, load};
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
+use crate::domain::audit::Deed;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::job::{Job, JobId};
 use crate::domain::machine::{Effects, Event, Refused, apply};
@@ -69,8 +72,9 @@ impl Store {
         id: JobId,
         event: Event,
         args: Option<serde_json::Value>,
-        by: String,
+        deed: Deed,
     ) -> Result<Changed, StoreError> {
+        let by = &deed.actor;
         let reason = match args {
             Some(_) => format!("Retry with other args by {by}"),
             None => format!("Retry by {by}"),
@@ -79,11 +83,15 @@ impl Store {
             .writer()
             .write(move |tx| {
                 async move {
-                    let changed = change(tx, id, &event, &by, &reason).await?;
+                    let other_args = args.is_some();
+                    let (was, changed) = act(tx, id, &event, &reason, &deed).await?;
                     let unused = match args {
                         Some(args) => super::files::replace_args(tx, changed.row.seq, &args).await?,
                         None => None,
                     };
+                    let mut is = told(&changed.row);
+                    is["other_args"] = other_args.into();
+                    append(tx, &[deed.from(was).to(is)]).await?;
                     Ok((changed, unused))
                 }
                 .boxed()
@@ -100,6 +108,21 @@ impl Store {
     pub async fn change(&self, id: JobId, event: Event, by: String, reason: String) -> Result<Changed, StoreError> {
         self.writer()
             .write(move |tx| async move { change(tx, id, &event, &by, &reason).await }.boxed())
+            .await
+    }
+
+    /// [`Store::change`] for a person or a token, with an entry in the audit log.
+    pub async fn act(&self, id: JobId, event: Event, reason: String, deed: Deed) -> Result<Changed, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let (was, changed) = act(tx, id, &event, &reason, &deed).await?;
+                    let is = told(&changed.row);
+                    append(tx, &[deed.from(was).to(is)]).await?;
+                    Ok(changed)
+                }
+                .boxed()
+            })
             .await
     }
 
@@ -202,7 +225,7 @@ impl Store {
 
     /// Removes a job with all that belongs to it, in whatever status it is; a running attempt loses its lease by it.
     /// Answers with the row as it was.
-    pub async fn delete(&self, id: JobId) -> Result<JobRow, StoreError> {
+    pub async fn delete(&self, id: JobId, deed: Deed) -> Result<JobRow, StoreError> {
         let (row, unused) = self
             .writer()
             .write(move |tx| {
@@ -219,6 +242,8 @@ impl Store {
                     super::search::forget(tx, row.seq).await?;
                     tx.execute(Sql::with("DELETE FROM jobs WHERE seq = $1", [row.seq.into()]))
                         .await?;
+                    let was = json!({ "status": row.job.status, "type": row.job.kind, "owner": row.job.owner });
+                    append(tx, &[deed.from(was)]).await?;
                     Ok((row, unused))
                 }
                 .boxed()
@@ -230,6 +255,23 @@ impl Store {
         }
         Ok(row)
     }
+}
+
+/// Lets a person's event happen; also says how the job was, for the audit log.
+async fn act(tx: &Tx<'_>, id: JobId, event: &Event, reason: &str, deed: &Deed) -> Result<(Value, Changed), StoreError> {
+    let was = told(&load(tx, id).await?);
+    Ok((was, change(tx, id, event, &deed.actor, reason).await?))
+}
+
+/// What the audit log says of a job.
+fn told(row: &JobRow) -> Value {
+    let JobRow { job, state, .. } = row;
+    json!({
+        "status": job.status,
+        "attempt": job.attempt,
+        "cancel_requested": state.cancel_requested,
+        "pause_requested": state.pause_requested,
+    })
 }
 
 async fn promote_due(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {

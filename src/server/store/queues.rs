@@ -3,8 +3,10 @@
 use futures::FutureExt;
 
 use super::Store;
+use super::audit::append;
 use super::error::StoreError;
 use super::sql::{RowExt, Sql};
+use crate::domain::audit::Deed;
 use crate::domain::queue::Paused;
 
 impl Store {
@@ -23,14 +25,16 @@ impl Store {
     }
 
     /// Nothing is taken from the queue from now on. Pausing a paused one changes nothing.
-    pub async fn pause_queue(&self, name: String, by: String) -> Result<(), StoreError> {
+    pub async fn pause_queue(&self, name: String, deed: Deed) -> Result<(), StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
                     let text = "INSERT INTO paused_queues (name, paused_by, paused_at) VALUES ($1, $2, $3) \
                         ON CONFLICT (name) DO NOTHING";
-                    tx.execute(Sql::with(text, [name.into(), by.into(), tx.now().into()]))
-                        .await?;
+                    let values = [name.into(), deed.actor.as_str().into(), tx.now().into()];
+                    if tx.execute(Sql::with(text, values)).await? > 0 {
+                        append(tx, &[deed]).await?;
+                    }
                     Ok(())
                 }
                 .boxed()
@@ -39,12 +43,14 @@ impl Store {
     }
 
     /// Its jobs go again.
-    pub async fn resume_queue(&self, name: String) -> Result<(), StoreError> {
+    pub async fn resume_queue(&self, name: String, deed: Deed) -> Result<(), StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
                     let text = "DELETE FROM paused_queues WHERE name = $1";
-                    tx.execute(Sql::with(text, [name.into()])).await?;
+                    if tx.execute(Sql::with(text, [name.into()])).await? > 0 {
+                        append(tx, &[deed]).await?;
+                    }
                     Ok(())
                 }
                 .boxed()

@@ -6,6 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Store;
+use super::audit::append;
 use super::chains;
 use super::enqueue::Enqueue;
 use super::error::StoreError;
@@ -13,6 +14,7 @@ use super::jobs::JobRow;
 use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
+use crate::domain::audit::Deed;
 use crate::domain::job::Lane;
 use crate::domain::schedule::{Misfire, Schedule};
 
@@ -100,9 +102,23 @@ impl Store {
     }
 
     /// Writes a schedule down: a new one, or over the one with this id. `None`: its name is another's.
-    pub async fn put_schedule(&self, id: Uuid, draft: ScheduleDraft) -> Result<Option<ScheduleRow>, StoreError> {
+    pub async fn put_schedule(
+        &self,
+        id: Uuid,
+        draft: ScheduleDraft,
+        deed: Option<Deed>,
+    ) -> Result<Option<ScheduleRow>, StoreError> {
         self.writer()
-            .write(move |tx| async move { put(tx, id, &draft).await }.boxed())
+            .write(move |tx| {
+                async move {
+                    let written = put(tx, id, &draft).await?;
+                    if written.is_some() {
+                        append(tx, deed.as_slice()).await?;
+                    }
+                    Ok(written)
+                }
+                .boxed()
+            })
             .await
     }
 
@@ -112,6 +128,7 @@ impl Store {
         id: Uuid,
         paused: bool,
         next_at: Option<i64>,
+        deed: Deed,
     ) -> Result<Option<ScheduleRow>, StoreError> {
         self.writer()
             .write(move |tx| {
@@ -119,11 +136,11 @@ impl Store {
                     let text =
                         format!("UPDATE schedules SET paused = $1, next_at = $2 WHERE id = $3 RETURNING {COLUMNS}");
                     let values = [i64::from(paused).into(), next_at.into(), id.into()];
-                    tx.one(Sql::with(&text, values))
-                        .await?
-                        .as_ref()
-                        .map(schedule)
-                        .transpose()
+                    let row = tx.one(Sql::with(&text, values)).await?;
+                    if row.is_some() {
+                        append(tx, &[deed]).await?;
+                    }
+                    row.as_ref().map(schedule).transpose()
                 }
                 .boxed()
             })
@@ -131,12 +148,16 @@ impl Store {
     }
 
     /// Removes a schedule; its jobs stay. Says whether it was there.
-    pub async fn delete_schedule(&self, id: Uuid) -> Result<bool, StoreError> {
+    pub async fn delete_schedule(&self, id: Uuid, deed: Deed) -> Result<bool, StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
                     let text = "DELETE FROM schedules WHERE id = $1";
-                    Ok(tx.execute(Sql::with(text, [id.into()])).await? > 0)
+                    let done = tx.execute(Sql::with(text, [id.into()])).await? > 0;
+                    if done {
+                        append(tx, &[deed]).await?;
+                    }
+                    Ok(done)
                 }
                 .boxed()
             })

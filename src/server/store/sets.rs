@@ -72,7 +72,7 @@ pub(super) async fn first<'a>(
     };
     let mut finished = HashMap::with_capacity(asked.finishes.len());
     let mut claimed = Vec::new();
-    let mut before = (0, 0);
+    let mut before = enqueue::Before::default();
     for row in &rows {
         let what: String = row.get("what")?;
         match what.as_str() {

@@ -45,7 +45,7 @@ async fn a_wrong_clock_runs_nothing_early_and_ends_no_lease() {
     jobs.extend(vec![job(50, Some(delay.as_secs())); 10]);
     let began = Instant::now();
     service
-        .enqueue_bulk(&Actor::local_admin(), jobs, None)
+        .enqueue_bulk(&Actor::machine(), jobs, None)
         .await
         .expect("taken in");
     service.close().await;

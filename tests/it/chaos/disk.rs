@@ -72,12 +72,19 @@ async fn a_full_disk_refuses_clearly_and_harms_nothing() {
         .env_clear()
         .env("PATH", std::env::var("PATH").expect("PATH"))
         .env("DATA_DIR", dir.path())
+        .envs(harness::admin())
         .env("LISTEN", &listen)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
     let mut server = Process(child.expect("spawn"));
-    let (client, base) = (Client::new(), format!("http://{listen}"));
+    let base = format!("http://{listen}");
+    until("the server", async || {
+        let ready = Client::new().get(format!("{base}/readyz")).send().await.ok()?;
+        ready.status().is_success().then_some(())
+    })
+    .await;
+    let client = harness::signed_in(&base).await;
     let ask = async |path: &str| -> Option<Value> {
         let answer = client.get(format!("{base}{path}")).send().await.ok()?;
         answer.error_for_status().ok()?.json().await.ok()
@@ -179,7 +186,7 @@ async fn given_up(dir: &Path) {
     let config = harness::config(dir);
     let started = state::start(&config, state::registry(&config), false).await;
     let service = started.expect("the system starts").service;
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     let part = || {
         let job = NewJob::of("export", json!({ "format": "csv" }));
         service.enqueue_bulk(&actor, vec![job; 50], None)

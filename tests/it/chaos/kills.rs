@@ -41,7 +41,7 @@ async fn kill_9_loses_nothing() {
 async fn a_job_that_kills_its_workers_ends_dead_and_takes_no_other_along() {
     let place = Place::shared().await;
     let service = place.service().await;
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     let risky = |ms: u32, kills: bool| NewJob::of("risky", json!({ "ms": ms, "kills": kills }));
     let mut jobs = vec![risky(400, false); 7];
     jobs.insert(3, risky(60, true));

@@ -222,10 +222,7 @@ const PART: u32 = 100;
 /// the database is away, again and again. Some are a member's, some share a key of which one runs at a time, some are in another
 /// queue, and some in batches.
 async fn fill(service: &Service, from: u32, until_number: u32, ms: u32) {
-    let member = Actor {
-        name: "ada".into(),
-        role: Role::Member,
-    };
+    let member = Actor::named("ada", Role::Member);
     let job = |n: u32| NewJob {
         unique_key: Some(n.to_string()),
         unique_for: Some(86_400),
@@ -237,7 +234,7 @@ async fn fill(service: &Service, from: u32, until_number: u32, ms: u32) {
         let numbers = from..until_number.min(from + PART);
         let batch = (from / PART).is_multiple_of(2).then_some("chaos");
         let (theirs, others): (Vec<u32>, Vec<u32>) = numbers.partition(|n| n % 5 == 1);
-        for (actor, numbers) in [(&member, theirs), (&Actor::local_admin(), others)] {
+        for (actor, numbers) in [(&member, theirs), (&Actor::machine(), others)] {
             if numbers.is_empty() {
                 continue;
             }
@@ -252,7 +249,7 @@ async fn fill(service: &Service, from: u32, until_number: u32, ms: u32) {
 
 /// Has jobs come, as many as are worked on, until there is a file that says that it is enough.
 async fn feed(service: Service, enough: PathBuf) {
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     let mut tick = tokio::time::interval(Duration::from_millis(50));
     while !enough.exists() {
         tick.tick().await;
@@ -340,7 +337,7 @@ async fn more(place: &Place, jobs: usize) -> Duration {
 /// Waits until all jobs have ended, and checks what must hold whatever happened.
 async fn settle(place: &Place, service: &Service, what: &str) -> Report {
     until("every job has completed", async || {
-        let counts = service.counts(&Actor::local_admin()).await.ok()?;
+        let counts = service.counts(&Actor::machine()).await.ok()?;
         (counts.total > 0 && counts.of(Status::Completed) == counts.total).then_some(())
     })
     .await;

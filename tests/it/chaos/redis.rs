@@ -50,7 +50,7 @@ impl Fleet {
     /// Waits until the index is filled and used again, and says how long that took.
     async fn dispatched_again(&self) -> Duration {
         let began = Instant::now();
-        let actor = Actor::local_admin();
+        let actor = Actor::machine();
         until("the index is used again", async || {
             let overview = self.service.overview(&actor).await.ok()?;
             let well = overview.health.checks.queue.grade == Grade::Healthy;
@@ -156,7 +156,7 @@ async fn a_cluster_of_redis_is_as_good_as_one() {
         (place.ledger.ended() >= 200).then_some(())
     })
     .await;
-    let overview = service.overview(&Actor::local_admin()).await.expect("an overview");
+    let overview = service.overview(&Actor::machine()).await.expect("an overview");
     assert_eq!(overview.health.checks.queue.grade, Grade::Healthy);
     let mut keys = cluster.keys();
     keys.sort_unstable();

@@ -72,7 +72,7 @@ pub async fn ask(config: &Config, text: &'static str) -> i64 {
 
 /// Reads all jobs, one by one, when nothing runs any more.
 pub async fn truth(service: &Service, config: &Config) -> Truth {
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     let mut jobs = Vec::new();
     let mut cursor = None;
     loop {

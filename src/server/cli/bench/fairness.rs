@@ -46,10 +46,7 @@ pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
 }
 
 async fn took(bench: &mut Bench, noisy: bool) -> Result<Took, CliError> {
-    let owner = |name: &str| Actor {
-        name: name.into(),
-        role: Role::Admin,
-    };
+    let owner = |name: &str| Actor::named(name, Role::Admin);
     let (quiet, loud) = (owner("quiet"), owner("noisy"));
     let mut system = bench.fresh().await?;
     let job = |n: u32| NewJob::of("busy", json!({ "n": n }));
@@ -134,7 +131,7 @@ async fn drain_beside(bench: &mut Bench, blocked: u32) -> Result<f64, CliError> 
     let engine = system.work().await?;
     let began = Instant::now();
     loop {
-        let seen = system.service.list_jobs(&Actor::local_admin(), &done, &page).await;
+        let seen = system.service.list_jobs(&Actor::machine(), &done, &page).await;
         if seen.map_err(failed)?.total >= u64::from(bench.jobs) {
             break;
         }

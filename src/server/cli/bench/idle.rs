@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sqlx::ConnectOptions;
 
-use super::setup::{Bench, Fresh, broken};
+use super::measures::client;
+use super::setup::{Bench, Fresh, broken, token};
 use crate::domain::job::NewJob;
 use crate::server::cli::CliError;
 use crate::server::config::Database;
@@ -32,8 +33,9 @@ pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
     }
     // Makes the database.
     let system = bench.fresh().await?;
+    let token = token(&system.service).await?;
     system.service.close().await;
-    let server = Server::start(&system).await?;
+    let server = Server::start(&system, &token).await?;
     tokio::time::sleep(SETTLE).await;
     let (before, began) = (server.cpu()?, Instant::now());
     tokio::time::sleep(Duration::from_secs(bench.idle_seconds.into())).await;
@@ -44,7 +46,7 @@ pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
         server.fill(bench.pending).await?;
         bench.record("idle_pending_rss_mb", server.steady_memory().await?);
         server.stop().await?;
-        let server = Server::start(&system).await?;
+        let server = Server::start(&system, &token).await?;
         bench.record("idle_pending_restarted_rss_mb", server.steady_memory().await?);
         bench.record("idle_pending_restarted_peak_rss_mb", server.memory("VmHWM")?);
         server.stop().await?;
@@ -58,6 +60,7 @@ pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
 struct Server {
     child: Child,
     url: String,
+    token: String,
 }
 
 impl Drop for Server {
@@ -69,7 +72,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    async fn start(system: &Fresh) -> Result<Self, CliError> {
+    async fn start(system: &Fresh, token: &str) -> Result<Self, CliError> {
         let program = std::env::current_exe().map_err(broken)?;
         let config = &system.config;
         let (database, redis) = match &config.database {
@@ -101,6 +104,7 @@ impl Server {
         let mut server = Self {
             child,
             url: String::new(),
+            token: token.into(),
         };
         let first = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
@@ -174,7 +178,7 @@ impl Server {
 
     /// Enqueues jobs that must wait.
     async fn fill(&self, jobs: u32) -> Result<(), CliError> {
-        let client = reqwest::Client::new();
+        let client = client(&self.token)?;
         let pause = client.post(format!("{}/api/queues/{QUEUE}/pause", self.url));
         let paused = pause.send().await.and_then(reqwest::Response::error_for_status);
         paused.map_err(broken)?;

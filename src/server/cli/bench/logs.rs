@@ -22,7 +22,7 @@ pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
     let engine = system.work().await?;
     let served = system.serve().await?;
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     for (viewers, [name, kept, cut]) in [
         (
             1,
@@ -45,7 +45,7 @@ pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
         let job = system.service.enqueue(&actor, job).await.map_err(failed)?.job;
         let began = Instant::now();
         let watching: Vec<_> = (0..viewers)
-            .map(|_| tokio::spawn(watch(served.address, job.id)))
+            .map(|_| tokio::spawn(watch(served.address, job.id, served.token.clone())))
             .collect();
         let mut seen = Vec::with_capacity(watching.len());
         for viewer in watching {
@@ -96,11 +96,11 @@ struct Watched {
 
 /// Reads to the end, and sees that the lines come once, in order and without a gap. Where the server lets go of it, it comes back for
 /// what follows the last line that it has, as the dashboard does.
-async fn watch(server: SocketAddr, job: JobId) -> Result<Watched, CliError> {
+async fn watch(server: SocketAddr, job: JobId, token: String) -> Result<Watched, CliError> {
     let (mut last, mut reconnects) = (0, 0);
     loop {
         let path = format!("/api/jobs/{job}/logs/ws?after={last}");
-        let mut socket = WebSocket::open(server, &path).await.map_err(broken)?;
+        let mut socket = WebSocket::open(server, &path, &token).await.map_err(broken)?;
         while let Some(text) = socket.message().await.map_err(broken)? {
             let heard: Heard = serde_json::from_slice(&text).map_err(broken)?;
             for line in &heard.lines {

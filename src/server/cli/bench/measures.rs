@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::setup::{Bench, broken, failed};
@@ -56,7 +57,7 @@ pub fn warm_up_drain(n: u32) -> u32 {
 /// One caller who waits for each answer.
 async fn enqueue_one(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
-    let (actor, n) = (Actor::local_admin(), bench.jobs.div_ceil(10));
+    let (actor, n) = (Actor::machine(), bench.jobs.div_ceil(10));
     for i in 0..warm_up(n) {
         system.service.enqueue(&actor, noop(i)).await.map_err(failed)?;
     }
@@ -91,7 +92,7 @@ async fn by_callers(service: &Service, each: u32) -> Result<(), CliError> {
         let service = service.clone();
         tokio::spawn(async move {
             for i in 0..each {
-                service.enqueue(&Actor::local_admin(), noop(i)).await?;
+                service.enqueue(&Actor::machine(), noop(i)).await?;
             }
             Ok(())
         })
@@ -106,7 +107,7 @@ async fn by_callers(service: &Service, each: u32) -> Result<(), CliError> {
 async fn enqueue_http(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
     let served = system.serve().await?;
-    let client = reqwest::Client::new();
+    let client = client(&served.token)?;
     let url = format!("http://{}/api/jobs", served.address);
     let each = each(bench.jobs);
     by_http(&client, &url, warm_up(each)).await?;
@@ -117,6 +118,16 @@ async fn enqueue_http(bench: &mut Bench) -> Result<(), CliError> {
     served.stop().await?;
     system.service.close().await;
     Ok(())
+}
+
+/// A client that sends the token.
+pub(super) fn client(token: &str) -> Result<reqwest::Client, CliError> {
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(broken)?;
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .build()
+        .map_err(broken)
 }
 
 async fn by_http(client: &reqwest::Client, url: &str, each: u32) -> Result<(), CliError> {

@@ -52,7 +52,7 @@ fn pause() -> Duration {
 }
 
 async fn enqueue(system: &Fresh, n: u32) -> Result<(), CliError> {
-    let enqueued = system.service.enqueue(&Actor::local_admin(), probe(n)).await;
+    let enqueued = system.service.enqueue(&Actor::machine(), probe(n)).await;
     enqueued.map(|_| ()).map_err(failed)
 }
 
@@ -79,7 +79,7 @@ async fn at_rate(bench: &mut Bench, system: &mut Fresh) -> Result<(), CliError> 
         asked.push(Instant::now());
         let service = system.service.clone();
         callers.push(tokio::spawn(async move {
-            service.enqueue(&Actor::local_admin(), probe(n)).await
+            service.enqueue(&Actor::machine(), probe(n)).await
         }));
     }
     for caller in callers {

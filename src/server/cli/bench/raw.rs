@@ -57,7 +57,7 @@ pub async fn bulk(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
     system.service.close().await;
     let raw = Raw::open(&system.config).await?;
-    let owner = Actor::local_admin().name;
+    let owner = Actor::machine().name;
     let batch = |from: u32, to: u32| {
         let part = from..to.min(from + IN_BULK);
         let jobs = part.map(|n| Enqueue::of("noop", &owner, json!({ "n": n }), &Policy::DEFAULT));

@@ -39,7 +39,7 @@ struct Filled {
 /// several kinds and many owners.
 pub async fn measure(bench: &mut Bench, scale: u32) -> Result<(), CliError> {
     let system = bench.fresh().await?;
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     let paused = system.service.pause_queue(&actor, HELD, true).await;
     paused.map_err(failed)?;
     let began = Instant::now();
@@ -105,10 +105,7 @@ fn job(n: u32) -> NewJob {
 }
 
 fn owner(n: u32) -> Actor {
-    Actor {
-        name: format!("owner-{}", n % OWNERS),
-        role: Role::Admin,
-    }
+    Actor::named(&format!("owner-{}", n % OWNERS), Role::Admin)
 }
 
 async fn fill(system: &Fresh, scale: u32) -> Result<Filled, CliError> {
@@ -127,7 +124,7 @@ async fn fill(system: &Fresh, scale: u32) -> Result<Filled, CliError> {
 
 /// Some jobs of the statuses that no run leads to.
 async fn few(bench: &Bench, system: &Fresh) -> Result<(), CliError> {
-    let (service, actor) = (&system.service, Actor::local_admin());
+    let (service, actor) = (&system.service, Actor::machine());
     let held = JobFilter {
         status: vec![Status::Pending],
         queue: Some(HELD.into()),
@@ -247,7 +244,7 @@ async fn questions(bench: &mut Bench, system: &Fresh, filled: &Filled) -> Result
         ("reading_search_owner_p99_ms", Box::new(|i| search(&chunk(i).0)), some),
         ("reading_search_nothing_p99_ms", Box::new(|_| search("zzqxj")), none),
     ];
-    let actor = Actor::local_admin();
+    let actor = Actor::machine();
     for (name, ask, holds) in lists {
         let mut times = Vec::with_capacity(TIMES);
         for i in 0..WARM_UP + TIMES {
@@ -280,7 +277,7 @@ async fn questions(bench: &mut Bench, system: &Fresh, filled: &Filled) -> Result
 
 /// One page after the other, as somebody who scrolls reads them.
 async fn next_pages(bench: &mut Bench, system: &Fresh) -> Result<(), CliError> {
-    let (actor, filter) = (Actor::local_admin(), JobFilter::default());
+    let (actor, filter) = (Actor::machine(), JobFilter::default());
     let mut times = Vec::with_capacity(TIMES);
     let mut cursor = None;
     for _ in 0..TIMES {

@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::BenchArgs;
 use super::kinds::{self, Busy, Chatter, Noop, Probe, Seen, Tally};
+use crate::domain::account::NewToken;
 use crate::domain::error::Problem;
 use crate::domain::job::NewJob;
 use crate::domain::kind::Policy;
 use crate::domain::stats::Counts;
 use crate::domain::status::Status;
-use crate::domain::user::Actor;
+use crate::domain::user::{Actor, Scope};
 use crate::server::cli::CliError;
 use crate::server::config::{Config, Database};
 use crate::server::engine::kind::Registry;
@@ -204,7 +205,7 @@ impl Fresh {
 
     /// The same with jobs of any make.
     pub async fn fill_with(&self, n: u32, make: impl Fn(u32) -> NewJob) -> Result<(), CliError> {
-        let actor = Actor::local_admin();
+        let actor = Actor::machine();
         for from in (0..n).step_by(1_000) {
             let part = (from..n.min(from + 1_000)).map(&make);
             self.service
@@ -222,7 +223,7 @@ impl Fresh {
 
     /// Waits until the database's counts are such.
     pub async fn counted(&self, such: impl Fn(&Counts) -> bool) -> Result<(), CliError> {
-        let actor = Actor::local_admin();
+        let actor = Actor::machine();
         while !such(&self.service.counts(&actor).await.map_err(failed)?) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -245,15 +246,17 @@ impl Fresh {
         let app = http::router(AppState {
             service: self.service.clone(),
             leptos: http::leptos_options(address),
+            site: Arc::default(),
             closing: closing.clone(),
         });
         let stop = closing.clone();
         let serving = tokio::spawn(async move {
-            axum::serve(listener, app)
+            axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
                 .with_graceful_shutdown(stop.cancelled_owned())
                 .await
         });
         Ok(Served {
+            token: token(&self.service).await?,
             address,
             closing,
             serving,
@@ -261,9 +264,23 @@ impl Fresh {
     }
 }
 
+/// Makes a token for a program that reads and enqueues.
+pub async fn token(service: &Service) -> Result<String, CliError> {
+    let new = NewToken {
+        name: "bench".into(),
+        scopes: Scope::ALL.to_vec(),
+        kinds: Vec::new(),
+        days: None,
+    };
+    let made = service.make_token_of_its_own(&Actor::machine(), new).await?;
+    Ok(made.secret)
+}
+
 /// A server in this process.
 pub struct Served {
     pub address: SocketAddr,
+    /// A token that may do what the measures do.
+    pub token: String,
     closing: CancellationToken,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
 }

@@ -15,11 +15,11 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    pub async fn open(server: SocketAddr, path: &str) -> Result<Self, Error> {
+    pub async fn open(server: SocketAddr, path: &str, token: &str) -> Result<Self, Error> {
         let mut stream = TcpStream::connect(server).await?;
         // Any key will do; its answer proves nothing here.
         let hello = format!(
-            "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {server}\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(hello.as_bytes()).await?;

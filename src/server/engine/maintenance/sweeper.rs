@@ -59,6 +59,9 @@ pub(super) async fn sweep(shared: &Shared) -> Result<(), StoreError> {
     store.forget_minutes(MINUTES_MS).await?;
     store.forget_errors(ERRORS_MS).await?;
     all(|| store.forget_batches(BATCHES_MS, CHUNK)).await?;
+    if let Err(problem) = shared.service.sweep_identity().await {
+        tracing::warn!(%problem, "sessions and links that hold no more could not be removed");
+    }
     forget_works(shared).await?;
     forget_scratches(shared).await?;
     let sweep = Sweep {

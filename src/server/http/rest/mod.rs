@@ -4,6 +4,7 @@ pub mod actions;
 pub mod artifacts;
 pub mod batches;
 pub mod events;
+pub mod identity;
 pub mod jobs;
 pub mod logs;
 pub mod queues;

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::super::audit::append;
 use super::super::batches::NewBatch;
 use super::super::counts::Deltas;
 use super::super::dialect::Dialect;
@@ -19,6 +20,7 @@ use super::super::sql::{RowExt, Sql, int};
 use super::super::writer::Tx;
 use super::sets::{clock, counted};
 use super::{ints, texts, uuids};
+use crate::domain::audit::Deed;
 use crate::domain::job::JobId;
 
 /// Of a job without a parent or a batch; of one without a wish for a time.
@@ -105,7 +107,20 @@ pub(in super::super) async fn enqueue(
         }
         planned.push(Ok(answers));
     }
-    let mut placed = insert(session, &jobs, &starts).await?;
+    let deeds = deeds(batches, &planned);
+    let mut placed = match deeds.is_empty() {
+        true => insert(session, &jobs, &starts).await?,
+        false => {
+            session.plain("BEGIN").await?;
+            let written = noted(session, &jobs, &starts, &deeds).await;
+            match &written {
+                Ok(_) => session.plain("COMMIT").await?,
+                // An error means that there is nothing to take back.
+                Err(_) => drop(session.plain("ROLLBACK").await),
+            }
+            written?
+        }
+    };
     if placed.values().any(|(_, _, placed)| !placed) {
         // Another process was faster with the same unique key.
         by_key = known_keys(&tx, batches).await?;
@@ -118,6 +133,33 @@ pub(in super::super) async fn enqueue(
         });
     }
     Ok(answers)
+}
+
+/// What the audit log says of the batches of which any job is new, as far as can be told beforehand.
+fn deeds(batches: &[&Batch], planned: &[Result<Vec<(Answer, &Enqueue)>, u64>]) -> Vec<Deed> {
+    let new = |plan: &&Result<Vec<(Answer, &Enqueue)>, u64>| {
+        plan.as_ref()
+            .is_ok_and(|plan| plan.iter().any(|(answer, _)| matches!(answer, Answer::New(_))))
+    };
+    let both = batches.iter().zip(planned).filter(|(_, plan)| new(plan));
+    both.filter_map(|(batch, _)| batch.deed.clone()).collect()
+}
+
+/// [`insert`] within a transaction, with entries in the audit log.
+async fn noted(
+    session: &Session,
+    jobs: &[(JobId, &Enqueue)],
+    starts: &[&NewBatch],
+    deeds: &[Deed],
+) -> Result<Placed, StoreError> {
+    let placed = insert(session, jobs, starts).await?;
+    let now = match placed.values().next() {
+        Some((_, now, _)) => *now,
+        None => return Ok(placed),
+    };
+    let none = Deltas::default();
+    append(&Tx::new(session, now, &none), deeds).await?;
+    Ok(placed)
 }
 
 /// By id: number, moment, and whether it was placed.

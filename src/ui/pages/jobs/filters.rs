@@ -2,13 +2,13 @@
 
 use leptos::prelude::*;
 
-use super::inputs::{Choice, Line};
 use super::state::ListState;
 use crate::domain::filter::QUERY_MAX;
 use crate::domain::kind;
 use crate::domain::status::Status;
 use crate::domain::time::{from_input, to_input};
 use crate::ui::components::Icon;
+use crate::ui::components::inputs::{Choice, Line};
 use crate::ui::live::Live;
 use crate::ui::query::{Entry, JobsUrl, Span};
 use crate::ui::text;

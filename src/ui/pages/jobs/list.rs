@@ -11,6 +11,7 @@ use crate::domain::job::JobId;
 use crate::domain::page::{count_label, grouped};
 use crate::domain::stats::Overview;
 use crate::ui::components::Icon;
+use crate::ui::components::inputs::Choice;
 use crate::ui::live::Live;
 use crate::ui::query::JobsUrl;
 use crate::ui::text;
@@ -24,6 +25,7 @@ pub fn ListPane(
     list: ListState,
     /// What was known when the page was made.
     overview: Option<Overview>,
+    may_enqueue: bool,
 ) -> impl IntoView {
     let url = JobsUrl::expect();
     let live = Live::expect();
@@ -65,7 +67,7 @@ pub fn ListPane(
             Some(problem) => view! { <Failed list problem /> }.into_any(),
             None if list.outdated.get() => view! { <SkeletonRows /> }.into_any(),
             None if url.query.with(|q| q.is_active()) => view! { <NoMatch /> }.into_any(),
-            None => view! { <NoJobs /> }.into_any(),
+            None => view! { <NoJobs may_enqueue /> }.into_any(),
         }
     };
     view! {
@@ -118,7 +120,7 @@ fn SortControls() -> impl IntoView {
     };
     view! {
         <span class="sort">
-            <super::inputs::Choice label="Sort by" name="sort" options=Signal::stored(options) value=sort on_pick=pick />
+            <Choice label="Sort by" name="sort" options=Signal::stored(options) value=sort on_pick=pick />
             <button
                 type="button"
                 class="btn ghost icon small"

@@ -2,7 +2,6 @@
 
 pub mod detail;
 pub mod filters;
-pub mod inputs;
 pub mod list;
 pub mod logs;
 pub mod new;
@@ -28,6 +27,7 @@ use crate::ui::components::empty::Empty;
 use crate::ui::layout::page_header::PageHeader;
 use crate::ui::live::Live;
 use crate::ui::query::JobsUrl;
+use crate::ui::signed::{Signed, lead_to_sign_in};
 use crate::ui::text;
 
 use detail::JobDetailRoute;
@@ -98,6 +98,7 @@ pub fn JobsPage() -> impl IntoView {
     // Once the page is alive, the rest of it is fetched too: nobody waits for it then, be the server there or not.
     Effect::new(|_| browser::next_frame(|| spawn_local(JobDetailRoute::preload())));
 
+    let signed = Signed::expect();
     let first = Resource::new(
         || (),
         move |()| {
@@ -105,12 +106,19 @@ pub fn JobsPage() -> impl IntoView {
                 limit: Some(PAGE),
                 ..Default::default()
             };
-            rpc::list_jobs(filter.clone(), request)
+            let filter = filter.clone();
+            async move { rpc::list_jobs(filter, request).await.inspect_err(lead_to_sign_in) }
         },
     );
     let overview = Resource::new(|| (), |()| rpc::overview());
     let kinds = Resource::new(|| (), |()| rpc::kind_names());
 
+    let new_job = move || {
+        Suspend::new(async move {
+            let may = signed.me().await.is_some_and(|me| me.may_enqueue);
+            may.then(|| view! { <NewJobButton /> })
+        })
+    };
     let filters = move || {
         Suspend::new(async move {
             let kinds = kinds.await.unwrap_or_default();
@@ -126,8 +134,9 @@ pub fn JobsPage() -> impl IntoView {
     let pane = move || {
         Suspend::new(async move {
             let overview = overview.await.ok();
+            let may_enqueue = signed.me().await.is_some_and(|me| me.may_enqueue);
             list.begin(first.await);
-            view! { <ListPane list overview /> }
+            view! { <ListPane list overview may_enqueue /> }
         })
     };
     view! {
@@ -137,7 +146,7 @@ pub fn JobsPage() -> impl IntoView {
                 <PageHeader icon=icondata_lu::LuBriefcase title=text::JOBS description=text::JOBS_DESCRIPTION>
                     <RefreshButton list />
                     <StatsButton overview />
-                    <NewJobButton />
+                    <Suspense>{new_job}</Suspense>
                 </PageHeader>
                 <Suspense fallback=StripSkeleton>{strip}</Suspense>
                 <Suspense fallback=FiltersSkeleton>{filters}</Suspense>

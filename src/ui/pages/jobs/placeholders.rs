@@ -11,13 +11,23 @@ use crate::ui::text;
 
 /// There are no jobs at all.
 #[component]
-pub fn NoJobs() -> impl IntoView {
+pub fn NoJobs(may_enqueue: bool) -> impl IntoView {
     let open = use_context::<NewJobOpen>();
     let start = move |_| {
         if let Some(NewJobOpen(open)) = open {
             open.set(true);
         }
     };
+    if !may_enqueue {
+        return view! {
+            <Empty
+                icon=icondata_lu::LuInbox
+                title="No jobs yet"
+                text="Jobs appear here when somebody exports something or runs it in the background."
+            />
+        }
+        .into_any();
+    }
     view! {
         <Empty
             icon=icondata_lu::LuInbox
@@ -29,6 +39,7 @@ pub fn NoJobs() -> impl IntoView {
             </button>
         </Empty>
     }
+    .into_any()
 }
 
 /// There are jobs, but none that the filter lets through.

@@ -18,6 +18,7 @@ use crate::ui::components::dialog::{Answered, Ask};
 use crate::ui::components::toast::Toaster;
 use crate::ui::components::{ConfirmDialog, Icon};
 use crate::ui::pages::jobs::JobsBase;
+use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
 
 #[component]
@@ -183,7 +184,9 @@ fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Act
         };
         busy.set(Some(action));
         spawn_local(async move {
-            let answer = act(selected.id, action, ActOptions::default()).await;
+            let answer = act(selected.id, action, ActOptions::default())
+                .await
+                .inspect_err(lead_to_sign_in);
             busy.try_set(None);
             match answer {
                 Err(problem) => {

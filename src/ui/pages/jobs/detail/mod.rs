@@ -27,6 +27,7 @@ use crate::ui::components::empty::Empty;
 use crate::ui::live::Live;
 use crate::ui::pages::jobs::JobsBase;
 use crate::ui::pages::jobs::logs::JobLogs;
+use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
 use selected::Selected;
 
@@ -69,7 +70,10 @@ impl LazyRoute for JobDetailRoute {
                 });
             }
         });
-        let detail = Resource::new(move || id.get(), job_detail);
+        let detail = Resource::new(
+            move || id.get(),
+            async |id| job_detail(id).await.inspect_err(lead_to_sign_in),
+        );
         Self { detail, news }
     }
 

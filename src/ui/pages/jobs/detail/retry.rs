@@ -12,6 +12,7 @@ use crate::rpc::act;
 use crate::ui::components::dialog::{Answered, Ask};
 use crate::ui::components::json::pretty;
 use crate::ui::components::toast::Toaster;
+use crate::ui::signed::lead_to_sign_in;
 
 /// What the person has changed about a retry so far. The question stays open until the server has taken it: what was typed is
 /// not lost.
@@ -64,7 +65,9 @@ impl Retry {
         self.busy.set(true);
         self.wrong.set(None);
         spawn_local(async move {
-            let answer = act(self.selected.id, Action::Retry, options).await;
+            let answer = act(self.selected.id, Action::Retry, options)
+                .await
+                .inspect_err(lead_to_sign_in);
             self.busy.try_set(false);
             match answer {
                 Ok(job) => {

@@ -8,6 +8,7 @@ use crate::domain::job::{Job, JobDetail, JobId};
 use crate::domain::live::LiveEvent;
 use crate::rpc::job_detail;
 use crate::ui::live::Live;
+use crate::ui::signed::lead_to_sign_in;
 
 /// One job, as all parts of the panel see it.
 #[derive(Clone, Copy)]
@@ -100,7 +101,7 @@ impl Selected {
         }
         self.fetching.try_update_value(|f| *f = Fetching::Yes);
         spawn_local(async move {
-            match job_detail(self.id).await {
+            match job_detail(self.id).await.inspect_err(lead_to_sign_in) {
                 Ok(found) => {
                     self.detail.try_update(|d| {
                         if found.job.rev >= d.job.rev {

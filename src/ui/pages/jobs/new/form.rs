@@ -17,6 +17,7 @@ use crate::domain::job::{JobId, Lane, NewJob};
 use crate::domain::kind::KindInfo;
 use crate::rpc::enqueue;
 use crate::ui::components::json::pretty;
+use crate::ui::signed::lead_to_sign_in;
 
 /// Where files go.
 const UPLOAD_URL: &str = "/api/events/import";
@@ -156,6 +157,7 @@ impl Form {
     }
 
     fn refused(self, problem: Problem) {
+        lead_to_sign_in(&problem);
         self.busy.try_set(false);
         self.sent.try_set(None);
         let Some(fields) = self.fields.try_get_untracked() else {

@@ -23,6 +23,7 @@ use crate::ui::components::Icon;
 use crate::ui::components::dialog::Dialog;
 use crate::ui::components::toast::Toaster;
 use crate::ui::pages::jobs::JobsBase;
+use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
 use form::{Form, GENERAL};
 use options::{MoreOptions, Sent};
@@ -66,7 +67,7 @@ fn NewJobForm(open: RwSignal<bool>, known: Kinds) -> impl IntoView {
     let form = Form::new(starter(open));
     let load = move || {
         spawn_local(async move {
-            let answer = kinds().await;
+            let answer = kinds().await.inspect_err(lead_to_sign_in);
             if let Ok([first, ..]) = answer.as_deref()
                 && form.kind.try_get_untracked() == Some(None)
             {

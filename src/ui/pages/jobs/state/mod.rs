@@ -15,6 +15,7 @@ use crate::domain::page::{LIMIT_MAX, Page, PageRequest};
 use crate::domain::stats::{Counts, Overview};
 use crate::rpc;
 use crate::ui::components::virtual_list::Window;
+use crate::ui::signed::lead_to_sign_in;
 use follow::patch;
 
 /// Rows asked for at a time.
@@ -148,7 +149,8 @@ impl ListState {
                     ..PageRequest::default()
                 },
             )
-            .await;
+            .await
+            .inspect_err(lead_to_sign_in);
             if state.generation.try_get_value() != Some(generation) {
                 return;
             }
@@ -180,7 +182,7 @@ impl ListState {
                 cursor: Some(cursor),
                 ..PageRequest::default()
             };
-            let answer = rpc::list_jobs(filter, request).await;
+            let answer = rpc::list_jobs(filter, request).await.inspect_err(lead_to_sign_in);
             if state.generation.try_get_value() != Some(generation) {
                 return;
             }

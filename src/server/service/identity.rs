@@ -1,0 +1,471 @@
+//! Who somebody is: passwords, sessions and tokens, and how often they may be guessed at.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{Error as HashError, PasswordHasher, PasswordVerifier};
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::Service;
+use crate::domain::account::{Me, User, check_password, email as parse_email};
+use crate::domain::audit::Deed;
+use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::user::{Actor, Role, Via, Want, may};
+use crate::server::store::sessions::{Failures, SessionDraft, SessionRow, TokenRow};
+use crate::server::store::users::{UserDraft, UserRefused, UserRow};
+
+/// How long what a cookie or token stands for is taken as it was: so long a demoted or disabled user, or a revoked token, may
+/// go on.
+pub const FRESH: Duration = Duration::from_secs(2);
+/// Callers that are remembered at the most.
+const REMEMBERED: usize = 10_000;
+/// How often it is written down that a session or token is in use.
+const TOUCH_MS: i64 = 60_000;
+/// Passwords that are hashed at the same time: each takes 19 MiB and some tens of milliseconds.
+const HASHING: usize = 2;
+/// Failed sign-ins in a row before the next one has to wait: of one account from one address, and of one account or one address.
+const FREE_PAIR: u64 = 5;
+const FREE_ONE: u64 = 20;
+/// The longest wait after a failed sign-in, in milliseconds; and how long failures are remembered.
+const WAIT_MAX_MS: i64 = 900_000;
+pub(in crate::server) const FORGET_MS: i64 = 86_400_000;
+/// Characters of what a browser calls itself that are kept.
+const AGENT_MAX: usize = 200;
+/// What secrets of tokens begin with, so that scanners find those that were published by mistake.
+pub const TOKEN_PREFIX: &str = "windlass_";
+
+/// How long sessions last, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Without being used.
+    pub idle_ms: i64,
+    /// In all.
+    pub age_ms: i64,
+}
+
+/// What a request brings along.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// What the cookie holds.
+    Session(String),
+    /// What the `Authorization` header holds.
+    Token(String),
+}
+
+/// A caller who is known.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub actor: Actor,
+    /// The person; none for a token that acts for itself.
+    pub user: Option<User>,
+    /// The hash of their session.
+    pub session: Option<String>,
+}
+
+/// Where a sign-in comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub address: String,
+    /// What the browser calls itself.
+    pub agent: String,
+    /// The session that the browser has until now.
+    pub session: Option<String>,
+}
+
+/// Somebody who has just signed in.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// What the cookie shall hold.
+    pub key: String,
+    pub user: User,
+}
+
+/// What this process remembers about callers.
+pub struct Identity {
+    pub(super) lifetimes: Lifetimes,
+    hashing: Semaphore,
+    seen: Mutex<HashMap<Credential, (Instant, Option<Known>)>>,
+}
+
+impl Identity {
+    pub fn new(lifetimes: Lifetimes) -> Self {
+        Self {
+            lifetimes,
+            hashing: Semaphore::new(HASHING),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Looks everybody up anew: something about them has changed.
+    pub fn forget(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn remembered(&self, credential: &Credential) -> Option<Option<Known>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, known) = seen.get(credential)?;
+        (at.elapsed() < FRESH).then(|| known.clone())
+    }
+
+    fn remember(&self, credential: &Credential, known: Option<Known>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= REMEMBERED {
+            seen.retain(|_, (at, _)| at.elapsed() < FRESH);
+            if seen.len() >= REMEMBERED {
+                seen.clear();
+            }
+        }
+        seen.insert(credential.clone(), (Instant::now(), known));
+    }
+
+    /// The password as it is kept.
+    pub(super) async fn hash(&self, password: String) -> Result<String, Problem> {
+        self.blocking(move || {
+            let hash = Argon2::default().hash_password(password.as_bytes());
+            hash.map(|hash| hash.to_string())
+        })
+        .await
+    }
+
+    /// Whether it is the password. Without one to compare with it takes as long, so that nobody learns who has an account.
+    pub(super) async fn fits(&self, password: String, kept: Option<String>) -> Result<bool, Problem> {
+        self.blocking(move || match kept {
+            None => Argon2::default().hash_password(password.as_bytes()).map(|_| false),
+            Some(kept) => {
+                let hash = PasswordHash::new(&kept)?;
+                match Argon2::default().verify_password(password.as_bytes(), &hash) {
+                    Ok(()) => Ok(true),
+                    Err(HashError::PasswordInvalid) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _place = self.hashing.acquire().await;
+        let done = tokio::task::spawn_blocking(work).await;
+        match done {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a password could not be hashed");
+                Err(internal())
+            }
+            Err(error) => {
+                tracing::error!(%error, "a password could not be hashed");
+                Err(internal())
+            }
+        }
+    }
+}
+
+fn internal() -> Problem {
+    Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")
+}
+
+/// Thirty-two bytes that nobody guesses, as text.
+pub(super) fn fresh_key() -> Result<String, Problem> {
+    let mut bytes = [0u8; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| {
+        tracing::error!("the system gives no random numbers");
+        internal()
+    })?;
+    Ok(hex(&bytes))
+}
+
+/// The SHA-256 of a key, as text: what the database knows of it. Keys are random, so that nothing slower is needed.
+pub fn hashed(key: &str) -> String {
+    hex(&Sha256::digest(key))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Milliseconds that a sign-in has to wait after so many failures, of which `free` cost nothing: 1 s, 2 s, 4 s, …
+fn wait_ms(failures: Failures, free: u64) -> i64 {
+    match failures.n.checked_sub(free) {
+        None => 0,
+        Some(over) => 1_000i64.saturating_mul(1 << over.min(20)).min(WAIT_MAX_MS),
+    }
+}
+
+/// Who a person is to the service.
+fn actor(user: &User, via: Via, address: &str) -> Actor {
+    Actor {
+        name: user.email.clone(),
+        role: user.role,
+        kinds: user.kinds.clone(),
+        grant: None,
+        via,
+        address: address.into(),
+    }
+}
+
+impl Service {
+    /// Who a request comes from; `None`: from nobody who is known (any more).
+    pub async fn who(&self, credential: &Credential, address: &str) -> Result<Option<Known>, Problem> {
+        if let Some(known) = self.identity.remembered(credential) {
+            return Ok(known.map(|known| at(known, address)));
+        }
+        let known = match credential {
+            Credential::Session(key) => self.by_session(&hashed(key), address).await?,
+            Credential::Token(key) => self.by_token(&hashed(key), address).await?,
+        };
+        self.identity.remember(credential, known.clone());
+        Ok(known)
+    }
+
+    async fn by_session(&self, hash: &str, address: &str) -> Result<Option<Known>, Problem> {
+        let Some(session) = self.store.session(hash).await? else {
+            return Ok(None);
+        };
+        let SessionRow {
+            user,
+            created_at,
+            seen_at,
+            now,
+            ..
+        } = session;
+        let Lifetimes { idle_ms, age_ms } = self.identity.lifetimes;
+        if user.user.disabled || now - seen_at > idle_ms || now - created_at > age_ms {
+            return Ok(None);
+        }
+        if now - seen_at > TOUCH_MS {
+            let (store, hash) = (self.store.clone(), hash.to_string());
+            tokio::spawn(async move {
+                if let Err(error) = store.touch_session(hash).await {
+                    tracing::debug!(%error, "the use of a session could not be noted");
+                }
+            });
+        }
+        Ok(Some(Known {
+            actor: actor(&user.user, Via::Session, address),
+            user: Some(user.user),
+            session: Some(hash.into()),
+        }))
+    }
+
+    async fn by_token(&self, hash: &str, address: &str) -> Result<Option<Known>, Problem> {
+        let Some(row) = self.store.token(hash).await? else {
+            return Ok(None);
+        };
+        let grant = row.grant();
+        let TokenRow { token, user, now } = row;
+        let expired = token.expires_at.is_some_and(|at| at.timestamp_millis() <= now);
+        let user = user.map(|row: UserRow| row.user);
+        if expired || token.revoked_at.is_some() || user.as_ref().is_some_and(|user| user.disabled) {
+            return Ok(None);
+        }
+        if token.used_at.is_none_or(|at| now - at.timestamp_millis() > TOUCH_MS) {
+            let (store, id, address) = (self.store.clone(), token.id, address.to_string());
+            tokio::spawn(async move {
+                if let Err(error) = store.touch_token(id, address).await {
+                    tracing::debug!(%error, "the use of a token could not be noted");
+                }
+            });
+        }
+        let actor = match &user {
+            Some(user) => actor(user, Via::Token, address),
+            None => Actor {
+                via: Via::Token,
+                address: address.into(),
+                ..Actor::named(&format!("token:{}", token.name), Role::Admin)
+            },
+        };
+        Ok(Some(Known {
+            actor: Actor {
+                grant: Some(grant),
+                ..actor
+            },
+            user,
+            session: None,
+        }))
+    }
+
+    /// Signs a person in. Whatever is wrong, an unknown account and a wrong password are answered alike, in the same time.
+    pub async fn sign_in(&self, email: &str, password: String, from: Origin) -> Result<SignedIn, Problem> {
+        let refused = || {
+            Problem::new(
+                ProblemCode::Unauthorized,
+                "The e-mail address or the password is wrong, or this account cannot sign in.",
+            )
+        };
+        let Ok(email) = parse_email(email) else {
+            return Err(refused());
+        };
+        if password.len() > 4 * crate::domain::account::PASSWORD_MAX {
+            return Err(refused());
+        }
+        let names = [
+            format!("account {email}"),
+            format!("address {}", from.address),
+            format!("account {email} address {}", from.address),
+        ];
+        self.may_try(&names).await?;
+        let row = self.store.user_by_email(&email).await?.filter(|row| !row.user.disabled);
+        let kept = row.as_ref().and_then(|row| row.password.clone());
+        let fits = self.identity.fits(password, kept).await?;
+        let Some(UserRow { user, .. }) = row.filter(|_| fits) else {
+            metrics::counter!("windlass_sign_ins_failed_total").increment(1);
+            self.store.sign_in_failed(names, FORGET_MS, None).await?;
+            return Err(refused());
+        };
+        let [account, _, pair] = names;
+        self.store.forget_failures(vec![account, pair]).await?;
+        self.begin(user, from, "password").await
+    }
+
+    /// Refuses a sign-in that comes too soon after failed ones.
+    async fn may_try(&self, names: &[String; 3]) -> Result<(), Problem> {
+        let ([account, address, pair], now) = self.store.failures(names).await?;
+        let wait = |failures: Failures, free| match now - failures.last_at < FORGET_MS {
+            true => failures.last_at + wait_ms(failures, free) - now,
+            false => 0,
+        };
+        let waits = [wait(account, FREE_ONE), wait(address, FREE_ONE), wait(pair, FREE_PAIR)];
+        let left = waits.into_iter().max().unwrap_or(0);
+        if left <= 0 {
+            return Ok(());
+        }
+        let seconds = u64::try_from(left).unwrap_or(0).div_ceil(1_000);
+        let detail = format!("Too many sign-ins have failed; try again in {seconds} s.");
+        Err(Problem::new(ProblemCode::RateLimited, detail).retry_after(seconds))
+    }
+
+    /// Begins a session with a fresh key, whatever the browser had before.
+    pub(super) async fn begin(&self, user: User, from: Origin, how: &'static str) -> Result<SignedIn, Problem> {
+        let key = fresh_key()?;
+        let mut agent: String = from.agent.chars().filter(|c| !c.is_control()).collect();
+        crate::domain::error::truncate(&mut agent, AGENT_MAX);
+        let draft = SessionDraft {
+            hash: hashed(&key),
+            user: user.id,
+            address: from.address.clone(),
+            agent,
+            how,
+            instead_of: from.session,
+        };
+        let deed = Deed::of(
+            &actor(&user, Via::Session, &from.address),
+            "session.begin",
+            "user",
+            &user.email,
+        );
+        let deed = deed.to(serde_json::json!({ "how": how }));
+        self.store.begin_session(draft, deed).await?;
+        self.identity.forget();
+        Ok(SignedIn { key, user })
+    }
+
+    /// Ends the caller's own session.
+    pub async fn sign_out(&self, known: &Known) -> Result<(), Problem> {
+        if let Some(session) = &known.session {
+            let deed = Deed::of(&known.actor, "session.end", "user", &known.actor.name);
+            self.store.end_session(session.clone(), deed).await?;
+            self.identity.forget();
+        }
+        Ok(())
+    }
+
+    /// Who the caller is, and what is theirs to see.
+    pub fn me(&self, actor: &Actor, user: Option<&User>) -> Me {
+        let kinds = self.catalog.infos();
+        Me {
+            email: actor.name.clone(),
+            name: user.map(|u| u.name.clone()).unwrap_or_default(),
+            role: actor.role,
+            via: actor.via,
+            may_enqueue: kinds.iter().any(|kind| may(actor, Want::Enqueue { kind: &kind.name })),
+            may_read_audit: may(actor, Want::ReadAudit),
+            may_manage_users: may(actor, Want::ManageUsers),
+        }
+    }
+
+    /// Whether anybody can sign in yet.
+    pub async fn has_users(&self) -> Result<bool, Problem> {
+        Ok(self.store.has_users().await?)
+    }
+
+    /// Makes the first admin of what the settings say, if there is no user yet; says whether it did.
+    pub async fn found(&self, email: &str, password: String) -> Result<bool, Problem> {
+        let email = parse_email(email)?;
+        check_password("ADMIN_PASSWORD", &password)?;
+        if self.store.has_users().await? {
+            return Ok(false);
+        }
+        let draft = UserDraft {
+            email: email.clone(),
+            name: String::new(),
+            role: Role::Admin,
+            kinds: Vec::new(),
+            password: Some(self.identity.hash(password).await?),
+            subject: None,
+        };
+        let deed = Deed::of(&Actor::machine(), "user.first_admin", "user", &email);
+        match self.store.add_user(draft, true, deed).await? {
+            Ok(_) => Ok(true),
+            // Another process was faster.
+            Err(UserRefused::NotFirst) => Ok(false),
+            Err(_) => Err(internal()),
+        }
+    }
+
+    /// The person behind the caller.
+    pub(super) fn person(known: &Known) -> Result<&User, Problem> {
+        known.user.as_ref().ok_or_else(|| {
+            Problem::new(
+                ProblemCode::Forbidden,
+                "This is for people; a token that acts for itself has none of it.",
+            )
+        })
+    }
+
+    /// Ends sessions, links and failures whose time has passed.
+    pub(in crate::server) async fn sweep_identity(&self) -> Result<u64, Problem> {
+        let Lifetimes { idle_ms, age_ms } = self.identity.lifetimes;
+        Ok(self.store.sweep_identity(idle_ms, age_ms, FORGET_MS).await?)
+    }
+}
+
+/// The same caller from where this request comes.
+fn at(mut known: Known, address: &str) -> Known {
+    known.actor.address = address.into();
+    known
+}
+
+/// The user's id, for what is stored by it.
+pub(super) fn id_of(user: Option<&User>) -> Option<Uuid> {
+    user.map(|user| user.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_are_bounded() {
+        let after = |n| wait_ms(Failures { n, last_at: 0 }, FREE_PAIR);
+        assert_eq!((after(0), after(4)), (0, 0));
+        assert_eq!((after(5), after(6), after(10)), (1_000, 2_000, 32_000));
+        assert_eq!((after(15), after(1_000_000)), (WAIT_MAX_MS, WAIT_MAX_MS));
+    }
+
+    #[test]
+    fn keys_are_long_and_never_the_same() {
+        let (one, two) = (fresh_key().expect("key"), fresh_key().expect("key"));
+        assert_eq!(one.len(), 64);
+        assert_ne!(one, two);
+        assert_ne!(hashed(&one), one);
+    }
+}

@@ -1,0 +1,419 @@
+//! Sessions, tokens, and failed sign-ins.
+
+use futures::FutureExt;
+use sea_orm::QueryResult;
+use uuid::Uuid;
+
+use super::Store;
+use super::audit::append;
+use super::error::StoreError;
+use super::ops::to_json;
+use super::sql::{RowExt, Sql};
+use super::users::{self, UserRow};
+use crate::domain::account::{Session, Token};
+use crate::domain::audit::Deed;
+use crate::domain::user::{Grant, Scope};
+
+/// A session as its cookie finds it.
+#[derive(Clone)]
+pub struct SessionRow {
+    pub id: Uuid,
+    pub user: UserRow,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    pub seen_at: i64,
+    /// The database's clock at that moment.
+    pub now: i64,
+}
+
+/// A new session.
+#[derive(Clone)]
+pub struct SessionDraft {
+    /// SHA-256 of the cookie's key.
+    pub hash: String,
+    pub user: Uuid,
+    pub address: String,
+    pub agent: String,
+    pub how: &'static str,
+    /// The one that the browser had until now: it ends.
+    pub instead_of: Option<String>,
+}
+
+/// A token as its secret finds it.
+#[derive(Clone)]
+pub struct TokenRow {
+    pub token: Token,
+    /// Whom it acts for.
+    pub user: Option<UserRow>,
+    pub now: i64,
+}
+
+impl TokenRow {
+    pub fn grant(&self) -> Grant {
+        Grant {
+            scopes: self.token.scopes.clone(),
+            kinds: self.token.kinds.clone(),
+        }
+    }
+}
+
+/// A new token.
+#[derive(Clone)]
+pub struct TokenDraft {
+    pub hash: String,
+    pub hint: String,
+    pub name: String,
+    pub user: Option<Uuid>,
+    pub scopes: Vec<Scope>,
+    pub kinds: Vec<String>,
+    pub made_by: String,
+    /// Milliseconds from now.
+    pub lasts: Option<i64>,
+}
+
+/// Failed sign-ins in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    pub n: u64,
+    /// Milliseconds since 1970.
+    pub last_at: i64,
+}
+
+const TOKEN: &str = "tokens.id AS token_id, tokens.name AS token_name, tokens.hint AS hint, tokens.scopes AS scopes, \
+    tokens.kinds AS token_kinds, tokens.made_by AS made_by, tokens.created_at AS token_created, tokens.expires_at AS expires_at, \
+    tokens.used_at AS used_at, tokens.used_from AS used_from, tokens.revoked_at AS revoked_at, users.email AS owner";
+
+fn token(row: &QueryResult) -> Result<Token, StoreError> {
+    let (scopes, kinds): (String, String) = (row.get("scopes")?, row.get("token_kinds")?);
+    Ok(Token {
+        id: row.get("token_id")?,
+        name: row.get("token_name")?,
+        hint: row.get("hint")?,
+        owner: row.get("owner")?,
+        scopes: serde_json::from_str(&scopes).map_err(|e| StoreError::corrupt("tokens.scopes", e))?,
+        kinds: serde_json::from_str(&kinds).map_err(|e| StoreError::corrupt("tokens.kinds", e))?,
+        made_by: row.get("made_by")?,
+        created_at: row.time("token_created")?,
+        expires_at: row.opt_time("expires_at")?,
+        used_at: row.opt_time("used_at")?,
+        used_from: row.get("used_from")?,
+        revoked_at: row.opt_time("revoked_at")?,
+    })
+}
+
+impl Store {
+    /// Begins a session.
+    pub async fn begin_session(&self, draft: SessionDraft, deed: Deed) -> Result<(), StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    if let Some(old) = draft.instead_of {
+                        tx.execute(Sql::with("DELETE FROM sessions WHERE hash = $1", [old.into()]))
+                            .await?;
+                    }
+                    let text = "INSERT INTO sessions (hash, id, user_id, created_at, seen_at, address, agent, how) \
+                        VALUES ($1, $2, $3, $4, $4, $5, $6, $7)";
+                    let values = [
+                        draft.hash.into(),
+                        Uuid::now_v7().into(),
+                        draft.user.into(),
+                        tx.now().into(),
+                        draft.address.into(),
+                        draft.agent.into(),
+                        draft.how.into(),
+                    ];
+                    tx.execute(Sql::with(text, values)).await?;
+                    let text = "UPDATE users SET seen_at = $1 WHERE id = $2";
+                    tx.execute(Sql::with(text, [tx.now().into(), draft.user.into()]))
+                        .await?;
+                    append(tx, &[deed]).await
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// The session with this hash, with its user; whether it still holds is the caller's to say.
+    pub async fn session(&self, hash: &str) -> Result<Option<SessionRow>, StoreError> {
+        let (users, now) = (users::COLUMNS, self.dialect().now());
+        let text = format!(
+            "SELECT {users}, sessions.id AS session_id, sessions.created_at AS begun_at, sessions.seen_at AS used_at, {now} AS now \
+             FROM sessions JOIN users ON users.id = sessions.user_id WHERE sessions.hash = $1"
+        );
+        let row = self.one(Sql::with(&text, [hash.into()])).await?;
+        let read = |row: &QueryResult| {
+            Ok(SessionRow {
+                id: row.get("session_id")?,
+                user: users::user(row)?,
+                created_at: row.get("begun_at")?,
+                seen_at: row.get("used_at")?,
+                now: row.get("now")?,
+            })
+        };
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Notes that a session is in use.
+    pub async fn touch_session(&self, hash: String) -> Result<(), StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = "UPDATE sessions SET seen_at = $1 WHERE hash = $2";
+                    tx.execute(Sql::with(text, [tx.now().into(), hash.into()])).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// A user's sessions, the last used first; `current`: the hash of the one that asks.
+    pub async fn sessions(&self, user: Uuid, current: &str) -> Result<Vec<Session>, StoreError> {
+        let text = "SELECT hash, id, created_at, seen_at, address, agent, how FROM sessions WHERE user_id = $1 \
+            ORDER BY seen_at DESC LIMIT 1000";
+        let rows = self.all(Sql::with(text, [user.into()])).await?;
+        let read = |row: &QueryResult| {
+            let hash: String = row.get("hash")?;
+            Ok(Session {
+                id: row.get("id")?,
+                created_at: row.time("created_at")?,
+                seen_at: row.time("seen_at")?,
+                address: row.get("address")?,
+                agent: row.get("agent")?,
+                how: row.get("how")?,
+                current: hash == current,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Ends one session of a user, or (`None`) all of them but the one with the hash `keep`. Says how many.
+    pub async fn end_sessions(
+        &self,
+        user: Uuid,
+        one: Option<Uuid>,
+        keep: Option<String>,
+        deed: Deed,
+    ) -> Result<u64, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let stmt = match one {
+                        Some(id) => Sql::with(
+                            "DELETE FROM sessions WHERE user_id = $1 AND id = $2",
+                            [user.into(), id.into()],
+                        ),
+                        None => Sql::with(
+                            "DELETE FROM sessions WHERE user_id = $1 AND hash <> $2",
+                            [user.into(), keep.unwrap_or_default().into()],
+                        ),
+                    };
+                    let ended = tx.execute(stmt).await?;
+                    if ended > 0 {
+                        append(tx, &[deed]).await?;
+                    }
+                    Ok(ended)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Ends the session with this hash.
+    pub async fn end_session(&self, hash: String, deed: Deed) -> Result<(), StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = "DELETE FROM sessions WHERE hash = $1";
+                    if tx.execute(Sql::with(text, [hash.into()])).await? > 0 {
+                        append(tx, &[deed]).await?;
+                    }
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Keeps a token under the hash of its secret.
+    pub async fn add_token(&self, draft: TokenDraft, deed: Deed) -> Result<Token, StoreError> {
+        let id = Uuid::now_v7();
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = "INSERT INTO tokens (id, hash, hint, name, user_id, scopes, kinds, made_by, created_at, expires_at) \
+                        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                    let values = [
+                        id.into(),
+                        draft.hash.into(),
+                        draft.hint.into(),
+                        draft.name.into(),
+                        draft.user.into(),
+                        to_json(&draft.scopes)?.into(),
+                        to_json(&draft.kinds)?.into(),
+                        draft.made_by.into(),
+                        tx.now().into(),
+                        draft.lasts.map(|ms| tx.now().saturating_add(ms)).into(),
+                    ];
+                    tx.execute(Sql::with(text, values)).await?;
+                    append(tx, &[Deed { name: id.to_string(), ..deed }]).await?;
+                    let text = format!(
+                        "SELECT {TOKEN} FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE tokens.id = $1"
+                    );
+                    let row = tx.one(Sql::with(&text, [id.into()])).await?;
+                    token(&row.ok_or_else(|| StoreError::corrupt("tokens", "a new one is not there"))?)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// The token with this hash, with whom it acts for; whether it still holds is the caller's to say.
+    pub async fn token(&self, hash: &str) -> Result<Option<TokenRow>, StoreError> {
+        let (users, now) = (users::COLUMNS, self.dialect().now());
+        let text = format!(
+            "SELECT {users}, {TOKEN}, {now} AS now FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE tokens.hash = $1"
+        );
+        let row = self.one(Sql::with(&text, [hash.into()])).await?;
+        let read = |row: &QueryResult| {
+            let token = token(row)?;
+            let user = token.owner.is_some().then(|| users::user(row)).transpose()?;
+            Ok(TokenRow {
+                token,
+                user,
+                now: row.get("now")?,
+            })
+        };
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Notes that a token was used, and from where.
+    pub async fn touch_token(&self, id: Uuid, address: String) -> Result<(), StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let text = "UPDATE tokens SET used_at = $1, used_from = $2 WHERE id = $3";
+                    tx.execute(Sql::with(text, [tx.now().into(), address.into(), id.into()]))
+                        .await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// A user's tokens, or (`None`) everybody's, the newest first.
+    pub async fn tokens(&self, user: Option<Uuid>) -> Result<Vec<Token>, StoreError> {
+        let mut sql = Sql::new(&format!(
+            "SELECT {TOKEN} FROM tokens LEFT JOIN users ON users.id = tokens.user_id"
+        ));
+        if let Some(user) = user {
+            sql.push(" WHERE tokens.user_id = ").bind(user);
+        }
+        sql.push(" ORDER BY tokens.created_at DESC LIMIT 1000");
+        self.all(sql.build()).await?.iter().map(token).collect()
+    }
+
+    /// Ends a token for good; `user`: only if it acts for them. Says whether there was one.
+    pub async fn revoke_token(&self, id: Uuid, user: Option<Uuid>, deed: Deed) -> Result<bool, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let mut sql = Sql::new("UPDATE tokens SET revoked_at = ");
+                    sql.bind(tx.now()).push(" WHERE revoked_at IS NULL AND id = ").bind(id);
+                    if let Some(user) = user {
+                        sql.push(" AND user_id = ").bind(user);
+                    }
+                    let done = tx.execute(sql.build()).await? > 0;
+                    if done {
+                        append(tx, &[deed]).await?;
+                    }
+                    Ok(done)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Failed sign-ins under each of these names, and the database's clock.
+    pub async fn failures(&self, names: &[String; 3]) -> Result<([Failures; 3], i64), StoreError> {
+        let now = self.clock().await?;
+        let text = "SELECT name, n, last_at FROM sign_in_failures WHERE name IN ($1, $2, $3)";
+        let values = names.each_ref().map(|name| name.as_str().into());
+        let mut found = [Failures::default(); 3];
+        for row in self.all(Sql::with(text, values)).await? {
+            let name: String = row.get("name")?;
+            if let Some(i) = names.iter().position(|n| *n == name) {
+                found[i] = Failures {
+                    n: row.u64("n")?,
+                    last_at: row.get("last_at")?,
+                };
+            }
+        }
+        Ok((found, now))
+    }
+
+    /// Counts a failed sign-in under each of these names; those that lie longer back than `forget_ms` count no more.
+    pub async fn sign_in_failed(
+        &self,
+        names: [String; 3],
+        forget_ms: i64,
+        deed: Option<Deed>,
+    ) -> Result<(), StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let since = tx.now() - forget_ms;
+                    let text = "INSERT INTO sign_in_failures (name, n, last_at) VALUES ($1, 1, $2) ON CONFLICT (name) DO UPDATE \
+                        SET n = CASE WHEN sign_in_failures.last_at < $3 THEN 1 ELSE sign_in_failures.n + 1 END, last_at = $2";
+                    let mut names = names;
+                    // In one order everywhere, so that no two transactions wait for each other.
+                    names.sort();
+                    for name in names {
+                        tx.execute(Sql::with(text, [name.into(), tx.now().into(), since.into()])).await?;
+                    }
+                    append(tx, deed.as_slice()).await
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Forgets the failures under these names: their owner has signed in.
+    pub async fn forget_failures(&self, names: Vec<String>) -> Result<(), StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    for name in names {
+                        tx.execute(Sql::with("DELETE FROM sign_in_failures WHERE name = $1", [name.into()]))
+                            .await?;
+                    }
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Removes sessions, links and counts of failures that hold no more: sessions that were not used for `idle_ms` or are
+    /// older than `age_ms`.
+    pub async fn sweep_identity(&self, idle_ms: i64, age_ms: i64, forget_ms: i64) -> Result<u64, StoreError> {
+        self.writer()
+            .write(move |tx| {
+                async move {
+                    let now = tx.now();
+                    let text = "DELETE FROM sessions WHERE seen_at < $1 OR created_at < $2";
+                    let ended = tx
+                        .execute(Sql::with(text, [(now - idle_ms).into(), (now - age_ms).into()]))
+                        .await?;
+                    tx.execute(Sql::with("DELETE FROM links WHERE expires_at < $1", [now.into()]))
+                        .await?;
+                    let text = "DELETE FROM sign_in_failures WHERE last_at < $1";
+                    tx.execute(Sql::with(text, [(now - forget_ms).into()])).await?;
+                    Ok(ended)
+                }
+                .boxed()
+            })
+            .await
+    }
+}

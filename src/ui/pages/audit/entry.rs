@@ -1,0 +1,118 @@
+//! One entry of the log.
+
+use leptos::prelude::*;
+use serde_json::Value;
+
+use super::words;
+use crate::domain::audit::{AuditEntry, Deed};
+use crate::domain::job::{JobId, short_id};
+use crate::ui::components::{CopyButton, JsonView, RelativeTime};
+
+/// What was done, to what, by whom, when and from where; what it changed unfolds.
+#[component]
+pub fn Entry(entry: AuditEntry) -> impl IntoView {
+    let AuditEntry { seq, at, deed, hash } = entry;
+    let Deed {
+        actor,
+        via,
+        address,
+        action,
+        object,
+        name,
+        before,
+        after,
+        reason,
+    } = deed;
+    let open = RwSignal::new(false);
+    let rest = StoredValue::new((before, after, hash));
+    view! {
+        <li class="entry deed">
+            <div class="entry-main">
+                <span class="entry-title">
+                    <span title=action.clone()>{words::action(&action)}</span>
+                    <Object object name />
+                </span>
+                <span class="entry-facts">
+                    <RelativeTime at=Signal::stored(Some(at)) />
+                    <span class="deed-actor">{actor}</span>
+                    <span>{words::via(via)}</span>
+                    {(!address.is_empty()).then(|| view! { <span>{address}</span> })}
+                    {(!reason.is_empty()).then(|| view! { <span>{format!("“{reason}”")}</span> })}
+                </span>
+            </div>
+            <details
+                class="deed-more"
+                on:toggle=move |ev| {
+                    let details = event_target::<leptos::web_sys::Element>(&ev);
+                    open.set(details.has_attribute("open"));
+                }
+            >
+                <summary>
+                    "Details"
+                    <span class="visually-hidden">{format!(" of entry {seq}")}</span>
+                </summary>
+                {move || {
+                    open.get()
+                        .then(|| {
+                            let (before, after, hash) = rest.get_value();
+                            view! { <More seq before after hash /> }
+                        })
+                }}
+            </details>
+        </li>
+    }
+}
+
+/// What it was done to, with a link where there is a page for it.
+#[component]
+fn Object(object: String, name: String) -> impl IntoView {
+    let job = Some(&name)
+        .filter(|_| object == "job")
+        .and_then(|name| name.parse::<JobId>().ok());
+    match job {
+        Some(id) => {
+            let words = format!("#{}", short_id(&id));
+            view! {
+                <a class="deed-object" href=format!("/jobs/{id}") title=name>
+                    <span class="visually-hidden">"Job "</span>
+                    {words}
+                </a>
+            }
+            .into_any()
+        }
+        None => view! {
+            <span class="deed-object" title=object>
+                {name}
+            </span>
+        }
+        .into_any(),
+    }
+}
+
+/// What changed, side by side, and the entry's place in the chain.
+#[component]
+fn More(seq: u64, before: Option<Value>, after: Option<Value>, hash: String) -> impl IntoView {
+    let part = |title: &'static str, label: &'static str, value: Value| {
+        view! {
+            <div class="deed-side">
+                <span class="label">{title}</span>
+                <JsonView value=Signal::stored(value) label />
+            </div>
+        }
+    };
+    let nothing = before.is_none() && after.is_none();
+    view! {
+        <div class="deed-body">
+            {nothing.then(|| view! { <p class="hint">"This action changes nothing that could be shown."</p> })}
+            <div class="deed-sides">
+                {before.map(|value| part("Before", "Before", value))}
+                {after.map(|value| part("After", "After", value))}
+            </div>
+            <p class="deed-hash">
+                <span class="label">{format!("Entry {seq}, hash")}</span>
+                <code>{hash.clone()}</code>
+                <CopyButton text=Signal::stored(hash) label="Copy hash" />
+            </p>
+        </div>
+    }
+}

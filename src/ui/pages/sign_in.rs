@@ -1,0 +1,121 @@
+//! The sign-in: a plain form, which works without a script.
+
+use leptos::prelude::*;
+use leptos_meta::Title;
+use leptos_router::hooks::use_query_map;
+
+use crate::domain::account::{EMAIL_MAX, PASSWORD_MAX};
+use crate::ui::components::Icon;
+use crate::ui::layout::bare::Bare;
+use crate::ui::text;
+
+/// Where people go who came for no page of their own.
+const HOME: &str = "/jobs";
+
+#[component]
+pub fn SignInPage() -> impl IntoView {
+    let (next, problem) = use_query_map().with_untracked(|query| {
+        let seconds = query.get("seconds").and_then(|s| s.parse().ok());
+        let problem = query.get("problem").map(|name| words(&name, seconds));
+        (query.get("next").unwrap_or_else(|| HOME.into()), problem)
+    });
+    view! {
+        <Title text=text::SIGN_IN />
+        <Bare>
+            <h1>{text::SIGN_IN}</h1>
+            <Trouble words=problem.clone() />
+            <form class="bare-form" method="post" action="/session">
+                <input type="hidden" name="next" value=next.clone() />
+                <div class="field">
+                    <label for="email">{text::EMAIL}</label>
+                    <input
+                        id="email"
+                        name="email"
+                        type="email"
+                        autocomplete="username"
+                        maxlength=EMAIL_MAX.to_string()
+                        required
+                        autofocus
+                        aria-describedby=problem.is_some().then_some(TROUBLE)
+                    />
+                </div>
+                <div class="field">
+                    <label for="password">{text::PASSWORD}</label>
+                    <input
+                        id="password"
+                        name="password"
+                        type="password"
+                        autocomplete="current-password"
+                        maxlength=PASSWORD_MAX.to_string()
+                        required
+                    />
+                </div>
+                <button type="submit" class="btn primary">
+                    {text::SIGN_IN}
+                </button>
+            </form>
+            <SignInWith name=None next />
+        </Bare>
+    }
+}
+
+/// The way to sign in with somebody else's word, where `name` says whose.
+#[component]
+fn SignInWith(name: Option<String>, next: String) -> impl IntoView {
+    let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
+    name.map(|name| {
+        view! {
+            <a class="btn" href=format!("/session/openid?{query}") rel="external">
+                {format!("Sign in with {name}")}
+            </a>
+        }
+    })
+}
+
+/// The element that says what went wrong.
+pub const TROUBLE: &str = "trouble";
+
+/// Says what went wrong with a form that was sent.
+#[component]
+pub fn Trouble(words: Option<String>) -> impl IntoView {
+    words.map(|words| {
+        view! {
+            <p class="trouble" id=TROUBLE role="alert">
+                <Icon icon=icondata_lu::LuCircleAlert />
+                <span>{words}</span>
+            </p>
+        }
+    })
+}
+
+/// What the server calls a problem, as people say it. It never tells whether somebody has an account.
+fn words(problem: &str, seconds: Option<u64>) -> String {
+    match (problem, seconds) {
+        ("wrong", _) => "The e-mail or the password is wrong.".into(),
+        ("wait", Some(seconds)) => format!("Too many sign-ins that failed. Try again in {}.", wait(seconds)),
+        ("wait", None) => "Too many sign-ins that failed. Try again later.".into(),
+        _ => "You could not be signed in. Try again.".into(),
+    }
+}
+
+fn wait(seconds: u64) -> String {
+    match seconds {
+        0 | 1 => "a second".into(),
+        2..=99 => format!("{seconds} seconds"),
+        _ => format!("{} minutes", seconds.div_ceil(60)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_said_in_words() {
+        assert!(words("wrong", None).contains("password is wrong"));
+        assert!(words("wait", Some(30)).ends_with("in 30 seconds."));
+        assert!(words("wait", Some(601)).ends_with("in 11 minutes."));
+        assert!(words("wait", Some(1)).ends_with("in a second."));
+        assert!(words("<b>", None).starts_with("You could not"));
+    }
+}

@@ -1,0 +1,181 @@
+//! The audit log: it has every deed, and whatever is done to it shows.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use sqlx::{Connection, Row};
+use windlass::domain::audit::AuditHead;
+use windlass::server::store::Store;
+
+use crate::harness::{ADMIN, Server, arrangement, config, gate, unique};
+
+async fn log(s: &Server, query: &str) -> Vec<Value> {
+    s.get(&format!("/api/admin/audit-logs?limit=1000&{query}")).await["items"]
+        .as_array()
+        .expect("items")
+        .clone()
+}
+
+#[tokio::test]
+async fn whatever_somebody_does_is_in_the_log_with_before_and_after() {
+    let s = Server::start().await;
+    let name = unique();
+    let id = s.enqueue("gate", json!({ "name": name })).await;
+    s.until(&id, "running").await;
+    assert_eq!(s.act(&id, "cancel").await.0, StatusCode::OK);
+    gate(&name).add_permits(1);
+    s.until(&id, "cancelled").await;
+    assert_eq!(
+        s.act(&id, "cancel").await.0,
+        StatusCode::CONFLICT,
+        "what was refused is no deed"
+    );
+    let entries = log(&s, &format!("name={id}")).await;
+    let actions: Vec<&Value> = entries.iter().map(|e| &e["action"]).collect();
+    assert_eq!(actions, ["job.cancel", "job.enqueue"]);
+    let cancel = &entries[0];
+    assert_eq!(cancel["actor"], ADMIN.0);
+    assert_eq!(
+        (&cancel["via"], &cancel["address"]),
+        (&json!("session"), &json!("127.0.0.1"))
+    );
+    assert_eq!(cancel["before"]["cancel_requested"], false);
+    assert_eq!(cancel["after"]["cancel_requested"], true);
+    let bulk = json!([{ "type": "echo" }, { "type": "echo" }]);
+    assert_eq!(s.post("/api/jobs/bulk?batch=two", bulk).await.0, StatusCode::ACCEPTED);
+    assert_eq!(log(&s, "action=batch.enqueue").await[0]["after"]["jobs"], 2);
+    // A second call with the same key changes nothing, and is no deed.
+    let before = log(&s, "").await.len();
+    let key = unique();
+    for _ in 0..2 {
+        s.post(
+            "/api/jobs",
+            json!({ "type": "gate", "args": { "name": key }, "unique_key": key }),
+        )
+        .await;
+    }
+    assert_eq!(log(&s, "").await.len(), before + 1);
+    gate(&key).add_permits(1);
+    s.stop().await;
+}
+
+/// What can be done to a table by whoever has the database, past everything that guards it.
+async fn tampered(s: &std::path::Path, statement: &str) {
+    let mut db = sqlx::SqliteConnection::connect(&format!("sqlite://{}", s.join("windlass.db").display()))
+        .await
+        .expect("database");
+    for trigger in ["audit_keeps_rows", "audit_keeps_texts", "audit_keeps_places"] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP TRIGGER IF EXISTS {trigger}")))
+            .execute(&mut db)
+            .await
+            .expect("drop");
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_string()))
+        .execute(&mut db)
+        .await
+        .expect("tamper");
+    db.close().await.expect("close");
+}
+
+#[tokio::test]
+async fn every_change_removal_and_other_order_of_the_log_is_found() {
+    if arrangement() != "sqlite" {
+        return;
+    }
+    let s = Server::start().await;
+    for _ in 0..6 {
+        s.enqueue("echo", json!({})).await;
+    }
+    let head: AuditHead = serde_json::from_value(s.get("/api/admin/audit-logs/head").await).expect("head");
+    let dir = s.stop().await;
+    let settings = config(dir.path());
+    let verify = async |heads: &[AuditHead]| {
+        let store = Store::open_beside(&settings).await.expect("store");
+        let verdict = store.verify_audit(heads).await.expect("verdict");
+        store.close().await;
+        verdict
+    };
+    let whole = verify(std::slice::from_ref(&head)).await;
+    assert!(whole.findings.is_empty(), "{:?}", whole.findings);
+    assert!(whole.entries >= 7, "{}", whole.entries);
+    let original = dir.path().join("windlass.db");
+    let copy = std::fs::read(&original).expect("read");
+    let mut tried = 0;
+    let columns = [
+        "at = at + 1",
+        "actor = 'eve'",
+        "action = 'job.retry'",
+        "object = 'user'",
+        "name = 'x'",
+        "hash = 'x'",
+    ];
+    let mut attacks: Vec<String> = Vec::new();
+    for seq in 1..=whole.entries {
+        attacks.extend(
+            columns
+                .iter()
+                .map(|change| format!("UPDATE audit SET {change} WHERE seq = {seq}")),
+        );
+        attacks.push(format!(
+            "UPDATE audit SET body = replace(body, '\"via\"', '\"vie\"') WHERE seq = {seq}"
+        ));
+        attacks.push(format!("DELETE FROM audit WHERE seq = {seq}"));
+        attacks.push(format!(
+            "DELETE FROM audit WHERE seq = {seq}; UPDATE audit SET seq = seq - 1 WHERE seq > {seq}"
+        ));
+        if seq < whole.entries {
+            attacks.push(format!(
+                "UPDATE audit SET seq = -1 WHERE seq = {seq}; UPDATE audit SET seq = {seq} WHERE seq = {seq} + 1; \
+                 UPDATE audit SET seq = {seq} + 1 WHERE seq = -1"
+            ));
+        }
+    }
+    attacks.push("DELETE FROM audit".into());
+    attacks.push(format!("DELETE FROM audit WHERE seq > {}", whole.entries / 2));
+    attacks.push(format!(
+        "INSERT INTO audit SELECT seq + 1, at, actor, action, object, name, body, hash FROM audit WHERE seq = {}",
+        whole.entries
+    ));
+    for attack in attacks {
+        for suffix in ["db-wal", "db-shm"] {
+            // They may not be there.
+            let _ = std::fs::remove_file(original.with_extension(suffix));
+        }
+        std::fs::write(&original, &copy).expect("restore");
+        tampered(dir.path(), &attack).await;
+        let verdict = verify(std::slice::from_ref(&head)).await;
+        assert!(!verdict.findings.is_empty(), "not found: {attack}");
+        tried += 1;
+    }
+    println!("{tried} ways of tampering, all found");
+}
+
+#[tokio::test]
+async fn the_database_itself_only_lets_the_log_grow() {
+    if arrangement() != "sqlite" {
+        return;
+    }
+    let s = Server::start().await;
+    s.enqueue("echo", json!({})).await;
+    let dir = s.stop().await;
+    let mut db = sqlx::SqliteConnection::connect(&format!("sqlite://{}", dir.path().join("windlass.db").display()))
+        .await
+        .expect("database");
+    for statement in [
+        "DELETE FROM audit",
+        "UPDATE audit SET actor = 'eve'",
+        "INSERT OR REPLACE INTO audit SELECT * FROM audit",
+    ] {
+        let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_string()))
+            .execute(&mut db)
+            .await;
+        let refused = refused.expect_err(statement).to_string();
+        assert!(refused.contains("only added to"), "{refused}");
+    }
+    let n: i64 = sqlx::query("SELECT COUNT(*) AS n FROM audit")
+        .fetch_one(&mut db)
+        .await
+        .expect("count")
+        .get("n");
+    assert!(n >= 2);
+    db.close().await.expect("close");
+}
