@@ -84,6 +84,8 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(identity::tokens, identity::make_token))
         .routes(routes!(identity::revoke))
         .routes(routes!(identity::users, identity::invite))
+        .routes(routes!(identity::links))
+        .routes(routes!(identity::revoke_link))
         .routes(routes!(identity::change))
         .routes(routes!(identity::reset))
         .routes(routes!(identity::end_sessions_of))
@@ -135,8 +137,6 @@ pub fn router(state: AppState) -> Router {
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let layers = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
-        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate))
         // Not brotli: its encoder takes megabytes for every answer, and the allocator does not give them back.
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(1_024).and(is_text)))
         .layer(header(CACHE_CONTROL, "no-store"))
@@ -155,7 +155,10 @@ pub fn router(state: AppState) -> Router {
         .layer(header(
             HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",
-        ));
+        ))
+        // Within those, so that refusals bear the headers, too.
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate));
     Router::new()
         .merge(api)
         .route("/api/openapi.json", fixed("application/json", document))

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::address::{AuditUrl, href};
+use super::address::{AuditUrl, export_href};
 use super::words::{self, OBJECTS};
 use crate::domain::audit::AuditFilter;
 use crate::domain::time::{Timestamp, from_input, to_input};
@@ -115,13 +115,25 @@ fn Moment(label: &'static str, value: Signal<String>, on_pick: impl Fn(Option<Ti
     }
 }
 
-/// The entries that the filter lets through, as a file.
+/// The entries that the filter lets through, as files.
 #[component]
-pub fn ExportLink(url: AuditUrl) -> impl IntoView {
+pub fn ExportLinks(url: AuditUrl) -> impl IntoView {
+    let link = move |format: &'static str, words: &'static str| {
+        view! {
+            <a
+                class="btn"
+                href=move || export_href(EXPORT, &url.filter(), format)
+                download=format!("audit-log.{format}")
+                aria-label=format!("Export as {words}")
+                rel="external"
+            >
+                <Icon icon=icondata_lu::LuDownload />
+                {words}
+            </a>
+        }
+    };
     view! {
-        <a class="btn" href=move || href(EXPORT, &url.filter()) download="audit-log.ndjson" rel="external">
-            <Icon icon=icondata_lu::LuDownload />
-            <span class="btn-label">"Export"</span>
-        </a>
+        {link("csv", "CSV")}
+        {link("ndjson", "NDJSON")}
     }
 }
