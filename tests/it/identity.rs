@@ -6,8 +6,10 @@ use reqwest::header::{COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use windlass::domain::user::{Role, Scope};
+use windlass::server::service::identity::Origin;
+use windlass::server::{http, state};
 
-use crate::harness::{ADMIN, Server, read, until};
+use crate::harness::{ADMIN, Server, arrange, config, read, until};
 
 async fn sign_in(s: &Server, by: &Client, email: &str, password: &str) -> reqwest::Response {
     let form = [
@@ -460,4 +462,34 @@ async fn oneself_is_told_whether_there_is_a_password_and_refusals_are_guarded_to
     let answer = request.bearer_auth(&long).send().await.expect("answer");
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     s.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_admin_comes_by_a_link_that_works_once() {
+    let dir = tempfile::TempDir::new().expect("folder");
+    let mut config = config(dir.path());
+    arrange(&mut config, dir.path()).await;
+    let system = state::start(&config, state::registry(&config), false).await.expect("start");
+    let service = system.service;
+    let open = "0.0.0.0:3000".parse().expect("address");
+    let local = "127.0.0.1:3000".parse().expect("address");
+    let refused = |address, has_users| http::refuse_listen(address, has_users, &http::Site::default()).is_some();
+    assert!(refused(open, false) && !refused(open, true) && !refused(local, false));
+    let key = async || {
+        let link = service.first_link().await.expect("answer").expect("a link");
+        link.path.rsplit('/').next().expect("key").to_string()
+    };
+    let (earlier, now) = (key().await, key().await);
+    let come = async |key: &str, email: &'static str| {
+        let password = "a long password".to_string();
+        service.use_link(key, Some(email), password, Origin::default()).await
+    };
+    assert!(come(&earlier, "ada@example.org").await.is_err(), "the last start's link is the one");
+    let problem = come(&now, "no address").await.expect_err("refused");
+    assert_eq!(problem.field.as_deref(), Some("email"), "and it works still");
+    let signed = come(&now, "ada@example.org").await.expect("signed in");
+    assert_eq!(signed.user.role, Role::Admin);
+    assert!(come(&now, "eve@example.org").await.is_err(), "it was used");
+    assert!(service.first_link().await.expect("answer").is_none(), "and there is no other");
+    service.close().await;
 }

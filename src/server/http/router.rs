@@ -24,7 +24,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
-use super::rest::{actions, artifacts, batches, events, identity, jobs, logs, queues, schedules};
+use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules};
 use super::{AppState, auth, docs, guard, health, page, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::ui::app::App;
@@ -104,7 +104,7 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(ws::logs))
         .routes(routes!(sse::events))
         .routes(routes!(artifacts::download))
-        .routes(routes!(identity::export))
+        .routes(routes!(audit_file::export))
         .routes(routes!(events::import).layer(DefaultBodyLimit::disable()));
     let args_max = usize::try_from(args_max).unwrap_or(usize::MAX);
     OpenApiRouter::with_openapi(Api::openapi())
