@@ -361,6 +361,9 @@ mod tests {
         for want in [Want::ManageUsers, Want::ManageOwn, Want::ReadAudit] {
             assert!(!may(&with(Role::Admin, &Scope::ALL, &[]), want), "{want:?}");
         }
-        assert!(with(Role::Member, &Scope::ALL, &[]).is_limited(), "nor out of a member's limit");
+        assert!(
+            with(Role::Member, &Scope::ALL, &[]).is_limited(),
+            "nor out of a member's limit"
+        );
     }
 }

@@ -209,9 +209,15 @@ async fn the_log_is_had_as_a_file_with_the_same_filters_and_that_is_noted() {
     assert_eq!((status, media.as_str()), (StatusCode::OK, "text/csv; charset=utf-8"));
     assert!(how.contains("attachment") && how.contains("audit-log.csv"), "{how}");
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "seq,at,actor,via,address,action,object,name,reason,before,after,hash");
+    assert_eq!(
+        lines[0],
+        "seq,at,actor,via,address,action,object,name,reason,before,after,hash"
+    );
     assert_eq!(lines.len(), 3, "{text}");
-    assert!(lines[1].contains(",job.run_again,job,") && lines[2].contains(",job.enqueue,job,"), "{text}");
+    assert!(
+        lines[1].contains(",job.run_again,job,") && lines[2].contains(",job.enqueue,job,"),
+        "{text}"
+    );
     let (_, _, _, text) = file("format=csv&action=user.invite").await;
     assert!(text.contains(",\"'=1+1@example.org\","), "{text}");
     let (_, media, _, text) = file("object=job&since=2020-01-01T00:00:00Z").await;

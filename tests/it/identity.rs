@@ -378,7 +378,10 @@ async fn links_are_listed_until_they_are_used_and_can_be_taken_back() {
     assert!(!pending.to_string().contains(&key(&invited)), "the list lets nobody in");
     let path = format!("/api/users/links/{}", pending[0]["id"].as_str().expect("id"));
     let revoke = async || s.ask(Method::DELETE, &path).send().await.expect("answer").status();
-    assert_eq!((revoke().await, revoke().await), (StatusCode::NO_CONTENT, StatusCode::NOT_FOUND));
+    assert_eq!(
+        (revoke().await, revoke().await),
+        (StatusCode::NO_CONTENT, StatusCode::NOT_FOUND)
+    );
     assert!(!uses(&key(&invited)).await);
     assert_eq!(s.get("/api/users/links").await, json!([]));
     let log = s.get("/api/admin/audit-logs?action=user.revoke_link").await;
@@ -389,7 +392,11 @@ async fn links_are_listed_until_they_are_used_and_can_be_taken_back() {
     // One for a new password ends with the account, and with a password that was changed meanwhile.
     s.user("ada@example.org", Role::Member).await;
     let users = s.get("/api/users").await;
-    let ada = users.as_array().expect("users").iter().find(|u| u["email"] == "ada@example.org");
+    let ada = users
+        .as_array()
+        .expect("users")
+        .iter()
+        .find(|u| u["email"] == "ada@example.org");
     let ada = ada.expect("user")["id"].as_str().expect("id").to_string();
     let (status, link) = s.post(&format!("/api/users/{ada}/reset"), json!({})).await;
     assert_eq!(status, StatusCode::CREATED, "{link}");
@@ -420,7 +427,10 @@ async fn forms_are_answered_with_pages_and_programs_with_problems() {
     for path in ["/session", "/welcome"] {
         let json = [("content-type", "application/json")];
         let (status, media, guarded, text) = send(path, PAGE, &json).await;
-        assert!(status.is_client_error() && media.starts_with("text/html"), "{status} {media}");
+        assert!(
+            status.is_client_error() && media.starts_with("text/html"),
+            "{status} {media}"
+        );
         assert!(guarded && text.contains("<h1>") && text.contains("/sign-in"), "{text}");
         let (_, media, _, _) = send(path, "*/*", &json).await;
         assert_eq!(media, "application/problem+json");
@@ -431,8 +441,16 @@ async fn forms_are_answered_with_pages_and_programs_with_problems() {
         assert!(media.starts_with("text/html") && !text.contains("<script"), "{text}");
     }
     // Whoever is signed out already is led to the sign-in.
-    let out = s.nobody().post(format!("{}/session/end", s.base)).send().await.expect("answer");
-    assert_eq!((out.status(), &out.headers()[LOCATION]), (StatusCode::SEE_OTHER, &"/sign-in".parse().expect("value")));
+    let out = s
+        .nobody()
+        .post(format!("{}/session/end", s.base))
+        .send()
+        .await
+        .expect("answer");
+    assert_eq!(
+        (out.status(), &out.headers()[LOCATION]),
+        (StatusCode::SEE_OTHER, &"/sign-in".parse().expect("value"))
+    );
     s.stop().await;
 }
 
@@ -451,8 +469,18 @@ async fn oneself_is_told_whether_there_is_a_password_and_refusals_are_guarded_to
         .expect("json");
     assert_eq!(me["has_password"], false, "{me}");
     for path in ["/", "/api/jobs", "/nowhere"] {
-        let refused = s.nobody().get(format!("{}{path}", s.base)).send().await.expect("answer");
-        for name in ["x-content-type-options", "x-frame-options", "content-security-policy", "referrer-policy"] {
+        let refused = s
+            .nobody()
+            .get(format!("{}{path}", s.base))
+            .send()
+            .await
+            .expect("answer");
+        for name in [
+            "x-content-type-options",
+            "x-frame-options",
+            "content-security-policy",
+            "referrer-policy",
+        ] {
             assert!(refused.headers().contains_key(name), "{path} has no {name}");
         }
     }
@@ -469,7 +497,9 @@ async fn the_first_admin_comes_by_a_link_that_works_once() {
     let dir = tempfile::TempDir::new().expect("folder");
     let mut config = config(dir.path());
     arrange(&mut config, dir.path()).await;
-    let system = state::start(&config, state::registry(&config), false).await.expect("start");
+    let system = state::start(&config, state::registry(&config), false)
+        .await
+        .expect("start");
     let service = system.service;
     let open = "0.0.0.0:3000".parse().expect("address");
     let local = "127.0.0.1:3000".parse().expect("address");
@@ -484,12 +514,18 @@ async fn the_first_admin_comes_by_a_link_that_works_once() {
         let password = "a long password".to_string();
         service.use_link(key, Some(email), password, Origin::default()).await
     };
-    assert!(come(&earlier, "ada@example.org").await.is_err(), "the last start's link is the one");
+    assert!(
+        come(&earlier, "ada@example.org").await.is_err(),
+        "the last start's link is the one"
+    );
     let problem = come(&now, "no address").await.expect_err("refused");
     assert_eq!(problem.field.as_deref(), Some("email"), "and it works still");
     let signed = come(&now, "ada@example.org").await.expect("signed in");
     assert_eq!(signed.user.role, Role::Admin);
     assert!(come(&now, "eve@example.org").await.is_err(), "it was used");
-    assert!(service.first_link().await.expect("answer").is_none(), "and there is no other");
+    assert!(
+        service.first_link().await.expect("answer").is_none(),
+        "and there is no other"
+    );
     service.close().await;
 }

@@ -52,10 +52,7 @@ async fn token_of(s: &Server, by: &Client, path: &str, scopes: &[&str], kinds: &
 #[tokio::test]
 async fn anothers_job_is_not_there_for_a_member_whatever_they_ask() {
     let s = Server::start().await;
-    let (member, other) = (
-        s.user(MEMBER, Role::Member).await,
-        s.user(OTHER, Role::Member).await,
-    );
+    let (member, other) = (s.user(MEMBER, Role::Member).await, s.user(OTHER, Role::Member).await);
     let word = unique();
     let theirs = start(&s, &other, json!({ "type": "echo", "args": { "value": word } })).await;
     s.until(&theirs, "completed").await;
@@ -81,7 +78,11 @@ async fn anothers_job_is_not_there_for_a_member_whatever_they_ask() {
         let path = |id: &str| format!("/api/jobs/{id}{rest}");
         let (status, answer) = ask(&s, &member, method.clone(), &path(&theirs)).await;
         let (none, nothing) = ask(&s, &member, method.clone(), &path(&absent)).await;
-        assert_eq!((status, none), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND), "{method} {rest}");
+        assert_eq!(
+            (status, none),
+            (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND),
+            "{method} {rest}"
+        );
         // Nor does the text tell the two apart.
         assert_eq!(
             answer.to_string().replace(&theirs, "ID"),
@@ -133,10 +134,7 @@ async fn anothers_job_is_not_there_for_a_member_whatever_they_ask() {
 #[tokio::test]
 async fn what_jobs_have_to_do_with_each_other_tells_a_member_of_none_but_their_own() {
     let s = Server::start().await;
-    let (member, other) = (
-        s.user(MEMBER, Role::Member).await,
-        s.user(OTHER, Role::Member).await,
-    );
+    let (member, other) = (s.user(MEMBER, Role::Member).await, s.user(OTHER, Role::Member).await);
     let wait = json!({ "type": "echo", "delay": 3_600 });
     let theirs = start(&s, &other, wait.clone()).await;
     let own = start(&s, &member, wait).await;
@@ -184,10 +182,7 @@ async fn what_jobs_have_to_do_with_each_other_tells_a_member_of_none_but_their_o
 #[tokio::test]
 async fn the_stream_brings_a_member_their_own_jobs_alone() {
     let s = Server::start().await;
-    let (member, other) = (
-        s.user(MEMBER, Role::Member).await,
-        s.user(OTHER, Role::Member).await,
-    );
+    let (member, other) = (s.user(MEMBER, Role::Member).await, s.user(OTHER, Role::Member).await);
     let stream = member
         .get(format!("{}/api/jobs/events", s.base))
         .send()
@@ -221,7 +216,10 @@ async fn a_full_queue_does_not_tell_how_many_wait() {
         start(&s, &s.client, wait.clone()).await;
     }
     let (status, problem) = send(&s, &member, "/api/jobs", wait).await;
-    assert_eq!((status, &problem["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("queue_full")));
+    assert_eq!(
+        (status, &problem["code"]),
+        (StatusCode::TOO_MANY_REQUESTS, &json!("queue_full"))
+    );
     let detail = problem["detail"].as_str().expect("detail");
     assert!(!detail.contains(|c: char| c.is_ascii_digit()), "{detail}");
     s.stop().await;
@@ -263,17 +261,32 @@ async fn a_call_can_be_sent_again_with_a_token_that_only_writes() {
     let key = unique();
     let post = async || {
         let body = json!({ "type": "echo", "delay": 3_600 });
-        let request = writer.post(format!("{}/api/jobs", s.base)).header("idempotency-key", &key);
+        let request = writer
+            .post(format!("{}/api/jobs", s.base))
+            .header("idempotency-key", &key);
         read(request.json(&body).send().await.expect("answer")).await
     };
     let (first, again) = (post().await, post().await);
-    assert_eq!((first.0, again.0), (StatusCode::ACCEPTED, StatusCode::OK), "{}", again.1);
+    assert_eq!(
+        (first.0, again.0),
+        (StatusCode::ACCEPTED, StatusCode::OK),
+        "{}",
+        again.1
+    );
     assert_eq!(first.1["id"], again.1["id"]);
     // The job of somebody else behind a key stays theirs.
     let taken = unique();
-    let theirs = start(&s, &s.client, json!({ "type": "echo", "delay": 3_600, "unique_key": taken })).await;
+    let theirs = start(
+        &s,
+        &s.client,
+        json!({ "type": "echo", "delay": 3_600, "unique_key": taken }),
+    )
+    .await;
     let (status, problem) = send(&s, &writer, "/api/jobs", json!({ "type": "echo", "unique_key": taken })).await;
-    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("unique_key")));
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::BAD_REQUEST, &json!("unique_key"))
+    );
     assert!(!problem.to_string().contains(&theirs), "{problem}");
     s.stop().await;
 }
@@ -312,7 +325,13 @@ async fn other_args_take_the_right_to_start_that_kind() {
     let change = s.ask(Method::PATCH, &path).json(&json!({ "kinds": ["echo"] }));
     assert_eq!(change.send().await.expect("answer").status(), StatusCode::OK);
     let retry = format!("/api/jobs/{id}/retry");
-    let (status, problem) = send(&s, &member, &retry, json!({ "args": { "times": 9, "permanent": true } })).await;
+    let (status, problem) = send(
+        &s,
+        &member,
+        &retry,
+        json!({ "args": { "times": 9, "permanent": true } }),
+    )
+    .await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{problem}");
     assert_eq!(send(&s, &member, &retry, json!({})).await.0, StatusCode::OK);
     s.until(&id, "completed").await;
@@ -331,6 +350,10 @@ async fn a_viewer_cancels_no_batch_even_one_that_has_ended() {
     assert_eq!(ask(&s, &viewer, Method::POST, &cancel).await.0, StatusCode::FORBIDDEN);
     assert_eq!(ask(&s, &s.client, Method::POST, &cancel).await.0, StatusCode::OK);
     let log = s.get("/api/admin/audit-logs?action=batch.cancel").await;
-    assert_eq!(log["items"].as_array().map(Vec::len), Some(1), "what was refused is no deed: {log}");
+    assert_eq!(
+        log["items"].as_array().map(Vec::len),
+        Some(1),
+        "what was refused is no deed: {log}"
+    );
     s.stop().await;
 }

@@ -202,7 +202,10 @@ fn every_test_that_a_promise_names_is_there() {
         }
     }
     assert!(named > 30, "{named} tests are named");
-    assert!(missing.is_empty(), "docs/SECURITY.md names tests that are not there: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "docs/SECURITY.md names tests that are not there: {missing:?}"
+    );
 }
 
 #[test]

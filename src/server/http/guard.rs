@@ -33,7 +33,8 @@ fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&st
     }
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     // A link on another site may lead here; its scripts may read nothing, streams included.
-    let link = reads && !headers.contains_key(UPGRADE) && header(headers, "sec-fetch-mode").is_none_or(|m| m == "navigate");
+    let link =
+        reads && !headers.contains_key(UPGRADE) && header(headers, "sec-fetch-mode").is_none_or(|m| m == "navigate");
     if !link
         && let Some(from) = header(headers, "sec-fetch-site")
         && !matches!(from, "same-origin" | "none")
@@ -44,7 +45,9 @@ fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&st
     if let Some(origin) = text(ORIGIN) {
         let own = match site.host() {
             // Where people reach it by TLS, a page that came without is another site.
-            Some(own) if own.eq_ignore_ascii_case(host) => origin.eq_ignore_ascii_case(site.public_url.trim_end_matches('/')),
+            Some(own) if own.eq_ignore_ascii_case(host) => {
+                origin.eq_ignore_ascii_case(site.public_url.trim_end_matches('/'))
+            }
             _ => origin.split_once("://").map(|(_, rest)| rest) == Some(host),
         };
         if !own {

@@ -3,8 +3,8 @@
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
-use axum::http::{HeaderMap, StatusCode};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use leptos::nonce::use_nonce;
 use leptos::prelude::{provide_context, use_context};
@@ -58,7 +58,10 @@ pub async fn fallback(State(state): State<AppState>, request: Request) -> Respon
 pub fn refusal(headers: &HeaderMap, problem: Problem) -> Response {
     let accepted = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let mut answer = ApiError(problem.clone()).into_response();
-    if !accepted.split(',').any(|media| media.trim_start().starts_with("text/html")) {
+    if !accepted
+        .split(',')
+        .any(|media| media.trim_start().starts_with("text/html"))
+    {
         return answer;
     }
     let (title, detail) = (escape(&problem.title), escape(&problem.detail));

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::identity::{Known, Origin, SignedIn, TOKEN_PREFIX, fresh_key, hashed, id_of, names};
 use super::{Service, require};
 use crate::domain::account::{
-    self, MadeToken, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Purpose, Session, TOKEN_DAYS_MAX,
-    Token, User, UserChange, check_password,
+    self, MadeToken, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Purpose, Session, TOKEN_DAYS_MAX, Token,
+    User, UserChange, check_password,
 };
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};

@@ -135,7 +135,11 @@ fn row(entry: &AuditEntry) -> std::io::Result<String> {
 
 /// A cell of a CSV (RFC 4180). Spreadsheets take some beginnings for a formula: an apostrophe goes before those.
 fn cell(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        "'"
+    } else {
+        ""
+    };
     match guard.is_empty() && !text.contains([',', '"', '\r', '\n']) {
         true => text.into(),
         false => format!("\"{guard}{}\"", text.replace('"', "\"\"")),

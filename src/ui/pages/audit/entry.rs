@@ -158,7 +158,10 @@ mod tests {
         assert_eq!(href("batch", id), Some(format!("/jobs?batch={id}")));
         assert_eq!(href("queue", "a&b"), Some("/jobs?queue=a%26b".into()));
         assert_eq!((href("job", "../users"), href("user", "ada@example.org")), (None, None));
-        assert_eq!(started(Some(&json!({ "job": id }))).map(|id| id.to_string()).as_deref(), Some(id));
+        assert_eq!(
+            started(Some(&json!({ "job": id }))).map(|id| id.to_string()).as_deref(),
+            Some(id)
+        );
         assert_eq!(started(Some(&json!({ "jobs": 2 }))), None);
     }
 }

@@ -37,7 +37,10 @@ pub fn Pending(links: Links) -> impl IntoView {
         links.get().map(|answer| match answer {
             Ok(list) if list.is_empty() => ().into_any(),
             Ok(list) => {
-                let rows = list.into_iter().map(|link| view! { <Row link busy revoke /> }).collect_view();
+                let rows = list
+                    .into_iter()
+                    .map(|link| view! { <Row link busy revoke /> })
+                    .collect_view();
                 view! {
                     <section class="part" aria-labelledby="pending-title">
                         <h2 id="pending-title">"Links not used yet"</h2>
