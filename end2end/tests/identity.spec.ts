@@ -259,12 +259,12 @@ test("the audit log shows who did what, narrows by its address, and is had as a 
   await expect(job).toHaveAttribute("href", /\/jobs\/[0-9a-f-]{36}/);
 
   const downloading = page.waitForEvent("download");
-  await page.getByRole("link", { name: "Export as NDJSON" }).click();
+  await page.getByRole("link", { name: "Export NDJSON" }).click();
   const lines = (await readFile(await (await downloading).path(), "utf8")).trim().split("\n");
   expect(lines.length).toBeGreaterThan(0);
   for (const line of lines) expect((JSON.parse(line) as { object: string }).object).toBe("job");
   const table = page.waitForEvent("download");
-  await page.getByRole("link", { name: "Export as CSV" }).click();
+  await page.getByRole("link", { name: "Export CSV" }).click();
   const rows = (await readFile(await (await table).path(), "utf8")).trim().split("\r\n");
   expect(rows[0]).toContain("seq,at,actor");
   expect(rows).toHaveLength(lines.length + 1);

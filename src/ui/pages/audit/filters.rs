@@ -6,7 +6,6 @@ use super::address::{AuditUrl, export_href};
 use super::words::{self, OBJECTS};
 use crate::domain::audit::AuditFilter;
 use crate::domain::time::{Timestamp, from_input, to_input};
-use crate::ui::components::Icon;
 use crate::ui::components::inputs::{Choice, Line};
 use crate::ui::query::Entry;
 use crate::ui::text;
@@ -124,10 +123,9 @@ pub fn ExportLinks(url: AuditUrl) -> impl IntoView {
                 class="btn"
                 href=move || export_href(EXPORT, &url.filter(), format)
                 download=format!("audit-log.{format}")
-                aria-label=format!("Export as {words}")
                 rel="external"
             >
-                <Icon icon=icondata_lu::LuDownload />
+                <span class="btn-label">"Export "</span>
                 {words}
             </a>
         }
