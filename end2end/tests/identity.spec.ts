@@ -119,6 +119,22 @@ test("who is invited chooses a password, is a member, and sees their own pages o
   await context.close();
 });
 
+test("a link that was not used is listed, and taken back it lets nobody in", async ({ page, browser, server }) => {
+  const link = await invite(page, member.email, "Manager");
+  await dialog(page, "Invite user").getByRole("button", { name: "Done" }).click();
+  const pending = row(page, "Links not used yet", member.email);
+  await expect(pending).toContainText("Invitation");
+  await expect(pending).toContainText("Manager");
+  await expect(pending).toContainText(admin.email);
+  await pending.getByRole("button", { name: /^Revoke/ }).click();
+  await expect(page.getByRole("list", { name: "Links not used yet" })).toHaveCount(0);
+  const context = await browser.newContext({ baseURL: server.url });
+  const theirs = await context.newPage();
+  await theirs.goto(link);
+  await expect(theirs.getByText("This link does not work any more")).toBeVisible();
+  await context.close();
+});
+
 test("a viewer is not offered to start jobs", async ({ page, browser, server }) => {
   const context = await comes(browser, server, page, "Viewer");
   const theirs = context.pages()[0]!;
@@ -243,10 +259,20 @@ test("the audit log shows who did what, narrows by its address, and is had as a 
   await expect(job).toHaveAttribute("href", /\/jobs\/[0-9a-f-]{36}/);
 
   const downloading = page.waitForEvent("download");
-  await page.getByRole("link", { name: "Export" }).click();
+  await page.getByRole("link", { name: "Export NDJSON" }).click();
   const lines = (await readFile(await (await downloading).path(), "utf8")).trim().split("\n");
   expect(lines.length).toBeGreaterThan(0);
   for (const line of lines) expect((JSON.parse(line) as { object: string }).object).toBe("job");
+  const table = page.waitForEvent("download");
+  await page.getByRole("link", { name: "Export CSV" }).click();
+  const rows = (await readFile(await (await table).path(), "utf8")).trim().split("\r\n");
+  expect(rows[0]).toContain("seq,at,actor");
+  expect(rows).toHaveLength(lines.length + 1);
+  // The copy that was started leads to its page, too.
+  await row(page, "Audit log", "Ran a job again").getByRole("link").last().click();
+  await expect(page).toHaveURL(/\/jobs\/[0-9a-f-]{36}$/);
+  await page.goBack();
+  await expect(page).toHaveURL(/[?&]object=job/);
 
   await page.reload();
   await hydrated(page);

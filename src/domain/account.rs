@@ -76,8 +76,24 @@ pub struct OnceLink {
     pub expires_at: DateTime<Utc>,
 }
 
+/// A link that was made and was not used yet, without its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct PendingLink {
+    /// Its name to people; whoever has it has not the link.
+    pub id: String,
+    pub purpose: Purpose,
+    /// Whom it lets in.
+    pub email: String,
+    pub role: Role,
+    pub made_by: String,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+}
+
 /// What a link is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// To make the first admin.
@@ -171,6 +187,8 @@ pub struct Me {
     pub name: String,
     pub role: Role,
     pub via: Via,
+    /// Whether they have a password that they could change.
+    pub has_password: bool,
     pub may_enqueue: bool,
     pub may_read_audit: bool,
     pub may_manage_users: bool,
@@ -185,13 +203,18 @@ pub struct PasswordChange {
     pub new: String,
 }
 
+/// Signs that stand in no address (RFC 5322 §3.2.3): with a colon in it, one could pass for `token:NAME`.
+const NOT_IN_EMAIL: &str = "()<>[]:;,\\\"";
+
 /// The address as it is kept, or what is wrong with it. Whether it exists, only a mail to it would tell.
 pub fn email(text: &str) -> Result<String, Problem> {
     let email = text.trim().to_lowercase();
     let fits = email.split_once('@').is_some_and(|(user, host)| {
         !user.is_empty() && !host.is_empty() && !host.contains('@') && !host.starts_with('.') && !host.ends_with('.')
     });
-    let clean = !email.chars().any(|c| c.is_control() || c.is_whitespace());
+    let clean = !email
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || NOT_IN_EMAIL.contains(c));
     match fits && clean && email.len() <= EMAIL_MAX {
         true => Ok(email),
         false => Err(Problem::invalid(
@@ -241,7 +264,18 @@ mod tests {
     #[test]
     fn addresses_are_kept_in_one_form() {
         assert_eq!(email(" Ada@Example.org ").as_deref(), Ok("ada@example.org"));
-        for bad in ["", "ada", "@x", "ada@", "a b@x", "a@b@c", "ada@.x", "ada@x.\u{7}"] {
+        for bad in [
+            "",
+            "ada",
+            "@x",
+            "ada@",
+            "a b@x",
+            "a@b@c",
+            "ada@.x",
+            "ada@x.\u{7}",
+            "token:ci@x",
+            "\"a\"@x",
+        ] {
             assert!(email(bad).is_err(), "{bad}");
         }
         assert!(email(&format!("{}@x", "a".repeat(EMAIL_MAX))).is_err());

@@ -180,9 +180,9 @@ impl Actor {
         self.role == Role::Member
     }
 
-    /// Whether the limit of running jobs per member holds for the jobs that they start.
+    /// Whether the limit of running jobs per member holds for the jobs that they start, themselves or by a token of theirs.
     pub fn is_limited(&self) -> bool {
-        self.role == Role::Member && self.grant.is_none()
+        self.role == Role::Member
     }
 }
 
@@ -361,5 +361,9 @@ mod tests {
         for want in [Want::ManageUsers, Want::ManageOwn, Want::ReadAudit] {
             assert!(!may(&with(Role::Admin, &Scope::ALL, &[]), want), "{want:?}");
         }
+        assert!(
+            with(Role::Member, &Scope::ALL, &[]).is_limited(),
+            "nor out of a member's limit"
+        );
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::Json;
 use crate::domain::account::{
-    MadeToken, Me, NewToken, NewUser, OnceLink, PasswordChange, Purpose, Session, Token, User, UserChange,
+    MadeToken, Me, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Purpose, Session, Token, User, UserChange,
 };
 use crate::domain::audit::{AuditFilter, AuditPage};
 use crate::domain::error::Problem;
@@ -92,6 +92,20 @@ pub async fn change_user(id: Uuid, change: UserChange) -> Result<User, Problem> 
 pub async fn reset_password(id: Uuid) -> Result<OnceLink, Problem> {
     let (service, actor) = crate::server::http::rpc::caller()?;
     crate::server::http::rpc::answer(service.reset_password(&actor, id).await)
+}
+
+/// Links that still let somebody in.
+#[server(prefix = "/rpc", endpoint = "links", input = Json, output = Json)]
+pub async fn links() -> Result<Vec<PendingLink>, Problem> {
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.links(&actor).await)
+}
+
+/// Takes a link back.
+#[server(prefix = "/rpc", endpoint = "revoke_link", input = Json, output = Json)]
+pub async fn revoke_link(id: String) -> Result<(), Problem> {
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.revoke_link(&actor, &id).await)
 }
 
 /// Entries of the audit log, the newest first.

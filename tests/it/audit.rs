@@ -179,3 +179,56 @@ async fn the_database_itself_only_lets_the_log_grow() {
     assert!(n >= 2);
     db.close().await.expect("close");
 }
+
+#[tokio::test]
+async fn the_log_is_had_as_a_file_with_the_same_filters_and_that_is_noted() {
+    let s = Server::start().await;
+    let id = s.enqueue("echo", json!({})).await;
+    s.until(&id, "completed").await;
+    let (status, copy) = s.act(&id, "run-again").await;
+    assert_eq!(status, StatusCode::OK, "{copy}");
+    let again = &log(&s, "action=job.run_again").await[0];
+    assert_eq!(again["after"]["job"], copy["id"], "the copy is named, too");
+    // Somebody's name that a spreadsheet would take for a formula.
+    let (status, _) = s
+        .post("/api/users", json!({ "email": "=1+1@example.org", "role": "viewer" }))
+        .await;
+    assert_eq!(status, StatusCode::CREATED);
+    let file = async |query: &str| {
+        let path = format!("/api/admin/audit-logs/export?{query}");
+        let answer = s.ask(reqwest::Method::GET, &path).send().await.expect("answer");
+        let status = answer.status();
+        let header = |name: &str| {
+            let value = answer.headers().get(name).and_then(|v| v.to_str().ok());
+            value.unwrap_or_default().to_string()
+        };
+        let (media, how) = (header("content-type"), header("content-disposition"));
+        (status, media, how, answer.text().await.expect("text"))
+    };
+    let (status, media, how, text) = file(&format!("format=csv&name={id}")).await;
+    assert_eq!((status, media.as_str()), (StatusCode::OK, "text/csv; charset=utf-8"));
+    assert!(how.contains("attachment") && how.contains("audit-log.csv"), "{how}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[0],
+        "seq,at,actor,via,address,action,object,name,reason,before,after,hash"
+    );
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(
+        lines[1].contains(",job.run_again,job,") && lines[2].contains(",job.enqueue,job,"),
+        "{text}"
+    );
+    let (_, _, _, text) = file("format=csv&action=user.invite").await;
+    assert!(text.contains(",\"'=1+1@example.org\","), "{text}");
+    let (_, media, _, text) = file("object=job&since=2020-01-01T00:00:00Z").await;
+    assert_eq!(media, "application/x-ndjson");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(file("until=2020-01-01T00:00:00Z").await.3, "");
+    for bad in ["format=xml", "since=yesterday", "limit=1"] {
+        assert_eq!(file(bad).await.0, StatusCode::BAD_REQUEST, "{bad}");
+    }
+    let noted = log(&s, "action=audit.export").await;
+    assert_eq!(noted.len(), 4, "what was refused is not noted");
+    assert_eq!(noted[3]["after"]["filter"]["name"], id.as_str());
+    s.stop().await;
+}

@@ -6,8 +6,10 @@ use reqwest::header::{COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use windlass::domain::user::{Role, Scope};
+use windlass::server::service::identity::Origin;
+use windlass::server::{http, state};
 
-use crate::harness::{ADMIN, Server, read, until};
+use crate::harness::{ADMIN, Server, arrange, config, read, until};
 
 async fn sign_in(s: &Server, by: &Client, email: &str, password: &str) -> reqwest::Response {
     let form = [
@@ -302,4 +304,228 @@ async fn what_a_member_sees_is_their_own_at_every_door() {
     assert_eq!(get("/api/jobs/stats").await["total"], 1);
     s.token(&[Scope::JobsRead]).await;
     s.stop().await;
+}
+
+#[tokio::test]
+async fn many_guesses_at_the_same_moment_are_no_more_than_one_after_the_other() {
+    let s = Server::start().await;
+    let nobody = s.nobody();
+    let guesses = (0..40).map(|_| sign_in(&s, &nobody, ADMIN.0, "not the password"));
+    let answers = futures::future::join_all(guesses).await;
+    let told = |what: &str| {
+        let has = |a: &&reqwest::Response| a.headers()[LOCATION].to_str().expect("text").contains(what);
+        answers.iter().filter(has).count()
+    };
+    let (wrong, wait) = (told("problem=wrong"), told("problem=wait"));
+    assert_eq!(wrong + wait, 40);
+    // Five are free; however slow this machine is, few more come after the waits that double.
+    assert!((5..=10).contains(&wrong), "{wrong} passwords were looked at");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn signing_in_well_uses_up_nobodys_tries() {
+    let s = Server::start().await;
+    for _ in 0..25 {
+        let answer = sign_in(&s, &s.nobody(), ADMIN.0, ADMIN.1).await;
+        assert!(cookie(&answer).is_some(), "{:?}", answer.headers());
+    }
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_password_is_not_guessed_from_within_a_session_either() {
+    let s = Server::start().await;
+    let change = async |current: &str| {
+        let body = json!({ "current": current, "new": "a password of today" });
+        s.post("/api/me/password", body).await
+    };
+    let mut looked_at = 0;
+    // Five are free; however slow this machine is, a wait that doubles comes soon.
+    loop {
+        match change("not the password").await.0 {
+            StatusCode::BAD_REQUEST => looked_at += 1,
+            StatusCode::TOO_MANY_REQUESTS => break,
+            other => panic!("{other}"),
+        }
+        assert!(looked_at < 12, "a twelfth guess");
+    }
+    assert!(looked_at >= 5);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn links_are_listed_until_they_are_used_and_can_be_taken_back() {
+    let s = Server::start().await;
+    let key = |link: &Value| {
+        let path = link["path"].as_str().expect("path");
+        path.rsplit('/').next().expect("key").to_string()
+    };
+    let uses = async |key: &str| {
+        let form = [("key", key), ("password", "a password of theirs")];
+        let request = s.nobody().post(format!("{}/welcome", s.base)).form(&form);
+        cookie(&request.send().await.expect("answer")).is_some()
+    };
+    let (_, invited) = s
+        .post("/api/users", json!({ "email": "eve@example.org", "role": "admin" }))
+        .await;
+    let pending = s.get("/api/users/links").await;
+    assert_eq!(
+        (&pending[0]["email"], &pending[0]["purpose"], &pending[0]["made_by"]),
+        (&json!("eve@example.org"), &json!("invite"), &json!(ADMIN.0)),
+        "{pending}"
+    );
+    assert!(!pending.to_string().contains(&key(&invited)), "the list lets nobody in");
+    let path = format!("/api/users/links/{}", pending[0]["id"].as_str().expect("id"));
+    let revoke = async || s.ask(Method::DELETE, &path).send().await.expect("answer").status();
+    assert_eq!(
+        (revoke().await, revoke().await),
+        (StatusCode::NO_CONTENT, StatusCode::NOT_FOUND)
+    );
+    assert!(!uses(&key(&invited)).await);
+    assert_eq!(s.get("/api/users/links").await, json!([]));
+    let log = s.get("/api/admin/audit-logs?action=user.revoke_link").await;
+    assert_eq!(
+        (&log["items"][0]["name"], &log["items"][0]["before"]["role"]),
+        (&json!("eve@example.org"), &json!("admin"))
+    );
+    // One for a new password ends with the account, and with a password that was changed meanwhile.
+    s.user("ada@example.org", Role::Member).await;
+    let users = s.get("/api/users").await;
+    let ada = users
+        .as_array()
+        .expect("users")
+        .iter()
+        .find(|u| u["email"] == "ada@example.org");
+    let ada = ada.expect("user")["id"].as_str().expect("id").to_string();
+    let (status, link) = s.post(&format!("/api/users/{ada}/reset"), json!({})).await;
+    assert_eq!(status, StatusCode::CREATED, "{link}");
+    assert_eq!(s.get("/api/users/links").await[0]["purpose"], "reset");
+    for disabled in [true, false] {
+        let change = s.ask(Method::PATCH, &format!("/api/users/{ada}"));
+        let change = change.json(&json!({ "disabled": disabled })).send().await;
+        assert_eq!(change.expect("answer").status(), StatusCode::OK);
+    }
+    assert!(!uses(&key(&link)).await);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn forms_are_answered_with_pages_and_programs_with_problems() {
+    let s = Server::start().await;
+    let send = async |path: &str, accept: &str, headers: &[(&str, &str)]| {
+        let mut request = s.nobody().post(format!("{}{path}", s.base)).header("accept", accept);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.body("{}").send().await.expect("answer");
+        let media = answer.headers()["content-type"].to_str().expect("text").to_string();
+        let guarded = answer.headers().contains_key("x-content-type-options");
+        (answer.status(), media, guarded, answer.text().await.expect("text"))
+    };
+    const PAGE: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+    for path in ["/session", "/welcome"] {
+        let json = [("content-type", "application/json")];
+        let (status, media, guarded, text) = send(path, PAGE, &json).await;
+        assert!(
+            status.is_client_error() && media.starts_with("text/html"),
+            "{status} {media}"
+        );
+        assert!(guarded && text.contains("<h1>") && text.contains("/sign-in"), "{text}");
+        let (_, media, _, _) = send(path, "*/*", &json).await;
+        assert_eq!(media, "application/problem+json");
+        // What was sent is shown as text.
+        let foreign = [("origin", "http://<script>alert(1)</script>")];
+        let (status, media, guarded, text) = send(path, PAGE, &foreign).await;
+        assert_eq!((status, guarded), (StatusCode::FORBIDDEN, true));
+        assert!(media.starts_with("text/html") && !text.contains("<script"), "{text}");
+    }
+    // Whoever is signed out already is led to the sign-in.
+    let out = s
+        .nobody()
+        .post(format!("{}/session/end", s.base))
+        .send()
+        .await
+        .expect("answer");
+    assert_eq!(
+        (out.status(), &out.headers()[LOCATION]),
+        (StatusCode::SEE_OTHER, &"/sign-in".parse().expect("value"))
+    );
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn oneself_is_told_whether_there_is_a_password_and_refusals_are_guarded_too() {
+    let s = Server::start().await;
+    assert_eq!(s.get("/api/me").await["has_password"], true);
+    let token = s.token(&[Scope::JobsRead]).await;
+    let me: Value = token
+        .get(format!("{}/api/me", s.base))
+        .send()
+        .await
+        .expect("answer")
+        .json()
+        .await
+        .expect("json");
+    assert_eq!(me["has_password"], false, "{me}");
+    for path in ["/", "/api/jobs", "/nowhere"] {
+        let refused = s
+            .nobody()
+            .get(format!("{}{path}", s.base))
+            .send()
+            .await
+            .expect("answer");
+        for name in [
+            "x-content-type-options",
+            "x-frame-options",
+            "content-security-policy",
+            "referrer-policy",
+        ] {
+            assert!(refused.headers().contains_key(name), "{path} has no {name}");
+        }
+    }
+    // What is no credential of this server's is nobody's, however long.
+    let long = "a".repeat(20_000);
+    let request = s.nobody().get(format!("{}/api/jobs", s.base));
+    let answer = request.bearer_auth(&long).send().await.expect("answer");
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_admin_comes_by_a_link_that_works_once() {
+    let dir = tempfile::TempDir::new().expect("folder");
+    let mut config = config(dir.path());
+    arrange(&mut config, dir.path()).await;
+    let system = state::start(&config, state::registry(&config), false)
+        .await
+        .expect("start");
+    let service = system.service;
+    let open = "0.0.0.0:3000".parse().expect("address");
+    let local = "127.0.0.1:3000".parse().expect("address");
+    let refused = |address, has_users| http::refuse_listen(address, has_users, &http::Site::default()).is_some();
+    assert!(refused(open, false) && !refused(open, true) && !refused(local, false));
+    let key = async || {
+        let link = service.first_link().await.expect("answer").expect("a link");
+        link.path.rsplit('/').next().expect("key").to_string()
+    };
+    let (earlier, now) = (key().await, key().await);
+    let come = async |key: &str, email: &'static str| {
+        let password = "a long password".to_string();
+        service.use_link(key, Some(email), password, Origin::default()).await
+    };
+    assert!(
+        come(&earlier, "ada@example.org").await.is_err(),
+        "the last start's link is the one"
+    );
+    let problem = come(&now, "no address").await.expect_err("refused");
+    assert_eq!(problem.field.as_deref(), Some("email"), "and it works still");
+    let signed = come(&now, "ada@example.org").await.expect("signed in");
+    assert_eq!(signed.user.role, Role::Admin);
+    assert!(come(&now, "eve@example.org").await.is_err(), "it was used");
+    assert!(
+        service.first_link().await.expect("answer").is_none(),
+        "and there is no other"
+    );
+    service.close().await;
 }

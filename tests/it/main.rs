@@ -13,6 +13,7 @@ mod harness;
 mod identity;
 mod limits;
 mod live;
+mod members;
 mod model;
 mod permissions;
 mod queue;

@@ -174,6 +174,40 @@ fn every_setting_is_documented_with_its_default() {
     assert_eq!(example, defaults, ".env.example (left) and Leptos.toml (right) differ");
 }
 
+/// docs/SECURITY.md says of each promise which tests hold it.
+#[test]
+fn every_test_that_a_promise_names_is_there() {
+    let (text, sources) = (read("docs/SECURITY.md"), sources());
+    let mut missing = Vec::new();
+    let mut named = 0;
+    // Every other piece stands between two backticks.
+    for name in text.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+        let parts: Vec<&str> = name.split("::").collect();
+        let (Some(function), [first, second, ..]) = (parts.last(), parts.as_slice()) else {
+            continue;
+        };
+        if *function == "name" || *function == "…" {
+            continue;
+        }
+        named += 1;
+        let is = format!("fn {function}(");
+        let found = match parts.len() {
+            2 => read(&format!("tests/it/{first}.rs")).contains(&is),
+            _ => sources
+                .iter()
+                .any(|(file, text)| file.starts_with(&format!("src/{first}/{second}")) && text.contains(&is)),
+        };
+        if !found {
+            missing.push(name);
+        }
+    }
+    assert!(named > 30, "{named} tests are named");
+    assert!(
+        missing.is_empty(),
+        "docs/SECURITY.md names tests that are not there: {missing:?}"
+    );
+}
+
 #[test]
 fn the_checker_sees_breaches() {
     let cases: &[(&str, &str, &[&str])] = &[

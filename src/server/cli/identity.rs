@@ -55,6 +55,14 @@ pub enum UserCommand {
     Reset { email: String },
     /// Sign a user out everywhere.
     SignOut { email: String },
+    /// List the links that still let somebody in: invitations, and those for new passwords.
+    Links {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take such a link back, by its id.
+    RevokeLink { id: String },
 }
 
 #[derive(Subcommand)]
@@ -209,6 +217,24 @@ pub async fn user(command: UserCommand, config: &Config) -> Result<(), CliError>
             let ended = service.end_sessions_of(&actor, id(&email).await?).await?;
             print(&format!("{ended} sessions ended"))?;
         }
+        UserCommand::Links { json } => {
+            let links = service.links(&actor).await?;
+            if json {
+                return print_json(&links);
+            }
+            for link in &links {
+                print(&format!(
+                    "{} {:<32} {:<8} {:<8} until {} by {}",
+                    link.id,
+                    link.email,
+                    link.purpose.as_str(),
+                    link.role.as_str(),
+                    link.expires_at.to_rfc3339(),
+                    link.made_by
+                ))?;
+            }
+        }
+        UserCommand::RevokeLink { id } => service.revoke_link(&actor, &id).await?,
     }
     service.close().await;
     Ok(())

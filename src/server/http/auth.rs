@@ -98,6 +98,18 @@ impl Visitor {
         }
     }
 
+    /// Refuses when this caller is known no more, or may do something else than when the request came: what is sent by and by
+    /// asks again before each part.
+    pub async fn still(&self, service: &Service) -> Result<(), Problem> {
+        let (Some(credential), Some(known)) = (&self.credential, &self.known) else {
+            return Err(nobody());
+        };
+        match service.who(credential, &self.address).await? {
+            Some(now) if now.actor == known.actor => Ok(()),
+            _ => Err(nobody()),
+        }
+    }
+
     /// Resolves when this caller is known no more, or may do something else than before: streams end then.
     pub async fn until_changed(self, service: Service) {
         let (Some(credential), Some(known)) = (self.credential, self.known) else {

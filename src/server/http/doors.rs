@@ -76,7 +76,8 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("GET", "/admin/audit-logs", Door::SignedIn),
     // Signing in and out.
     ("POST", "/session", Door::Public),
-    ("POST", "/session/end", Door::SignedIn),
+    // Whoever is signed out already is led to the sign-in.
+    ("POST", "/session/end", Door::Public),
     ("POST", "/welcome", Door::Public),
     // What the pages ask of the server: each asks the service.
     ("POST", "/rpc/list_jobs", Door::ReadOwn),
@@ -98,6 +99,8 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/rpc/invite", Door::ManageUsers),
     ("POST", "/rpc/change_user", Door::ManageUsers),
     ("POST", "/rpc/reset_password", Door::ManageUsers),
+    ("POST", "/rpc/links", Door::ManageUsers),
+    ("POST", "/rpc/revoke_link", Door::ManageUsers),
     ("POST", "/rpc/audit", Door::ReadAudit),
     ("POST", "/rpc/audit_actions", Door::ReadAudit),
     // The API.
@@ -153,6 +156,8 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/api/me/tokens", Door::ManageOwn),
     ("GET", "/api/users", Door::ManageUsers),
     ("POST", "/api/users", Door::ManageUsers),
+    ("GET", "/api/users/links", Door::ManageUsers),
+    ("DELETE", "/api/users/links/{id}", Door::ManageUsers),
     ("PATCH", "/api/users/{id}", Door::ManageUsers),
     ("POST", "/api/users/{id}/reset", Door::ManageUsers),
     ("DELETE", "/api/users/{id}/sessions", Door::ManageUsers),

@@ -5,17 +5,16 @@ use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
-use super::extract::ApiError;
-use super::{AppState, Site};
+use super::{AppState, Site, page};
 use crate::domain::error::{Problem, ProblemCode, truncate};
 
 /// Refuses requests to foreign host names, and changes and WebSockets that come from other sites.
 pub async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     match check(&state.site, request.method(), request.headers(), request.uri().host()) {
         Ok(()) => next.run(request).await,
-        Err(problem) => ApiError(problem).into_response(),
+        Err(problem) => page::refusal(request.headers(), problem),
     }
 }
 
@@ -33,17 +32,25 @@ fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&st
         )));
     }
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if reads && !headers.contains_key(UPGRADE) {
-        return Ok(());
-    }
-    if let Some(site) = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok())
-        && !matches!(site, "same-origin" | "none")
+    // A link on another site may lead here; its scripts may read nothing, streams included.
+    let link =
+        reads && !headers.contains_key(UPGRADE) && header(headers, "sec-fetch-mode").is_none_or(|m| m == "navigate");
+    if !link
+        && let Some(from) = header(headers, "sec-fetch-site")
+        && !matches!(from, "same-origin" | "none")
     {
         return Err(refuse("this request was sent by a page of another site".into()));
     }
+    // Browsers name the origin of whatever changes something, of WebSockets, and of scripts that read from elsewhere.
     if let Some(origin) = text(ORIGIN) {
-        let own = origin.split_once("://").map(|(_, rest)| rest);
-        if own != Some(host) {
+        let own = match site.host() {
+            // Where people reach it by TLS, a page that came without is another site.
+            Some(own) if own.eq_ignore_ascii_case(host) => {
+                origin.eq_ignore_ascii_case(site.public_url.trim_end_matches('/'))
+            }
+            _ => origin.split_once("://").map(|(_, rest)| rest) == Some(host),
+        };
+        if !own {
             return Err(refuse(format!(
                 "Origin \"{}\" is not this server, {host}",
                 shown(origin)
@@ -51,6 +58,10 @@ fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&st
         }
     }
     Ok(())
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|v| v.to_str().ok())
 }
 
 fn refuse(detail: String) -> Problem {
@@ -130,6 +141,18 @@ mod tests {
             no
         );
         assert_eq!(ask(Method::POST, &[("host", "localhost:3000"), ("origin", "null")]), no);
+        let script = |mode| {
+            let from = ("sec-fetch-site", "cross-site");
+            ask(Method::GET, &[("host", "localhost"), from, ("sec-fetch-mode", mode)])
+        };
+        assert_eq!((script("cors"), script("no-cors")), (no, no), "streams, too");
+        assert_eq!(script("navigate"), Ok(()), "a link");
+        let stream = [("host", "localhost:1"), ("origin", "http://localhost:2")];
+        assert_eq!(ask(Method::GET, &stream), no);
+        let without_tls = [("host", "jobs.example.org"), ("origin", "http://jobs.example.org")];
+        assert_eq!(ask(Method::POST, &without_tls), no);
+        let with_tls = [("host", "jobs.example.org"), ("origin", "https://jobs.example.org")];
+        assert_eq!(ask(Method::POST, &with_tls), Ok(()));
         let socket = [
             ("host", "localhost"),
             ("upgrade", "websocket"),

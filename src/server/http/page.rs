@@ -1,14 +1,16 @@
 //! Pages: what each request gets before it is rendered, and what every answer carries.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use leptos::nonce::use_nonce;
 use leptos::prelude::{provide_context, use_context};
 use leptos_axum::ResponseOptions;
 
+use super::docs::escape;
 use super::extract::ApiError;
 use super::{AppState, assets, auth};
 use crate::domain::error::{Problem, ProblemCode};
@@ -49,6 +51,31 @@ pub async fn fallback(State(state): State<AppState>, request: Request) -> Respon
     let render = leptos_axum::render_app_async_with_context(move || provide(&state), move || shell(options.clone()));
     let mut answer = render(request).await;
     *answer.status_mut() = StatusCode::NOT_FOUND;
+    answer
+}
+
+/// A refusal as whoever asked reads it: a page for a browser that was led here, a problem as JSON for everybody else.
+pub fn refusal(headers: &HeaderMap, problem: Problem) -> Response {
+    let accepted = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let mut answer = ApiError(problem.clone()).into_response();
+    if !accepted
+        .split(',')
+        .any(|media| media.trim_start().starts_with("text/html"))
+    {
+        return answer;
+    }
+    let (title, detail) = (escape(&problem.title), escape(&problem.detail));
+    *answer.body_mut() = Body::from(format!(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title} · Windlass</title>\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><link rel=\"stylesheet\" href=\"/pkg/windlass.css\">\
+         </head><body><main class=\"bare\"><div class=\"bare-box\"><h1>{title}</h1><p class=\"trouble\" role=\"alert\">{detail}</p>\
+         <p><a class=\"btn\" href=\"/sign-in\">Go to the sign-in</a></p></div></main></body></html>"
+    ));
+    let headers = answer.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    let policy = "default-src 'none'; style-src 'self'; font-src 'self'; frame-ancestors 'none'; base-uri 'none'";
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     answer
 }
 

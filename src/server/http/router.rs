@@ -24,7 +24,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
-use super::rest::{actions, artifacts, batches, events, identity, jobs, logs, queues, schedules};
+use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules};
 use super::{AppState, auth, docs, guard, health, page, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::ui::app::App;
@@ -84,6 +84,8 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(identity::tokens, identity::make_token))
         .routes(routes!(identity::revoke))
         .routes(routes!(identity::users, identity::invite))
+        .routes(routes!(identity::links))
+        .routes(routes!(identity::revoke_link))
         .routes(routes!(identity::change))
         .routes(routes!(identity::reset))
         .routes(routes!(identity::end_sessions_of))
@@ -102,7 +104,7 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(ws::logs))
         .routes(routes!(sse::events))
         .routes(routes!(artifacts::download))
-        .routes(routes!(identity::export))
+        .routes(routes!(audit_file::export))
         .routes(routes!(events::import).layer(DefaultBodyLimit::disable()));
     let args_max = usize::try_from(args_max).unwrap_or(usize::MAX);
     OpenApiRouter::with_openapi(Api::openapi())
@@ -135,8 +137,6 @@ pub fn router(state: AppState) -> Router {
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let layers = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
-        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate))
         // Not brotli: its encoder takes megabytes for every answer, and the allocator does not give them back.
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(1_024).and(is_text)))
         .layer(header(CACHE_CONTROL, "no-store"))
@@ -155,7 +155,10 @@ pub fn router(state: AppState) -> Router {
         .layer(header(
             HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",
-        ));
+        ))
+        // Within those, so that refusals bear the headers, too.
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate));
     Router::new()
         .merge(api)
         .route("/api/openapi.json", fixed("application/json", document))

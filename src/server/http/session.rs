@@ -3,13 +3,13 @@
 use axum::Form;
 use axum::extract::State;
 use axum::extract::rejection::FormRejection;
+use axum::http::StatusCode;
 use axum::http::header::{HeaderMap, SET_COOKIE};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::AppState;
-use super::auth::{Person, Visitor};
-use super::extract::{Answer, ApiError};
+use super::auth::Visitor;
+use super::{AppState, page};
 use crate::domain::account::Purpose;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::server::service::identity::SignedIn;
@@ -45,8 +45,11 @@ fn inside(next: &str) -> &str {
     }
 }
 
-fn form<T>(form: Result<Form<T>, FormRejection>) -> Result<T, ApiError> {
-    let read = form.map_err(|e| ApiError(Problem::new(ProblemCode::InvalidInput, e.body_text())));
+fn form<T>(form: Result<Form<T>, FormRejection>) -> Result<T, Problem> {
+    let read = form.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(ProblemCode::TooLarge, "the form is larger than is allowed here"),
+        _ => Problem::new(ProblemCode::InvalidInput, e.body_text()),
+    });
     read.map(|Form(form)| form)
 }
 
@@ -67,11 +70,21 @@ pub async fn begin(
     visitor: Visitor,
     headers: HeaderMap,
     sent: Result<Form<SignIn>, FormRejection>,
-) -> Answer<Response> {
+) -> Response {
+    let done = sign_in(&state, &visitor, &headers, sent).await;
+    done.unwrap_or_else(|problem| page::refusal(&headers, problem))
+}
+
+async fn sign_in(
+    state: &AppState,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    sent: Result<Form<SignIn>, FormRejection>,
+) -> Result<Response, Problem> {
     let SignIn { email, password, next } = form(sent)?;
     let next = inside(&next);
-    match state.service.sign_in(&email, password, visitor.origin(&headers)).await {
-        Ok(signed) => Ok(signed_in(&state, &signed, next)),
+    match state.service.sign_in(&email, password, visitor.origin(headers)).await {
+        Ok(signed) => Ok(signed_in(state, &signed, next)),
         Err(problem) => match (problem.code, problem.retry_after) {
             (ProblemCode::Unauthorized, _) => Ok(back("/sign-in", &[("next", next), ("problem", "wrong")])),
             (ProblemCode::RateLimited, Some(seconds)) => {
@@ -81,16 +94,20 @@ pub async fn begin(
                     &[("next", next), ("problem", "wait"), ("seconds", &seconds)],
                 ))
             }
-            _ => Err(problem.into()),
+            _ => Err(problem),
         },
     }
 }
 
-/// Signs out.
-pub async fn end(State(state): State<AppState>, Person(known): Person) -> Answer<Response> {
-    state.service.sign_out(&known).await?;
+/// Signs out. Whoever is signed out already, elsewhere or because the session has ended, is led to the sign-in all the same.
+pub async fn end(State(state): State<AppState>, visitor: Visitor, headers: HeaderMap) -> Response {
+    if let Some(known) = &visitor.known
+        && let Err(problem) = state.service.sign_out(known).await
+    {
+        return page::refusal(&headers, problem);
+    }
     let cookie = state.site.clear_cookie();
-    Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to("/sign-in")).into_response())
+    (AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to("/sign-in")).into_response()
 }
 
 /// Uses a link that works once.
@@ -99,29 +116,39 @@ pub async fn welcome(
     visitor: Visitor,
     headers: HeaderMap,
     sent: Result<Form<Welcome>, FormRejection>,
-) -> Answer<Response> {
+) -> Response {
+    let done = come_in(&state, &visitor, &headers, sent).await;
+    done.unwrap_or_else(|problem| page::refusal(&headers, problem))
+}
+
+async fn come_in(
+    state: &AppState,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    sent: Result<Form<Welcome>, FormRejection>,
+) -> Result<Response, Problem> {
     let Welcome { key, email, password } = form(sent)?;
     // What was sent goes into the next address; what no key can be is left out.
     let key = key.chars().filter(char::is_ascii_hexdigit).take(64).collect::<String>();
-    let page = format!("/welcome/{key}");
+    let here = format!("/welcome/{key}");
     if let Some((Purpose::First, _)) = state.service.link(&key).await?
         && !visitor.local
         && !state.site.setup_anywhere
     {
         let detail = "The first admin comes in from the machine itself (or set SETUP_ANYWHERE=true).";
-        return Err(Problem::new(ProblemCode::Forbidden, detail).into());
+        return Err(Problem::new(ProblemCode::Forbidden, detail));
     }
     let used = state
         .service
-        .use_link(&key, Some(&email), password, visitor.origin(&headers))
+        .use_link(&key, Some(&email), password, visitor.origin(headers))
         .await;
     match used {
-        Ok(signed) => Ok(signed_in(&state, &signed, "/jobs")),
+        Ok(signed) => Ok(signed_in(state, &signed, "/jobs")),
         Err(problem) => match (problem.code, problem.field.as_deref()) {
-            (ProblemCode::InvalidInput, Some("password")) => Ok(back(&page, &[("problem", "password")])),
-            (ProblemCode::InvalidInput, Some("email")) => Ok(back(&page, &[("problem", "email")])),
-            (ProblemCode::NotFound, _) => Ok(Redirect::to(&page).into_response()),
-            _ => Err(problem.into()),
+            (ProblemCode::InvalidInput, Some("password")) => Ok(back(&here, &[("problem", "password")])),
+            (ProblemCode::InvalidInput, Some("email")) => Ok(back(&here, &[("problem", "email")])),
+            (ProblemCode::NotFound, _) => Ok(Redirect::to(&here).into_response()),
+            _ => Err(problem),
         },
     }
 }

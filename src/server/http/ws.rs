@@ -33,8 +33,9 @@ pub async fn logs(
 ) -> Answer<Response> {
     params.only(&["after"])?;
     let after = params.parse("after", "a line's number")?.unwrap_or(0);
-    let upgrade = upgrade.map_err(|e| Problem::invalid("Upgrade", e.body_text()))?;
+    // Whose it is comes before how it is asked for.
     let log = state.service.follow_log(&actor, id, after).await?;
+    let upgrade = upgrade.map_err(|e| Problem::invalid("Upgrade", e.body_text()))?;
     let closing = state.closing.clone();
     let changed = visitor.until_changed(state.service.clone());
     // Viewers send nothing but control frames.

@@ -1,7 +1,9 @@
 //! Reading the audit log. It is written where things are done.
 
+use serde_json::json;
+
 use super::{Service, require};
-use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead, AuditPage};
+use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead, AuditPage, Deed};
 use crate::domain::error::Problem;
 use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::domain::user::{Actor, Want};
@@ -29,6 +31,14 @@ impl Service {
         let next = items.last().filter(|_| more).map(|entry: &AuditEntry| entry.seq);
         let head = self.store.audit_head().await?;
         Ok(AuditPage { items, next, head })
+    }
+
+    /// Notes that somebody takes a part of the log away as a file; its entries are had from [`Service::audit`].
+    pub async fn begin_audit_export(&self, actor: &Actor, filter: &AuditFilter, format: &str) -> Result<(), Problem> {
+        require(actor, Want::ReadAudit)?;
+        let deed = Deed::of(actor, "audit.export", "audit", "");
+        let deed = deed.to(json!({ "format": format, "filter": filter }));
+        Ok(self.store.note(deed).await?)
     }
 
     /// The actions that the log knows of.

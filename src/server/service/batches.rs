@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Service, require};
+use crate::domain::audit::Deed;
 use crate::domain::batch::{Batch, BatchCancelled};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::ActOptions;
@@ -31,6 +32,10 @@ impl Service {
             ));
         }
         require(actor, Want::ReadOwn)?;
+        if actor.sees_kinds().is_some() {
+            // Batches are of any kinds, and so are their counts: there are none for whoever sees some kinds only.
+            return Ok(Vec::new());
+        }
         let own = (!may(actor, Want::ReadAll)).then_some(actor.name.as_str());
         Ok(self.store.batches(own, before, limit).await?)
     }
@@ -53,7 +58,12 @@ impl Service {
 
     /// Cancels what waits of a batch, and asks what runs to stop.
     pub async fn cancel_batch(&self, actor: &Actor, id: Uuid) -> Result<BatchCancelled, Problem> {
-        self.batch(actor, id).await?;
+        let batch = self.batch(actor, id).await?;
+        // Each job is asked about again; this is for whoever may cancel none, however few are left of it.
+        let (action, owner) = (Action::Cancel, batch.owner.as_str());
+        let kind = "";
+        require(actor, Want::Act { action, owner, kind })?;
+        self.store.note(Deed::of(actor, "batch.cancel", "batch", id)).await?;
         let mut done = BatchCancelled::default();
         let mut after = 0;
         loop {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::jobs::{DELAY_MAX, delay_ms};
+use super::jobs::{DELAY_MAX, delay_ms, read};
 use super::labels::Labels;
 use super::{Service, require};
 use crate::domain::audit::Deed;
@@ -17,7 +17,7 @@ use crate::domain::page::bytes;
 use crate::domain::queue::valid_name;
 use crate::domain::status::Status;
 use crate::domain::time::{Timestamp, from_millis};
-use crate::domain::user::{Actor, Want};
+use crate::domain::user::{Actor, Want, may};
 use crate::server::queue::{Change, Entry};
 use crate::server::store::StoreError;
 use crate::server::store::batches::NewBatch;
@@ -70,9 +70,17 @@ impl Service {
                 existing: false,
             }),
             Written::Existing(row) => {
-                // The key may be known to others; the job behind it is only shown to those who may see it.
-                let job = self.job(actor, row.job.id).await?;
-                Ok(Enqueued { job, existing: true })
+                // The key may be known to others; the job behind it is only shown to those who may see it, and to whoever
+                // began it and now asks again, be it with a token that reads nothing.
+                let job = row.job;
+                let theirs = job.owner == actor.name && may(actor, Want::Enqueue { kind: &job.kind });
+                match theirs || may(actor, read(&job)) {
+                    true => Ok(Enqueued { job, existing: true }),
+                    false => Err(Problem::invalid(
+                        "unique_key",
+                        "this unique_key is that of a job which you may not see; choose another",
+                    )),
+                }
             }
         }
     }
@@ -301,7 +309,7 @@ impl Service {
         };
         let written = match self.store.enqueue(batch).await? {
             stored::Enqueued::Written(written) => written,
-            stored::Enqueued::Full { waiting } => return Err(full(waiting)),
+            stored::Enqueued::Full { .. } => return Err(full()),
         };
         self.tell_written(&written).await;
         Ok(written)
@@ -362,7 +370,7 @@ impl Service {
             ..checked.map_err(refused)?
         };
         match self.store.enqueue_child(lease, child, self.limits.queue_max).await? {
-            stored::Enqueued::Full { waiting } => Err(JobError::new(ErrorCode::RateLimit, full(waiting).detail)),
+            stored::Enqueued::Full { .. } => Err(JobError::new(ErrorCode::RateLimit, full().detail)),
             stored::Enqueued::Written(mut written) => {
                 self.tell_written(&written).await;
                 let one = written.pop().map(|one| one.into_row().job.id);
@@ -372,9 +380,10 @@ impl Service {
     }
 }
 
-/// Members share no keys with others: a key neither tells them of another's job nor keeps them from a job of their own.
+/// Who does not see all jobs shares no keys with others: a key neither tells them of another's job nor keeps them from a job
+/// of their own.
 fn own_key(actor: &Actor, key: String) -> String {
-    match actor.sees_own_only() {
+    match actor.sees_own_only() || actor.sees_kinds().is_some() {
         true => format!("{}\n{key}", actor.name),
         false => key,
     }
@@ -402,9 +411,8 @@ fn new_batch(actor: &Actor, name: &str) -> Result<NewBatch, Problem> {
     })
 }
 
-fn full(waiting: u64) -> Problem {
-    Problem::new(
-        ProblemCode::QueueFull,
-        format!("{waiting} jobs wait already; try again when some have run"),
-    )
+/// How many wait in all is not everybody's to know.
+fn full() -> Problem {
+    let detail = "As many jobs wait as QUEUE_MAX allows; try again when some have run";
+    Problem::new(ProblemCode::QueueFull, detail)
 }

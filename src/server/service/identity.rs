@@ -27,6 +27,8 @@ pub const FRESH: Duration = Duration::from_secs(2);
 const REMEMBERED: usize = 10_000;
 /// How often it is written down that a session or token is in use.
 const TOUCH_MS: i64 = 60_000;
+/// Bytes of a cookie or token at the most: what is longer was not made here, and is neither looked up nor remembered.
+const CREDENTIAL_MAX: usize = 128;
 /// Passwords that are hashed at the same time: each takes 19 MiB and some tens of milliseconds.
 const HASHING: usize = 2;
 /// Failed sign-ins in a row before the next one has to wait: of one account from one address, and of one account or one address.
@@ -56,6 +58,14 @@ pub enum Credential {
     Session(String),
     /// What the `Authorization` header holds.
     Token(String),
+}
+
+impl Credential {
+    /// Whether it can have been made here at all.
+    fn plausible(&self) -> bool {
+        let (Self::Session(text) | Self::Token(text)) = self;
+        (1..=CREDENTIAL_MAX).contains(&text.len())
+    }
 }
 
 /// A caller who is known.
@@ -200,6 +210,26 @@ fn wait_ms(failures: Failures, free: u64) -> i64 {
     }
 }
 
+/// Milliseconds that are left to wait after what has failed so far of the account, from the address, and of both together.
+fn left_ms([account, address, pair]: [Failures; 3], now: i64) -> i64 {
+    let left = |failures: Failures, free| match now - failures.last_at < FORGET_MS {
+        true => failures.last_at + wait_ms(failures, free) - now,
+        false => 0,
+    };
+    left(account, FREE_ONE)
+        .max(left(address, FREE_ONE))
+        .max(left(pair, FREE_PAIR))
+}
+
+/// What wrong passwords are counted under.
+pub(super) fn names(email: &str, address: &str) -> [String; 3] {
+    [
+        format!("account {email}"),
+        format!("address {address}"),
+        format!("account {email} address {address}"),
+    ]
+}
+
 /// Who a person is to the service.
 fn actor(user: &User, via: Via, address: &str) -> Actor {
     Actor {
@@ -215,6 +245,9 @@ fn actor(user: &User, via: Via, address: &str) -> Actor {
 impl Service {
     /// Who a request comes from; `None`: from nobody who is known (any more).
     pub async fn who(&self, credential: &Credential, address: &str) -> Result<Option<Known>, Problem> {
+        if !credential.plausible() {
+            return Ok(None);
+        }
         if let Some(known) = self.identity.remembered(credential) {
             return Ok(known.map(|known| at(known, address)));
         }
@@ -307,34 +340,23 @@ impl Service {
         if password.len() > 4 * crate::domain::account::PASSWORD_MAX {
             return Err(refused());
         }
-        let names = [
-            format!("account {email}"),
-            format!("address {}", from.address),
-            format!("account {email} address {}", from.address),
-        ];
+        let names = names(&email, &from.address);
         self.may_try(&names).await?;
         let row = self.store.user_by_email(&email).await?.filter(|row| !row.user.disabled);
         let kept = row.as_ref().and_then(|row| row.password.clone());
         let fits = self.identity.fits(password, kept).await?;
         let Some(UserRow { user, .. }) = row.filter(|_| fits) else {
             metrics::counter!("windlass_sign_ins_failed_total").increment(1);
-            self.store.sign_in_failed(names, FORGET_MS, None).await?;
             return Err(refused());
         };
-        let [account, _, pair] = names;
-        self.store.forget_failures(vec![account, pair]).await?;
+        self.store.forget_failures(names).await?;
         self.begin(user, from, "password").await
     }
 
-    /// Refuses a sign-in that comes too soon after failed ones.
-    async fn may_try(&self, names: &[String; 3]) -> Result<(), Problem> {
-        let ([account, address, pair], now) = self.store.failures(names).await?;
-        let wait = |failures: Failures, free| match now - failures.last_at < FORGET_MS {
-            true => failures.last_at + wait_ms(failures, free) - now,
-            false => 0,
-        };
-        let waits = [wait(account, FREE_ONE), wait(address, FREE_ONE), wait(pair, FREE_PAIR)];
-        let left = waits.into_iter().max().unwrap_or(0);
+    /// Refuses a password that comes too soon after wrong ones, and counts it as another wrong one until
+    /// [`Store::forget_failures`] says otherwise: many that are sent at the same moment are counted, too.
+    pub(super) async fn may_try(&self, names: &[String; 3]) -> Result<(), Problem> {
+        let left = self.store.try_password(names.clone(), FORGET_MS, left_ms).await?;
         if left <= 0 {
             return Ok(());
         }
@@ -386,6 +408,7 @@ impl Service {
             name: user.map(|u| u.name.clone()).unwrap_or_default(),
             role: actor.role,
             via: actor.via,
+            has_password: user.is_some_and(|u| u.has_password),
             may_enqueue: kinds.iter().any(|kind| may(actor, Want::Enqueue { kind: &kind.name })),
             may_read_audit: may(actor, Want::ReadAudit),
             may_manage_users: may(actor, Want::ManageUsers),

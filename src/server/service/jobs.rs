@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::{Service, no_job, require};
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
@@ -243,7 +245,11 @@ impl Service {
     async fn retry(&self, actor: &Actor, row: JobRow, options: ActOptions) -> Result<Job, Problem> {
         let at = self.retry_time(options.delay).await?;
         let args = match options.args {
-            Some(args) => Some(self.checked_args(&row.job.kind, &args)?),
+            Some(args) => {
+                // With other args it is as good as a new job.
+                require(actor, Want::Enqueue { kind: &row.job.kind })?;
+                Some(self.checked_args(&row.job.kind, &args)?)
+            }
             None => None,
         };
         let (id, event) = (row.job.id, Event::Retry { at });
@@ -312,7 +318,7 @@ impl Service {
             reason: Some(format!("Run again of {id}")),
             ..Enqueue::of(&row.job.kind, &actor.name, args, &policy)
         };
-        let deed = Deed::of(actor, "job.run_again", "job", id);
+        let deed = Deed::of(actor, "job.run_again", "job", id).to(json!({ "job": copy.id }));
         Ok(self.write(copy, deed).await?.into_row().job)
     }
 }

@@ -3,11 +3,11 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::identity::{Known, Origin, SignedIn, TOKEN_PREFIX, fresh_key, hashed, id_of};
+use super::identity::{Known, Origin, SignedIn, TOKEN_PREFIX, fresh_key, hashed, id_of, names};
 use super::{Service, require};
 use crate::domain::account::{
-    self, MadeToken, NewToken, NewUser, OnceLink, PasswordChange, Purpose, Session, TOKEN_DAYS_MAX, Token, User,
-    UserChange, check_password,
+    self, MadeToken, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Purpose, Session, TOKEN_DAYS_MAX, Token,
+    User, UserChange, check_password,
 };
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
@@ -179,6 +179,22 @@ impl Service {
         })
     }
 
+    /// Links that still let somebody in, the newest first: invitations, and those for new passwords.
+    pub async fn links(&self, actor: &Actor) -> Result<Vec<PendingLink>, Problem> {
+        require(actor, Want::ManageUsers)?;
+        Ok(self.store.links().await?)
+    }
+
+    /// Takes a link back: it lets nobody in any more.
+    pub async fn revoke_link(&self, actor: &Actor, id: &str) -> Result<(), Problem> {
+        require(actor, Want::ManageUsers)?;
+        let deed = Deed::of(actor, "user.revoke_link", "user", "");
+        match self.store.revoke_link(id.into(), deed).await? {
+            true => Ok(()),
+            false => Err(Problem::not_found(format_args!("link {id}"))),
+        }
+    }
+
     /// Ends all sessions of a user.
     pub async fn end_sessions_of(&self, actor: &Actor, id: Uuid) -> Result<u64, Problem> {
         require(actor, Want::ManageUsers)?;
@@ -219,10 +235,14 @@ impl Service {
         require(&known.actor, Want::ManageOwn)?;
         let user = Self::person(known)?;
         check_password("new", &change.new)?;
+        // Whoever has got hold of a session does not guess here what they may not guess at the sign-in.
+        let names = names(&user.email, &known.actor.address);
+        self.may_try(&names).await?;
         let kept = self.store.user(user.id).await?.and_then(|row| row.password);
         if !self.identity.fits(change.current, kept).await? {
             return Err(Problem::invalid("current", "this is not your password"));
         }
+        self.store.forget_failures(names).await?;
         let password = self.identity.hash(change.new).await?;
         let deed = Deed::of(&known.actor, "user.change_password", "user", &user.email);
         self.store

@@ -19,6 +19,7 @@ pub mod finish;
 mod history;
 pub mod jobs;
 pub mod limits;
+mod links;
 pub mod list;
 pub mod logs;
 pub mod ops;

@@ -79,6 +79,13 @@ pub struct Failures {
     pub last_at: i64,
 }
 
+fn failures(row: &QueryResult) -> Result<Failures, StoreError> {
+    Ok(Failures {
+        n: row.u64("n")?,
+        last_at: row.get("last_at")?,
+    })
+}
+
 const TOKEN: &str = "tokens.id AS token_id, tokens.name AS token_name, tokens.hint AS hint, tokens.scopes AS scopes, \
     tokens.kinds AS token_kinds, tokens.made_by AS made_by, tokens.created_at AS token_created, tokens.expires_at AS expires_at, \
     tokens.used_at AS used_at, tokens.used_from AS used_from, tokens.revoked_at AS revoked_at, users.email AS owner";
@@ -335,58 +342,75 @@ impl Store {
             .await
     }
 
-    /// Failed sign-ins under each of these names, and the database's clock.
-    pub async fn failures(&self, names: &[String; 3]) -> Result<([Failures; 3], i64), StoreError> {
-        let now = self.clock().await?;
-        let text = "SELECT name, n, last_at FROM sign_in_failures WHERE name IN ($1, $2, $3)";
-        let values = names.each_ref().map(|name| name.as_str().into());
-        let mut found = [Failures::default(); 3];
-        for row in self.all(Sql::with(text, values)).await? {
-            let name: String = row.get("name")?;
-            if let Some(i) = names.iter().position(|n| *n == name) {
-                found[i] = Failures {
-                    n: row.u64("n")?,
-                    last_at: row.get("last_at")?,
-                };
-            }
-        }
-        Ok((found, now))
-    }
-
-    /// Counts a failed sign-in under each of these names; those that lie longer back than `forget_ms` count no more.
-    pub async fn sign_in_failed(
+    /// Counts a password that was tried under each of these names (the account, the address, both), unless `left` says that
+    /// it comes too soon: then answers with the milliseconds that are left, and counts nothing. Looked at and counted in one
+    /// transaction, so that each of many tries at the same moment sees those before it. What lies longer back than `forget_ms`
+    /// counts no more.
+    pub async fn try_password(
         &self,
         names: [String; 3],
         forget_ms: i64,
-        deed: Option<Deed>,
-    ) -> Result<(), StoreError> {
+        left: fn([Failures; 3], i64) -> i64,
+    ) -> Result<i64, StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
-                    let since = tx.now() - forget_ms;
-                    let text = "INSERT INTO sign_in_failures (name, n, last_at) VALUES ($1, 1, $2) ON CONFLICT (name) DO UPDATE \
-                        SET n = CASE WHEN sign_in_failures.last_at < $3 THEN 1 ELSE sign_in_failures.n + 1 END, last_at = $2";
-                    let mut names = names;
-                    // In one order everywhere, so that no two transactions wait for each other.
-                    names.sort();
-                    for name in names {
-                        tx.execute(Sql::with(text, [name.into(), tx.now().into(), since.into()])).await?;
+                    // Looked at first, so that who has to wait leaves nothing behind, whatever names they try.
+                    let text = "SELECT name, n, last_at FROM sign_in_failures WHERE name IN ($1, $2, $3)";
+                    let mut found = [Failures::default(); 3];
+                    for row in tx.all(Sql::with(text, names.each_ref().map(|n| n.as_str().into()))).await? {
+                        let name: String = row.get("name")?;
+                        if let Some(i) = names.iter().position(|n| *n == name) {
+                            found[i] = failures(&row)?;
+                        }
                     }
-                    append(tx, deed.as_slice()).await
+                    let wait = left(found, tx.now());
+                    if wait > 0 {
+                        return Ok(wait);
+                    }
+                    // In one order everywhere, so that no two transactions wait for each other; and written to, so that they do
+                    // wait where there was no row yet.
+                    let mut order = [0, 1, 2];
+                    order.sort_by_key(|i| &names[*i]);
+                    let text = "INSERT INTO sign_in_failures (name, n, last_at) VALUES ($1, 0, $2) ON CONFLICT (name) DO UPDATE \
+                        SET n = sign_in_failures.n RETURNING n, last_at";
+                    for i in order {
+                        let stmt = Sql::with(text, [names[i].as_str().into(), tx.now().into()]);
+                        if let Some(row) = tx.one(stmt).await? {
+                            found[i] = failures(&row)?;
+                        }
+                    }
+                    let wait = left(found, tx.now());
+                    if wait > 0 {
+                        return Ok(wait);
+                    }
+                    let text = "UPDATE sign_in_failures SET n = CASE WHEN last_at < $2 THEN 1 ELSE n + 1 END, last_at = $1 \
+                        WHERE name = $3";
+                    for i in order {
+                        let values = [tx.now().into(), (tx.now() - forget_ms).into(), names[i].as_str().into()];
+                        tx.execute(Sql::with(text, values)).await?;
+                    }
+                    Ok(0)
                 }
                 .boxed()
             })
             .await
     }
 
-    /// Forgets the failures under these names: their owner has signed in.
-    pub async fn forget_failures(&self, names: Vec<String>) -> Result<(), StoreError> {
+    /// The password that was tried under these names was right: what was counted of the account is forgotten, and the address
+    /// has one less.
+    pub async fn forget_failures(&self, names: [String; 3]) -> Result<(), StoreError> {
+        let [account, address, pair] = names;
         self.writer()
             .write(move |tx| {
                 async move {
-                    for name in names {
-                        tx.execute(Sql::with("DELETE FROM sign_in_failures WHERE name = $1", [name.into()]))
-                            .await?;
+                    const FORGET: &str = "DELETE FROM sign_in_failures WHERE name = $1";
+                    const LESS: &str = "UPDATE sign_in_failures SET n = n - 1 WHERE name = $1 AND n > 0";
+                    let mut done = [(account, FORGET), (pair, FORGET), (address, LESS)];
+                    // In the order of [`Store::try_password`].
+                    done.sort();
+                    for (name, text) in done {
+                        tx.execute(Sql::with(text, [name.into()])).await?;
                     }
                     Ok(())
                 }

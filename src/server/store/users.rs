@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Store;
 use super::audit::append;
 use super::error::StoreError;
+use super::links::forget_resets;
 use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
@@ -178,6 +179,7 @@ impl Store {
                     let text = "DELETE FROM sessions WHERE user_id = $1 AND hash <> $2";
                     tx.execute(Sql::with(text, [id.into(), keep.unwrap_or_default().into()]))
                         .await?;
+                    forget_resets(tx, id).await?;
                     append(tx, &[deed]).await
                 }
                 .boxed()
@@ -365,6 +367,7 @@ async fn change_one(
     if is.disabled {
         tx.execute(Sql::with("DELETE FROM sessions WHERE user_id = $1", [id.into()]))
             .await?;
+        forget_resets(tx, id).await?;
     }
     let told =
         |user: &User| json!({ "name": user.name, "role": user.role, "kinds": user.kinds, "disabled": user.disabled });

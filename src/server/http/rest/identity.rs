@@ -1,16 +1,12 @@
 //! Oneself, users, tokens, and the audit log.
 
 use axum::Json;
-use axum::body::{Body as Content, Bytes};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use axum::response::{IntoResponse, Response};
-use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use crate::domain::account::{
-    MadeToken, Me, NewToken, NewUser, OnceLink, PasswordChange, Session, Token, User, UserChange,
+    MadeToken, Me, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Session, Token, User, UserChange,
 };
 use crate::domain::audit::{AuditFilter, AuditHead, AuditPage, FIELDS};
 use crate::domain::error::Problem;
@@ -135,6 +131,24 @@ pub async fn invite(
     Ok((StatusCode::CREATED, Json(state.service.invite(&actor, new).await?)))
 }
 
+/// Links that still let somebody in, the newest first: invitations, and those for new passwords.
+#[utoipa::path(get, path = "/api/users/links", tag = "users", responses((status = 200, body = Vec<PendingLink>)))]
+pub async fn links(State(state): State<AppState>, Caller(actor): Caller) -> Answer<Json<Vec<PendingLink>>> {
+    Ok(Json(state.service.links(&actor).await?))
+}
+
+/// Takes a link back: it lets nobody in any more.
+#[utoipa::path(delete, path = "/api/users/links/{id}", tag = "users", params(("id" = String, Path, description = "The link's id")),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub async fn revoke_link(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Path(link): Path<String>,
+) -> Answer<StatusCode> {
+    state.service.revoke_link(&actor, &link).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Changes a user's name, role or kinds, or whether they may sign in.
 #[utoipa::path(patch, path = "/api/users/{id}", tag = "users", params(("id" = String, Path, description = "The user")),
     request_body = UserChange, responses((status = 200, body = User), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -192,40 +206,4 @@ pub async fn audit(State(state): State<AppState>, Caller(actor): Caller, params:
 #[utoipa::path(get, path = "/api/admin/audit-logs/head", tag = "audit", responses((status = 200, body = AuditHead)))]
 pub async fn audit_head(State(state): State<AppState>, Caller(actor): Caller) -> Answer<Json<AuditHead>> {
     Ok(Json(state.service.audit_head(&actor).await?))
-}
-
-/// All entries that match as NDJSON, the newest first.
-#[utoipa::path(get, path = "/api/admin/audit-logs/export", tag = "audit",
-    responses((status = 200, content_type = "application/x-ndjson", body = String)))]
-pub async fn export(State(state): State<AppState>, Caller(actor): Caller, params: Params) -> Answer<Response> {
-    params.only(&FIELDS)?;
-    let filter = AuditFilter::from_pairs(params.pairs())?;
-    // What the caller may not see is refused before the answer begins.
-    state.service.audit_head(&actor).await?;
-    let service = state.service;
-    let pages = stream::try_unfold(Some(None), move |next: Option<Option<u64>>| {
-        let (service, actor, filter) = (service.clone(), actor.clone(), filter.clone());
-        async move {
-            let Some(before) = next else {
-                return Ok::<_, Problem>(None);
-            };
-            let page = service.audit(&actor, &filter, before, Some(1_000)).await?;
-            Ok(Some((page.items, page.next.map(Some))))
-        }
-    });
-    let lines = pages
-        .map_err(|problem| std::io::Error::other(problem.to_string()))
-        .map(|page| {
-            let mut text = Vec::new();
-            for entry in page? {
-                serde_json::to_writer(&mut text, &entry)?;
-                text.push(b'\n');
-            }
-            Ok::<_, std::io::Error>(Bytes::from(text))
-        });
-    let headers = [
-        (CONTENT_TYPE, "application/x-ndjson"),
-        (CONTENT_DISPOSITION, "attachment; filename=\"audit-log.ndjson\""),
-    ];
-    Ok((headers, Content::from_stream(lines)).into_response())
 }

@@ -15,7 +15,7 @@ use crate::domain::log::{Level, LogFilter, LogLine};
 use crate::domain::time::Timestamp;
 use crate::domain::user::Actor;
 use crate::server::http::AppState;
-use crate::server::http::auth::Caller;
+use crate::server::http::auth::{Caller, Visitor};
 use crate::server::http::extract::{Answer, Id, Params};
 use crate::server::service::Service;
 
@@ -36,6 +36,7 @@ pub async fn logs(
     State(state): State<AppState>,
     Caller(actor): Caller,
     Id(id): Id,
+    visitor: Visitor,
     params: Params,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -49,7 +50,7 @@ pub async fn logs(
         Some(other) => return Err(Problem::invalid("format", choices("format", other, ["json", "text"])).into()),
     };
     if text {
-        return whole(state.service, actor, id, filter).await;
+        return whole(state.service, visitor, actor, id, filter).await;
     }
     let limit = params.parse("limit", "a whole number from 1 to 10000")?;
     Ok(Json(state.service.logs(&actor, id, &filter, limit).await?).into_response())
@@ -78,11 +79,11 @@ fn filter(params: &Params) -> Result<LogFilter, Problem> {
 }
 
 /// The whole log as a text file, read and sent a page at a time.
-async fn whole(service: Service, actor: Actor, id: JobId, filter: LogFilter) -> Answer<Response> {
+async fn whole(service: Service, visitor: Visitor, actor: Actor, id: JobId, filter: LogFilter) -> Answer<Response> {
     const PAGE: u32 = 5_000;
     let first = service.logs(&actor, id, &filter, Some(PAGE)).await?;
     let pages = stream::unfold(Some((first, filter)), move |state| {
-        let (service, actor) = (service.clone(), actor.clone());
+        let (service, visitor, actor) = (service.clone(), visitor.clone(), actor.clone());
         async move {
             let (lines, mut filter) = state?;
             let text: String = lines.iter().map(line).collect();
@@ -93,7 +94,11 @@ async fn whole(service: Service, actor: Actor, id: JobId, filter: LogFilter) -> 
                 return Some((Ok(text), None));
             }
             filter.after = last.n;
-            match service.logs(&actor, id, &filter, Some(PAGE)).await {
+            let next = match visitor.still(&service).await {
+                Ok(()) => service.logs(&actor, id, &filter, Some(PAGE)).await,
+                Err(problem) => Err(problem),
+            };
+            match next {
                 Ok(next) => Some((Ok(text), Some((next, filter)))),
                 // The transfer breaks off, so that nobody takes a part for the whole.
                 Err(problem) => Some((Err(problem), None)),

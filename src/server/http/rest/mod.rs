@@ -2,6 +2,7 @@
 
 pub mod actions;
 pub mod artifacts;
+pub mod audit_file;
 pub mod batches;
 pub mod events;
 pub mod identity;

@@ -47,6 +47,19 @@ fn AccountPage(
 ) -> impl IntoView {
     let signed = Signed::expect();
     let person = move || Suspend::new(async move { signed.me().await.map(|me| view! { <Person me /> }) });
+    // Who signs in with somebody else's word has none.
+    let password = move || {
+        Suspend::new(async move {
+            signed.me().await.filter(|me| me.has_password).map(|_| {
+                view! {
+                    <section class="part" aria-labelledby="password-title">
+                        <h2 id="password-title">"Change password"</h2>
+                        <password::ChangePassword sessions />
+                    </section>
+                }
+            })
+        })
+    };
     let session_list = move || {
         sessions.get().map(|answer| match answer {
             Ok(list) => view! { <sessions::Sessions list again=sessions /> }.into_any(),
@@ -81,10 +94,7 @@ fn AccountPage(
                 <h2 id="sessions-title">"Sessions"</h2>
                 <Transition fallback=Skeleton>{session_list}</Transition>
             </section>
-            <section class="part" aria-labelledby="password-title">
-                <h2 id="password-title">"Change password"</h2>
-                <password::ChangePassword sessions />
-            </section>
+            <Suspense>{password}</Suspense>
             <section class="part" aria-labelledby="tokens-title">
                 <h2 id="tokens-title">"API tokens"</h2>
                 <Transition fallback=Skeleton>{token_list}</Transition>

@@ -25,6 +25,13 @@ pub fn href(path: &str, filter: &AuditFilter) -> String {
     }
 }
 
+/// `path` with the filter and the format of a file.
+pub fn export_href(path: &str, filter: &AuditFilter, format: &str) -> String {
+    let whole = href(path, filter);
+    let with = if whole.contains('?') { '&' } else { '?' };
+    format!("{whole}{with}format={format}")
+}
+
 /// The filter in the address.
 pub fn asked() -> Memo<Asked> {
     let search = use_location().search;
@@ -92,5 +99,8 @@ mod tests {
         assert_eq!(parse(address.split_once('?').expect("query").1), Ok(asked));
         assert_eq!(href("/audit-log", &AuditFilter::default()), "/audit-log");
         assert!(parse("since=yesterday").is_err());
+        assert_eq!(export_href("/x", &AuditFilter::default(), "csv"), "/x?format=csv");
+        let asked = parse("action=job.cancel").expect("understood");
+        assert_eq!(export_href("/x", &asked, "csv"), "/x?action=job.cancel&format=csv");
     }
 }

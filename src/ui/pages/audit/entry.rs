@@ -24,6 +24,7 @@ pub fn Entry(entry: AuditEntry) -> impl IntoView {
         reason,
     } = deed;
     let open = RwSignal::new(false);
+    let started = started(after.as_ref());
     let rest = StoredValue::new((before, after, hash));
     view! {
         <li class="entry deed">
@@ -31,6 +32,7 @@ pub fn Entry(entry: AuditEntry) -> impl IntoView {
                 <span class="entry-title">
                     <span title=action.clone()>{words::action(&action)}</span>
                     <Object object name />
+                    {started.map(|id| view! { <Started id /> })}
                 </span>
                 <span class="entry-facts">
                     <RelativeTime at=Signal::stored(Some(at)) />
@@ -66,20 +68,14 @@ pub fn Entry(entry: AuditEntry) -> impl IntoView {
 /// What it was done to, with a link where there is a page for it.
 #[component]
 fn Object(object: String, name: String) -> impl IntoView {
-    let job = Some(&name)
-        .filter(|_| object == "job")
-        .and_then(|name| name.parse::<JobId>().ok());
-    match job {
-        Some(id) => {
-            let words = format!("#{}", short_id(&id));
-            view! {
-                <a class="deed-object" href=format!("/jobs/{id}") title=name>
-                    <span class="visually-hidden">"Job "</span>
-                    {words}
-                </a>
-            }
-            .into_any()
+    match target(&object, &name) {
+        Some((href, words)) => view! {
+            <a class="deed-object" href=href title=name>
+                <span class="visually-hidden">{format!("{object} ")}</span>
+                {words}
+            </a>
         }
+        .into_any(),
         None => view! {
             <span class="deed-object" title=object>
                 {name}
@@ -87,6 +83,37 @@ fn Object(object: String, name: String) -> impl IntoView {
         }
         .into_any(),
     }
+}
+
+/// The job that was started by it, beside the one or the schedule that it was done to.
+#[component]
+fn Started(id: JobId) -> impl IntoView {
+    view! {
+        <span>
+            "started "
+            <a class="deed-object" href=format!("/jobs/{id}") title=id.to_string()>
+                <span class="visually-hidden">"job "</span>
+                {format!("#{}", short_id(&id))}
+            </a>
+        </span>
+    }
+}
+
+/// Where an object is seen, and how it is called there.
+fn target(object: &str, name: &str) -> Option<(String, String)> {
+    let short = || Some(format!("#{}", short_id(&name.parse::<JobId>().ok()?)));
+    let list = |field: &str| Some(format!("/jobs?{}", serde_urlencoded::to_string([(field, name)]).ok()?));
+    match object {
+        "job" => Some((format!("/jobs/{name}"), short()?)),
+        "batch" => Some((list("batch")?, short()?)),
+        "queue" => Some((list("queue")?, name.into())),
+        _ => None,
+    }
+}
+
+/// The id of a job that what is noted after a deed names.
+fn started(after: Option<&Value>) -> Option<JobId> {
+    after?.get("job")?.as_str()?.parse().ok()
 }
 
 /// What changed, side by side, and the entry's place in the chain.
@@ -114,5 +141,27 @@ fn More(seq: u64, before: Option<Value>, after: Option<Value>, hash: String) -> 
                 <CopyButton text=Signal::stored(hash) label="Copy hash" />
             </p>
         </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_has_a_page_is_linked() {
+        let id = "0198c0de-0000-7000-8000-00000000abcd";
+        let href = |object: &str, name: &str| target(object, name).map(|(href, _)| href);
+        assert_eq!(href("job", id), Some(format!("/jobs/{id}")));
+        assert_eq!(href("batch", id), Some(format!("/jobs?batch={id}")));
+        assert_eq!(href("queue", "a&b"), Some("/jobs?queue=a%26b".into()));
+        assert_eq!((href("job", "../users"), href("user", "ada@example.org")), (None, None));
+        assert_eq!(
+            started(Some(&json!({ "job": id }))).map(|id| id.to_string()).as_deref(),
+            Some(id)
+        );
+        assert_eq!(started(Some(&json!({ "jobs": 2 }))), None);
     }
 }

@@ -2,11 +2,10 @@
 
 use leptos::prelude::*;
 
-use super::address::{AuditUrl, href};
+use super::address::{AuditUrl, export_href};
 use super::words::{self, OBJECTS};
 use crate::domain::audit::AuditFilter;
 use crate::domain::time::{Timestamp, from_input, to_input};
-use crate::ui::components::Icon;
 use crate::ui::components::inputs::{Choice, Line};
 use crate::ui::query::Entry;
 use crate::ui::text;
@@ -115,13 +114,24 @@ fn Moment(label: &'static str, value: Signal<String>, on_pick: impl Fn(Option<Ti
     }
 }
 
-/// The entries that the filter lets through, as a file.
+/// The entries that the filter lets through, as files.
 #[component]
-pub fn ExportLink(url: AuditUrl) -> impl IntoView {
+pub fn ExportLinks(url: AuditUrl) -> impl IntoView {
+    let link = move |format: &'static str, words: &'static str| {
+        view! {
+            <a
+                class="btn"
+                href=move || export_href(EXPORT, &url.filter(), format)
+                download=format!("audit-log.{format}")
+                rel="external"
+            >
+                <span class="btn-label">"Export "</span>
+                {words}
+            </a>
+        }
+    };
     view! {
-        <a class="btn" href=move || href(EXPORT, &url.filter()) download="audit-log.ndjson" rel="external">
-            <Icon icon=icondata_lu::LuDownload />
-            <span class="btn-label">"Export"</span>
-        </a>
+        {link("csv", "CSV")}
+        {link("ndjson", "NDJSON")}
     }
 }

@@ -22,7 +22,7 @@ use crate::ui::layout::page_header::PageHeader;
 use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
 use address::{Asked, AuditUrl};
-use filters::{ExportLink, Filters};
+use filters::{ExportLinks, Filters};
 
 /// The page, in a part of its own.
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ fn AuditLog(
 ) -> impl IntoView {
     let url = AuditUrl::new(asked);
     let bar = move || Suspend::new(async move { actions.await.ok().map(|actions| view! { <Filters url actions /> }) });
-    let export = move || Suspend::new(async move { actions.await.is_ok().then(|| view! { <ExportLink url /> }) });
+    let export = move || Suspend::new(async move { actions.await.is_ok().then(|| view! { <ExportLinks url /> }) });
     let body = move || {
         first.get().map(|answer| match answer {
             Ok(page) => view! { <Entries url page /> }.into_any(),

@@ -3,7 +3,7 @@
 use crate::domain::user::Via;
 
 /// Actions and what they did. What is not listed is said by its name.
-const ACTIONS: [(&str, &str); 35] = [
+const ACTIONS: [(&str, &str); 36] = [
     ("job.enqueue", "Started a job"),
     ("job.enqueue_bulk", "Started jobs"),
     ("job.cancel", "Cancelled a job"),
@@ -34,6 +34,7 @@ const ACTIONS: [(&str, &str); 35] = [
     ("user.disable", "Disabled a user"),
     ("user.enable", "Enabled a user"),
     ("user.reset", "Made a password link"),
+    ("user.revoke_link", "Took a link back"),
     ("user.reset_password", "Chose a new password"),
     ("user.change_password", "Changed the password"),
     ("token.create", "Made a token"),

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 use leptos::web_sys::SubmitEvent;
 
 use super::link::Shown;
+use super::pending::Links;
 use super::roles;
 use crate::domain::account::{EMAIL_MAX, NAME_MAX, NewUser, OnceLink};
 use crate::domain::user::Role;
@@ -13,26 +14,26 @@ use crate::ui::components::form::{FormEnd, Kinds, Radios, Sending, TextField};
 use crate::ui::text;
 
 #[component]
-pub fn InviteDialog(open: RwSignal<bool>) -> impl IntoView {
+pub fn InviteDialog(open: RwSignal<bool>, links: Links) -> impl IntoView {
     view! {
         <Dialog id="invite" title="Invite user" open class="form-dialog">
-            <Content open />
+            <Content open links />
         </Dialog>
     }
 }
 
 /// The form, and once it was taken, the link.
 #[component]
-fn Content(open: RwSignal<bool>) -> impl IntoView {
+fn Content(open: RwSignal<bool>, links: Links) -> impl IntoView {
     let made = RwSignal::new(None::<OnceLink>);
     move || match made.get() {
-        None => view! { <InviteForm open made /> }.into_any(),
+        None => view! { <InviteForm open made links /> }.into_any(),
         Some(made) => view! { <Shown made open /> }.into_any(),
     }
 }
 
 #[component]
-fn InviteForm(open: RwSignal<bool>, made: RwSignal<Option<OnceLink>>) -> impl IntoView {
+fn InviteForm(open: RwSignal<bool>, made: RwSignal<Option<OnceLink>>, links: Links) -> impl IntoView {
     let sending = Sending::new(&["email", "name", "role", "kinds"]);
     let (email, name) = (RwSignal::new(String::new()), RwSignal::new(String::new()));
     let role = RwSignal::new(Role::Member.as_str().to_string());
@@ -47,6 +48,7 @@ fn InviteForm(open: RwSignal<bool>, made: RwSignal<Option<OnceLink>>) -> impl In
         };
         sending.send(rpc::invite(new), move |link| {
             made.try_set(Some(link));
+            links.refetch();
         });
     };
     view! {

@@ -3,6 +3,7 @@
 mod change;
 mod invite;
 mod link;
+mod pending;
 mod row;
 
 use leptos::prelude::*;
@@ -22,11 +23,13 @@ use crate::ui::components::{ConfirmDialog, Icon};
 use crate::ui::layout::page_header::PageHeader;
 use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
+use pending::Links;
 
 /// The page, in a part of its own.
 #[derive(Clone, Copy)]
 pub struct UsersRoute {
     users: Resource<Result<Vec<User>, Problem>>,
+    links: Links,
 }
 
 #[lazy_route]
@@ -34,19 +37,20 @@ impl LazyRoute for UsersRoute {
     fn data() -> Self {
         Self {
             users: Resource::new(|| (), async |()| rpc::users().await.inspect_err(lead_to_sign_in)),
+            links: Resource::new(|| (), async |()| rpc::links().await.inspect_err(lead_to_sign_in)),
         }
     }
 
     fn view(this: Self) -> AnyView {
-        view! { <UsersPage users=this.users /> }.into_any()
+        view! { <UsersPage users=this.users links=this.links /> }.into_any()
     }
 }
 
 #[component]
-fn UsersPage(users: Resource<Result<Vec<User>, Problem>>) -> impl IntoView {
+fn UsersPage(users: Resource<Result<Vec<User>, Problem>>, links: Links) -> impl IntoView {
     let body = move || {
         users.get().map(|answer| match answer {
-            Ok(list) => view! { <Loaded list /> }.into_any(),
+            Ok(list) => view! { <Loaded list links /> }.into_any(),
             Err(problem) => {
                 let again = Callback::new(move |()| users.refetch());
                 view! { <Refused problem title="The users can't be loaded" again /> }.into_any()
@@ -62,7 +66,7 @@ fn UsersPage(users: Resource<Result<Vec<User>, Problem>>) -> impl IntoView {
                         <Icon icon=icondata_lu::LuUserPlus />
                         "Invite user"
                     </button>
-                    <invite::InviteDialog open=inviting />
+                    <invite::InviteDialog open=inviting links />
                 }
             })
         })
@@ -87,6 +91,8 @@ struct People {
     asked: RwSignal<Option<Ask>>,
     /// A link that was made, to be shown once.
     link: RwSignal<Option<OnceLink>>,
+    /// Those that were not used yet.
+    links: Links,
 }
 
 impl People {
@@ -105,12 +111,13 @@ impl People {
 }
 
 #[component]
-fn Loaded(list: Vec<User>) -> impl IntoView {
+fn Loaded(list: Vec<User>, links: Links) -> impl IntoView {
     let people = People {
         list: RwSignal::new(list),
         changing: RwSignal::new(None),
         asked: RwSignal::new(None),
         link: RwSignal::new(None),
+        links,
     };
     let ids = move || {
         people
@@ -131,6 +138,7 @@ fn Loaded(list: Vec<User>) -> impl IntoView {
                 <row::UserRow id people />
             </For>
         </ul>
+        <pending::Pending links />
         <change::ChangeDialog people />
         <ConfirmDialog id="confirm-user" ask=people.asked />
         <Dialog id="password-link" title="New password link" open=link_open class="form-dialog">

@@ -88,6 +88,8 @@ fn Actions(user: Memo<Option<User>>, email: String, people: People) -> impl Into
                     let done = if disabled { "is disabled" } else { "may sign in again" };
                     toaster.ok(format!("{} {done}", user.email));
                     people.take(user);
+                    // Who is disabled has none any more.
+                    people.links.refetch();
                 }
                 Err(problem) => toaster.error(&problem),
             }
@@ -104,6 +106,7 @@ fn Actions(user: Memo<Option<User>>, email: String, people: People) -> impl Into
             match answer {
                 Ok(link) => {
                     people.link.try_set(Some(link));
+                    people.links.refetch();
                 }
                 Err(problem) => toaster.error(&problem),
             }
