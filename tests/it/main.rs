@@ -20,3 +20,4 @@ mod retention;
 mod rules;
 mod schedules;
 mod search;
+mod secrets;

@@ -168,7 +168,7 @@ impl Service {
             )
         });
         Ok(JobDetail {
-            args: data.args,
+            args: self.masked_args(&row.job.kind, data.args),
             result: data.result,
             error: data.error,
             attempts,
@@ -243,7 +243,10 @@ impl Service {
     async fn retry(&self, actor: &Actor, row: JobRow, options: ActOptions) -> Result<Job, Problem> {
         let at = self.retry_time(options.delay).await?;
         let args = match options.args {
-            Some(args) => Some(self.checked_args(&row.job.kind, &args)?),
+            Some(args) => {
+                let was = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(row.job.id))?;
+                Some(self.edited_args(&row.job.kind, args, &was.args)?)
+            }
             None => None,
         };
         let (id, event) = (row.job.id, Event::Retry { at });
@@ -298,7 +301,7 @@ impl Service {
             return Err(wrong_status(Action::RunAgain, row.job.status));
         }
         let data = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(id))?;
-        let args = self.catalog.check(&row.job.kind, &data.args)?;
+        let args = self.stored_args(&row.job.kind, &data.args)?;
         let policy = Policy {
             max_attempts: row.state.attempts_per_round,
             timeout_s: data.timeout_s,
