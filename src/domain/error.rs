@@ -33,6 +33,8 @@ pub enum ErrorCode {
     WorkerLost,
     /// No worker here knows this kind.
     UnknownKind,
+    /// A secret in the args can't be decrypted: its key is not here, or it was changed.
+    SecretUnreadable,
     /// Anything else.
     Internal,
 }
@@ -43,7 +45,12 @@ impl ErrorCode {
     pub fn retryable(self) -> bool {
         !matches!(
             self,
-            Self::AuthError | Self::InvalidArgs | Self::NotFound | Self::Validation | Self::UnknownKind
+            Self::AuthError
+                | Self::InvalidArgs
+                | Self::NotFound
+                | Self::Validation
+                | Self::UnknownKind
+                | Self::SecretUnreadable
         )
     }
 
@@ -62,6 +69,7 @@ impl ErrorCode {
             Self::Panic => "PANIC",
             Self::WorkerLost => "WORKER_LOST",
             Self::UnknownKind => "UNKNOWN_KIND",
+            Self::SecretUnreadable => "SECRET_UNREADABLE",
             Self::Internal => "INTERNAL",
         }
     }
@@ -358,7 +366,11 @@ mod tests {
 
     #[test]
     fn codes_are_written_as_they_are_serialised() {
-        for code in [ErrorCode::NetworkError, ErrorCode::InvalidArgs, ErrorCode::WorkerLost] {
+        for code in [
+            ErrorCode::NetworkError,
+            ErrorCode::SecretUnreadable,
+            ErrorCode::WorkerLost,
+        ] {
             assert_eq!(serde_json::to_value(code).expect("json"), code.as_str());
         }
     }

@@ -15,6 +15,7 @@ pub mod page;
 pub mod queue;
 pub mod retention;
 pub mod schedule;
+pub mod secret;
 pub mod stats;
 pub mod status;
 pub mod time;

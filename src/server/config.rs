@@ -1,6 +1,8 @@
 //! The settings: `Leptos.toml` first (the one built in, then one in the working folder), then the environment and `.env`.
 //! A bad value stops the start with the name, the value and what is allowed.
 
+mod secret;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,9 +12,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use sqlx::postgres::PgConnectOptions;
 
+pub use secret::Secret;
+use secret::without_password;
+
 use crate::domain::kind::Rate;
 use crate::domain::retention::Rule;
 use crate::domain::status::Status;
+use crate::server::secrets::{Redactor, SecretKey};
 
 /// The annotated defaults; a test keeps `Cargo.toml` and `.env.example` in step with them.
 pub const DEFAULTS: &str = include_str!("../../Leptos.toml");
@@ -71,6 +77,12 @@ pub struct Config {
     /// How long a session lasts without being used, and in all.
     pub session_idle: Duration,
     pub session_age: Duration,
+    /// What encrypts the secrets in args.
+    pub secret_key: Option<SecretKey>,
+    /// What else decrypts them.
+    pub secret_key_old: Vec<SecretKey>,
+    /// What is left out of logs and errors.
+    pub log_redact: Redactor,
     pub log_json: bool,
     /// A `tracing` filter.
     pub log_level: String,
@@ -201,22 +213,6 @@ pub enum ConfigError {
     Read(#[from] config::ConfigError),
     #[error(".env can't be read: {0}")]
     DotEnv(#[from] dotenvy::Error),
-}
-
-/// Something that is shown to nobody.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
 }
 
 /// The longest that a session may last: a year.
@@ -359,6 +355,9 @@ impl Config {
             })?,
             session_idle: source.duration("session_idle", Duration::from_secs(60), SESSION_MAX)?,
             session_age: source.duration("session_age", Duration::from_secs(60), SESSION_MAX)?,
+            secret_key: source.secret_key()?,
+            secret_key_old: source.secret_key_old()?,
+            log_redact: source.log_redact()?,
             log_json: source.parse("log_format", "text or json", |v| match v {
                 "text" => Some(false),
                 "json" => Some(true),
@@ -485,16 +484,6 @@ fn retention(text: &str) -> Option<Vec<Rule>> {
         .collect()
 }
 
-/// A URL's password is nobody's business.
-fn without_password(value: &str) -> String {
-    let secret = value.split_once("://").and_then(|(scheme, rest)| {
-        let (user, host) = rest.rsplit_once('@')?;
-        let user = user.split(':').next().unwrap_or_default();
-        Some(format!("{scheme}://{user}:***@{host}"))
-    });
-    secret.unwrap_or_else(|| value.to_string())
-}
-
 fn bad(name: &str, value: &str, allowed: &str) -> ConfigError {
     ConfigError::Value {
         name: name.into(),
@@ -561,6 +550,53 @@ mod tests {
     }
 
     #[test]
+    fn no_secret_of_the_settings_is_shown() {
+        let key = "0123456789abcdef".repeat(4);
+        let dir = tempfile::TempDir::new().expect("folder");
+        let file = dir.path().join("key");
+        std::fs::write(&file, format!("{key}\n")).expect("write");
+        let file = file.display().to_string();
+        let shared = [
+            ("DATABASE_URL", "postgres://me:s3cret-a@db/jobs?password=s3cret-b"),
+            (
+                "REDIS_URL",
+                "redis-sentinel://me:s3cret-c@cache:26379?sentinelServiceName=x&sentinelUsername=y&sentinelPassword=s3cret-d",
+            ),
+            ("ADMIN_EMAIL", "admin@example.org"),
+            ("ADMIN_PASSWORD", "s3cret-e"),
+        ];
+        let old = format!("{key}, {}", "fedcba9876543210".repeat(4));
+        for with in [("SECRET_KEY", key.as_str()), ("SECRET_KEY_FILE", file.as_str())] {
+            let all: Vec<_> = shared
+                .into_iter()
+                .chain([with, ("SECRET_KEY_OLD", old.as_str())])
+                .collect();
+            let config = load(&all).expect("settings");
+            assert!(config.secret_key.is_some());
+            assert_eq!(config.secret_key_old.len(), 2);
+            for shown in [format!("{config:?}"), format!("{config:#?}"), config.database_name()] {
+                for secret in ["s3cret", "0123456789abcdef", "fedcba9876543210"] {
+                    assert!(!shown.contains(secret), "{secret}: {shown}");
+                }
+            }
+        }
+        // Nor what is wrong with one.
+        for (name, value) in [
+            ("SECRET_KEY", "s3cret"),
+            ("SECRET_KEY_OLD", "s3cret"),
+            ("DATABASE_URL", "mysql://db/jobs?a=b&password=s3cret"),
+            ("REDIS_URL", "http://me@cache?sentinelPassword=s3cret@x"),
+        ] {
+            let text = load(&[(name, value)]).expect_err(name).to_string();
+            assert!(text.contains(name) && !text.contains("s3cret"), "{text}");
+        }
+        let both = load(&[("SECRET_KEY", &key), ("SECRET_KEY_FILE", &file)])
+            .expect_err("two keys")
+            .to_string();
+        assert!(both.contains("SECRET_KEY_FILE") && !both.contains(&key), "{both}");
+    }
+
+    #[test]
     fn a_bad_value_is_named_with_what_is_allowed() {
         for (name, value, allowed) in [
             ("WORKER_CONCURRENCY", "0", "1 to 10000"),
@@ -573,6 +609,9 @@ mod tests {
             ("KIND_RATES", "http=5", "http=100/1m"),
             ("DATABASE_URL", "mysql://x", "postgres://"),
             ("REDIS_URL", "http://x", "redis://"),
+            ("SECRET_KEY_FILE", "/nowhere/at/all", "64 hexadecimal digits"),
+            ("LOG_REDACT", "a(b", "can't be read"),
+            ("LOG_REDACT", "x*", "empty text"),
         ] {
             let text = load(&[(name, value)]).expect_err(name).to_string();
             assert!(

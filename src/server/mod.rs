@@ -6,6 +6,7 @@ pub mod engine;
 pub mod http;
 pub mod kinds;
 pub mod queue;
+pub mod secrets;
 pub mod service;
 pub mod state;
 pub mod store;

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::Config;
+use super::config::{Config, Database};
 use super::engine::kind::Registry;
 use super::engine::{Engine, Settings};
 use super::kinds;
 use super::queue::memory::{MemoryBus, MemoryQueue};
 use super::queue::redis::{Link, RedisBus, RedisError, RedisQueue};
 use super::queue::{Bus, Queue};
+use super::secrets::keys::ALLOWED;
+use super::secrets::{SecretError, Secrets};
+use super::service::heads;
 use super::service::identity::Lifetimes;
 use super::service::{Catalog, Limits, Service};
 use super::store::{Store, StoreError};
@@ -28,6 +31,15 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Redis(#[from] RedisError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Processes that share a database have to be given the key that they share.
+    #[error(
+        "the args of {kinds} hold secrets, and there is no key to encrypt them with: set SECRET_KEY or SECRET_KEY_FILE, to the \
+         same key for every process on this database; allowed: {}",
+        ALLOWED
+    )]
+    NoSecretKey { kinds: String },
     /// A setting names a kind that is not there.
     #[error("KIND_MAX_JOBS, KIND_RATES or KIND_TIMEOUTS names the kind \"{name}\"; allowed are {known}")]
     Kind { name: String, known: String },
@@ -60,6 +72,16 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+/// The secrets of this process. Alone with its database it keeps a key beside that, unless it is given one.
+fn secrets(config: &Config) -> Result<Secrets, SecretError> {
+    let file = match config.database {
+        Database::Sqlite(_) => Some(config.data_dir.join("secret.key")),
+        Database::Postgres(_) => None,
+    };
+    let (key, old) = (config.secret_key.as_ref(), &config.secret_key_old);
+    Secrets::new(key, old, file, config.log_redact.clone())
+}
+
 /// The service for a command beside a server that may be running: it reads and writes, and runs nothing.
 pub async fn beside(config: &Config) -> Result<Service, StartError> {
     let store = Store::open_beside(config).await?;
@@ -70,6 +92,7 @@ pub async fn beside(config: &Config) -> Result<Service, StartError> {
         bus,
         Arc::new(registry(config)),
         limits(config),
+        secrets(config)?,
     ))
 }
 
@@ -80,6 +103,11 @@ pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<Syste
         .clone()
         .limited(&config.kind_max_jobs, &config.kind_rates, &config.kind_timeouts);
     let kinds = limited.map_err(|name| StartError::Kind { name, known: known() })?;
+    let secrets = secrets(config)?;
+    if !secrets.can_seal() && !kinds.with_secrets().is_empty() {
+        let kinds = kinds.with_secrets().join(", ");
+        return Err(StartError::NoSecretKey { kinds });
+    }
     let store = Store::open(config).await?;
     let limits = limits(config);
     let (queue, bus): (Arc<dyn Queue>, Arc<dyn Bus>) = match &config.redis {
@@ -95,7 +123,8 @@ pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<Syste
             (Arc::new(RedisQueue::new(link)), Arc::new(bus))
         }
     };
-    let service = Service::new(store, queue, bus, Arc::new(kinds.clone()), limits);
+    let service = Service::new(store, queue, bus, Arc::new(kinds.clone()), limits, secrets);
+    service.keep_heads(config.data_dir.join(heads::FILE));
     let settings = Settings {
         limits: kinds.limits(config.global_max_jobs, config.member_max_jobs),
         slots: config.worker_concurrency,

@@ -1,6 +1,6 @@
 //! What the process says of itself: log lines on standard error, metrics on request.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -8,6 +8,22 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use super::config::Config;
+use super::secrets::Redactor;
+
+/// Standard error, without what looks like a secret. A line comes in one piece.
+struct Redacted(Redactor);
+
+impl Write for Redacted {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        io::stderr().write_all(self.0.text(&text).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 /// Starts logging. Later calls in the same process change nothing.
 pub fn log(config: &Config) {
@@ -18,9 +34,10 @@ pub fn log(config: &Config) {
         .filter_map(|d| d.parse().ok())
         .fold(filter, EnvFilter::add_directive);
     let colours = std::io::stderr().is_terminal();
+    let redactor = config.log_redact.clone();
     let lines = fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || Redacted(redactor.clone()))
         .with_ansi(colours);
     let started = if config.log_json {
         lines.json().try_init()

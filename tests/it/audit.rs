@@ -1,11 +1,14 @@
 //! The audit log: it has every deed, and whatever is done to it shows.
 
+use std::process::Stdio;
+
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{Connection, Row};
 use windlass::domain::audit::AuditHead;
 use windlass::server::store::Store;
 
+use crate::crash::windlass;
 use crate::harness::{ADMIN, Server, arrangement, config, gate, unique};
 
 async fn log(s: &Server, query: &str) -> Vec<Value> {
@@ -147,6 +150,87 @@ async fn every_change_removal_and_other_order_of_the_log_is_found() {
         tried += 1;
     }
     println!("{tried} ways of tampering, all found");
+}
+
+/// What `windlass audit` with these arguments says, and whether it ends well.
+fn audit(dir: &std::path::Path, args: &[&str]) -> (bool, String) {
+    let args: Vec<&str> = ["audit"].iter().chain(args).copied().collect();
+    let out = windlass(dir, &args, "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    (out.status.success(), text)
+}
+
+#[tokio::test]
+async fn kept_heads_show_that_the_end_of_the_log_was_cut_off() {
+    if arrangement() != "sqlite" {
+        return;
+    }
+    let s = Server::start().await;
+    for _ in 0..4 {
+        s.enqueue("echo", json!({})).await;
+    }
+    let head: AuditHead = serde_json::from_value(s.get("/api/admin/audit-logs/head").await).expect("head");
+    let by_hand = format!("{}:{}", head.seq, head.hash);
+    let dir = s.stop().await;
+    let (dir, kept) = (dir.path(), dir.path().join("audit-heads"));
+    let lines = std::fs::read_to_string(&kept).expect("kept heads");
+    let last = lines.lines().last().expect("a line");
+    assert!(
+        last.starts_with(&format!("{by_hand} ")),
+        "the end of a process is kept: {lines}"
+    );
+    let (well, said) = audit(dir, &["verify"]);
+    assert!(well && said.contains("heads fit"), "{said}");
+    // What is printed to be kept elsewhere is that same head; nothing new, so no new line.
+    let (well, said) = audit(dir, &["head"]);
+    assert!(well && said.lines().any(|line| line == by_hand), "{said}");
+    assert_eq!(std::fs::read_to_string(&kept).expect("kept heads"), lines);
+
+    tampered(dir, &format!("DELETE FROM audit WHERE seq = {}", head.seq)).await;
+    let (well, said) = audit(dir, &["verify"]);
+    assert!(!well && said.contains("its end was cut off"), "{said}");
+    let (well, said) = audit(dir, &["head"]);
+    assert!(!well && said.contains("was cut off or changed"), "{said}");
+    assert_eq!(
+        std::fs::read_to_string(&kept).expect("kept heads"),
+        lines,
+        "the evidence stays"
+    );
+
+    // Whoever can change the file as well is found out by what was kept elsewhere.
+    std::fs::rename(&kept, dir.join("elsewhere")).expect("moved");
+    let (well, said) = audit(dir, &["verify"]);
+    assert!(
+        well && said.contains("0 heads fit"),
+        "without any head nothing is missed: {said}"
+    );
+    let (well, said) = audit(dir, &["verify", "--head", &by_hand]);
+    assert!(!well && said.contains("its end was cut off"), "{said}");
+    let elsewhere = dir.join("elsewhere").display().to_string();
+    let (well, said) = audit(dir, &["verify", "--heads", &elsewhere]);
+    assert!(!well && said.contains("its end was cut off"), "{said}");
+
+    // The file itself.
+    let forged = |seq: u64, digit: &str| format!("{seq}:{} 2026-03-01T10:00:00Z\n", digit.repeat(64));
+    for (text, why) in [
+        (forged(1, "0"), "entry 1: not the one whose hash was kept elsewhere"),
+        (
+            format!("{}{}", forged(2, "1"), forged(1, "0")),
+            "line 2: entry 1 stands behind entry 2",
+        ),
+        (
+            format!("something else\n{lines}"),
+            "line 1: \"something else\" is no head",
+        ),
+    ] {
+        std::fs::write(&kept, text).expect("write");
+        let (well, said) = audit(dir, &["verify"]);
+        assert!(!well && said.contains(why), "{why}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -29,11 +29,15 @@ use windlass::server::engine::Engine;
 use windlass::server::engine::context::Context;
 use windlass::server::engine::kind::{Halt, Kind, Registry};
 use windlass::server::http::{self, AppState};
+use windlass::server::secrets::{Redactor, SecretKey};
 use windlass::server::service::Service;
 use windlass::server::{kinds, state, store};
 
 /// Whom every server has as its admin: e-mail and password.
 pub const ADMIN: (&str, &str) = ("admin@example.org", "correct horse battery");
+
+/// What every server encrypts secrets with.
+pub const SECRET_KEY: &str = "b2d4a86f1c0e93577d3a51c8ee4069fb11f7c2935a4de8067c9d02b3f45a6e18";
 
 /// What a process is told so that it has that admin.
 pub fn admin() -> [(&'static str, &'static str); 2] {
@@ -119,6 +123,9 @@ pub fn config(dir: &Path) -> Config {
         trusted_proxies: Vec::new(),
         session_idle: Duration::from_secs(3_600),
         session_age: Duration::from_secs(7_200),
+        secret_key: SecretKey::parse(SECRET_KEY),
+        secret_key_old: Vec::new(),
+        log_redact: Redactor::default(),
         log_json: false,
         log_level: "warn".into(),
     }
@@ -362,7 +369,7 @@ where
 }
 
 /// The built-in kinds and the tests' own.
-fn registry(config: &Config) -> Registry {
+pub fn registry(config: &Config) -> Registry {
     let policy = Policy {
         max_attempts: config.job_max_retries + 1,
         backoff: Backoff::Fixed,
@@ -383,6 +390,8 @@ fn registry(config: &Config) -> Registry {
         .with(Talk)
         .with(Slow)
         .with(Family)
+        .with(crate::secrets::Login)
+        .with(crate::secrets::Chief)
 }
 
 /// What a kind that waits at a gate waits for: tests open gates by name.

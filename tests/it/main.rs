@@ -21,3 +21,4 @@ mod retention;
 mod rules;
 mod schedules;
 mod search;
+mod secrets;

@@ -32,12 +32,16 @@ const PARTS: &[Part] = &[
         may_use: &["domain"],
     },
     Part {
-        path: "server::config",
+        path: "server::secrets",
         may_use: &["domain"],
     },
     Part {
+        path: "server::config",
+        may_use: &["domain", "server::secrets"],
+    },
+    Part {
         path: "server::telemetry",
-        may_use: &["domain", "server::config"],
+        may_use: &["domain", "server::config", "server::secrets"],
     },
     Part {
         path: "server::store",
@@ -49,13 +53,20 @@ const PARTS: &[Part] = &[
     },
     Part {
         path: "server::service",
-        may_use: &["domain", "server::config", "server::store", "server::queue"],
+        may_use: &[
+            "domain",
+            "server::config",
+            "server::secrets",
+            "server::store",
+            "server::queue",
+        ],
     },
     Part {
         path: "server::engine",
         may_use: &[
             "domain",
             "server::config",
+            "server::secrets",
             "server::store",
             "server::queue",
             "server::service",

@@ -1,6 +1,6 @@
 //! `windlass user`, `windlass token` and `windlass audit`: for whoever has this machine's command line.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -13,6 +13,7 @@ use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::user::{Actor, Role, Scope};
 use crate::server::config::Config;
 use crate::server::service::Service;
+use crate::server::service::heads;
 use crate::server::service::identity::Known;
 use crate::server::state;
 use crate::server::store::Store;
@@ -95,16 +96,16 @@ pub enum TokenCommand {
 pub enum AuditCommand {
     /// Check that no entry was changed, taken out, put in or moved. Exits with 1 when one was.
     Verify(VerifyArgs),
-    /// Print the last entry's number and hash, to be kept elsewhere.
+    /// Print the last entry's number and hash, to be kept elsewhere, and add them to DATA_DIR/audit-heads.
     Head,
 }
 
 #[derive(Args)]
 pub struct VerifyArgs {
     /// A head that was kept elsewhere, as NUMBER:HASH; may be given more than once.
-    #[arg(long, value_parser = head)]
+    #[arg(long, value_parser = heads::parse)]
     head: Vec<AuditHead>,
-    /// A file of heads, one a line as NUMBER:HASH, like DATA_DIR/audit-heads (which is read anyway).
+    /// A file of heads, one a line as NUMBER:HASH TIME, like a copy of DATA_DIR/audit-heads (which is read anyway).
     #[arg(long)]
     heads: Option<PathBuf>,
 }
@@ -115,18 +116,6 @@ fn role(text: &str) -> Result<Role, String> {
 
 fn scope(text: &str) -> Result<Scope, String> {
     Scope::parse(text).ok_or_else(|| "allowed: jobs:read, jobs:write, jobs:delete, worker".into())
-}
-
-fn head(text: &str) -> Result<AuditHead, String> {
-    let parsed = text.trim().split_once(':').and_then(|(seq, hash)| {
-        let fits = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-        Some(AuditHead {
-            seq: seq.parse().ok()?,
-            hash: hash.to_lowercase(),
-        })
-        .filter(|_| fits)
-    });
-    parsed.ok_or_else(|| "allowed: a number, a colon and the 64 digits of a hash".into())
 }
 
 impl From<Problem> for CliError {
@@ -301,29 +290,23 @@ pub async fn token(command: TokenCommand, config: &Config) -> Result<(), CliErro
 
 pub async fn audit(command: AuditCommand, config: &Config) -> Result<(), CliError> {
     let store = Store::open_beside(config).await?;
+    let kept = config.data_dir.join(heads::FILE);
     match command {
         AuditCommand::Head => {
             let head = store.audit_head().await?;
             print(&format!("{}:{}", head.seq, head.hash))?;
+            let added = heads::add(&kept, &head, chrono::Utc::now()).map_err(unkept)?;
+            if let heads::Added::Against(_) = added {
+                return Err(CliError::Failed(added.to_string()));
+            }
         }
         AuditCommand::Verify(args) => {
-            let mut heads = args.head;
-            let kept = config.data_dir.join("audit-heads");
-            let files = args.heads.into_iter().chain(kept.exists().then_some(kept));
-            for file in files {
-                let mut text = String::new();
-                let read = std::fs::File::open(&file).and_then(|mut f| f.read_to_string(&mut text));
-                read.map_err(|source| CliError::Io {
-                    what: format!("{} can't be read", file.display()),
-                    source,
-                })?;
-                for line in text.lines().filter(|line| !line.trim().is_empty()) {
-                    let head =
-                        head(line).map_err(|why| CliError::Usage(format!("{}: {line}: {why}", file.display())))?;
-                    heads.push(head);
-                }
+            let mut known = args.head;
+            if let Some(file) = &args.heads {
+                known.extend(heads::read(file).map_err(|error| CliError::Usage(error.to_string()))?);
             }
-            let verdict = store.verify_audit(&heads).await?;
+            known.extend(heads::read_kept(&kept).map_err(unkept)?.into_iter().flatten());
+            let verdict = store.verify_audit(&known).await?;
             for finding in &verdict.findings {
                 print(finding)?;
             }
@@ -334,12 +317,16 @@ pub async fn audit(command: AuditCommand, config: &Config) -> Result<(), CliErro
             let (n, seq, hash) = (verdict.entries, verdict.head.seq, verdict.head.hash);
             print(&format!(
                 "{n} entries are as they were written, and {} heads fit; the last is {seq}:{hash}",
-                heads.len()
+                known.len()
             ))?;
         }
     }
     store.close().await;
     Ok(())
+}
+
+fn unkept(error: heads::HeadsError) -> CliError {
+    CliError::Failed(format!("the kept heads of the audit log can't be used: {error}"))
 }
 
 fn print(line: &str) -> Result<(), CliError> {

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::cost::Cost;
 use super::kind::Halt;
+use super::panics;
 use super::report::Report;
 use crate::domain::error::{ErrorCode, JobError};
 use crate::domain::job::{Artifact, JobId, NewJob};
@@ -144,12 +145,12 @@ impl Context {
         self.inner.report.progress(done, total);
     }
 
-    /// The current step, in words: the job's message until the next step.
+    /// The current step, in words: the job's message until the next step. Secrets are left out of it, as of log lines.
     pub fn step(&self, text: impl Into<String>) {
         self.inner.report.step(text.into());
     }
 
-    /// Adds a line to the job's log.
+    /// Adds a line to the job's log. The values of the args that are secrets, and whatever else looks like a secret, are left out.
     pub fn log(&self, level: Level, message: impl Into<String>) {
         self.inner.report.log(level, message.into());
     }
@@ -194,7 +195,8 @@ impl Context {
         serde_json::from_value(saved).ok()
     }
 
-    /// Writes down where the next attempt would go on. What it stands for must be on disk by then.
+    /// Writes down where the next attempt would go on. What it stands for must be on disk by then. It is stored as it is: keep
+    /// secrets out of it; the next attempt is given its args again.
     pub async fn save<T: Serialize + Sync>(&self, checkpoint: &T) -> Result<(), Halt> {
         let text = serde_json::to_string(checkpoint)
             .map_err(|e| JobError::caused(ErrorCode::Internal, "the checkpoint can't be written", &e))?;
@@ -237,8 +239,8 @@ impl Context {
 
     /// Runs blocking code on a thread of its own; its CPU time counts as the attempt's. An abort does not end it.
     pub fn blocking<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> tokio::task::JoinHandle<T> {
-        let cost = self.inner.cost.clone();
-        tokio::task::spawn_blocking(move || cost.measure(f))
+        let (cost, veil) = (self.inner.cost.clone(), self.inner.report.veil().clone());
+        tokio::task::spawn_blocking(move || panics::veiled_here(veil, || cost.measure(f)))
     }
 
     /// The events of the sample domain. Writes are refused once the lease is lost.

@@ -34,13 +34,18 @@ const RESULT_MAX: usize = 1_000_000;
 /// may kill its worker, until that is recorded.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    job: Claimed,
+    mut job: Claimed,
     slot: OwnedSemaphorePermit,
     alone: Option<OwnedSemaphorePermit>,
 ) {
     let lease = job.lease;
     let (kind, attempt) = (job.job.kind.clone(), job.job.attempt);
-    let report = Arc::new(Report::new(attempt, job.log_lines, shared.running.reported.clone()));
+    let (args, veil) = match shared.service.opened_args(&kind, std::mem::take(&mut job.args)) {
+        Ok(opened) => (Ok(opened.args), opened.veil),
+        Err(error) => (Err(error), shared.service.veil()),
+    };
+    let report = Report::new(attempt, job.log_lines, shared.running.reported.clone()).veiled(veil.clone());
+    let report = Arc::new(report);
     let stop = Arc::new(Stop::default());
     let cost = Arc::new(Cost::default());
     let ctx = Context::new(&job, shared.service.clone(), report.clone(), stop.clone(), cost.clone());
@@ -50,10 +55,11 @@ pub(super) async fn run(
     let started = Instant::now();
     let context = ctx.clone();
     let task = tokio::spawn({
-        let (shared, kind, args, cost) = (shared.clone(), kind.clone(), job.args, cost.clone());
+        let (shared, kind, cost, veil) = (shared.clone(), kind.clone(), cost.clone(), veil.clone());
         async move {
-            let run = shared.registry.run(&ctx, &kind, args);
-            match AssertUnwindSafe(cost.meter(run)).catch_unwind().await {
+            let run = async { shared.registry.run(&ctx, &kind, args?).await };
+            let run = cost.meter(panics::veiled(veil, run));
+            match AssertUnwindSafe(run).catch_unwind().await {
                 Ok(ended) => ended,
                 Err(payload) => {
                     let error = JobError::new(ErrorCode::Panic, panics::message(&*payload));
@@ -93,7 +99,10 @@ pub(super) async fn run(
     shared.pace.ended(started.elapsed());
     drop(slot);
     match ended {
-        Some(Ok(result)) => complete(&shared, job.job, lease, &report, result, cost.millis()).await,
+        Some(Ok(result)) => {
+            let result = veil.result(result);
+            complete(&shared, job.job, lease, &report, result, cost.millis()).await;
+        }
         // It was ended from outside and saw it before its task was gone.
         Some(Err(_)) if told.is_aborted() => {}
         Some(Err(halt)) => {
@@ -105,6 +114,7 @@ pub(super) async fn run(
                 Halt::Paused if told.is_paused() => Event::Checkpointed { epoch },
                 Halt::Paused => Event::HandBack { epoch },
                 Halt::Failed(error) => {
+                    let error = veil.error(error);
                     report.log(Level::Error, error.to_string());
                     Event::Fail { epoch, error, delay_ms }
                 }

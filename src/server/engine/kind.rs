@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use super::context::Context;
 use crate::domain::error::{ErrorCode, JobError, Problem};
 use crate::domain::kind::{KindInfo, Policy, Rate, label};
+use crate::server::secrets::Places;
 use crate::server::service::Catalog;
 use crate::server::store::StoreError;
 use crate::server::store::limits::Limits;
@@ -43,7 +45,8 @@ impl From<StoreError> for Halt {
 /// One kind of job: one file under `kinds/` and a line in its registry.
 #[async_trait]
 pub trait Kind: Send + Sync + 'static {
-    /// What it is given. Its JSON Schema makes the form and checks every enqueue; `deny_unknown_fields` belongs on it.
+    /// What it is given. Its JSON Schema makes the form and checks every enqueue; `deny_unknown_fields` belongs on it. A field
+    /// with `#[schemars(extend("x-secret" = true))]` is encrypted wherever it is stored, and shown to nobody but [`Kind::run`].
     type Args: DeserializeOwned + Serialize + JsonSchema + Send + Sync;
 
     /// The name on the wire: `a-z 0-9 _`.
@@ -112,6 +115,8 @@ impl<K: Kind> ErasedKind for K {
 pub struct Registry {
     default: Policy,
     kinds: BTreeMap<&'static str, (KindInfo, Arc<dyn ErasedKind>)>,
+    /// Of the kinds that have secrets in their args.
+    secrets: BTreeMap<&'static str, Arc<Places>>,
 }
 
 impl Registry {
@@ -120,17 +125,25 @@ impl Registry {
         Self {
             default,
             kinds: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 
     /// Adds a kind; a second one of the same name replaces the first.
     pub fn with<K: Kind>(mut self, kind: K) -> Self {
         let name = kind.name();
+        let schema = schemars::schema_for!(K::Args).to_value();
+        // Stored args are what serde writes, whose names may be other ones than those that it reads.
+        let written = SchemaSettings::draft2020_12().for_serialize().into_generator();
+        match Places::of([schema.clone(), written.into_root_schema_for::<K::Args>().to_value()]) {
+            Some(places) => self.secrets.insert(name, Arc::new(places)),
+            None => self.secrets.remove(name),
+        };
         let info = KindInfo {
             name: name.into(),
             label: label(name),
             description: kind.description().into(),
-            args_schema: schemars::schema_for!(K::Args).to_value(),
+            args_schema: schema,
             policy: kind.policy(self.default),
             checkpoints: kind.checkpoints(),
         };
@@ -183,6 +196,11 @@ impl Registry {
         self.kinds.get(kind).is_some_and(|(info, _)| info.checkpoints)
     }
 
+    /// The kinds that have secrets in their args.
+    pub fn with_secrets(&self) -> Vec<&'static str> {
+        self.secrets.keys().copied().collect()
+    }
+
     /// Runs the kind; an unknown one fails for good.
     pub async fn run(&self, ctx: &Context, kind: &str, args: Value) -> Result<Value, Halt> {
         match self.kinds.get(kind) {
@@ -207,6 +225,10 @@ impl Catalog for Registry {
 
     fn policy(&self, kind: &str) -> Option<Policy> {
         self.kinds.get(kind).map(|(info, _)| info.policy)
+    }
+
+    fn secrets(&self, kind: &str) -> Option<Arc<Places>> {
+        self.secrets.get(kind).cloned()
     }
 
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem> {

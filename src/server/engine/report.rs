@@ -11,6 +11,7 @@ use crate::domain::error::truncate;
 use crate::domain::job::Job;
 use crate::domain::log::{Level, LogLine};
 use crate::server::queue::Change;
+use crate::server::secrets::Veil;
 use crate::server::store::StoreError;
 use crate::server::store::logs::Reported;
 use crate::server::store::ops::Lease;
@@ -27,6 +28,8 @@ pub struct Report {
     wake: Arc<Notify>,
     /// One flush at a time, so that lines stay in order.
     flushing: tokio::sync::Mutex<()>,
+    /// What it may not say.
+    veil: Veil,
 }
 
 struct State {
@@ -48,7 +51,18 @@ impl Report {
             }),
             wake,
             flushing: tokio::sync::Mutex::default(),
+            veil: Veil::default(),
         }
+    }
+
+    /// With the secrets that are left out of all that is said.
+    #[must_use]
+    pub(super) fn veiled(self, veil: Veil) -> Self {
+        Self { veil, ..self }
+    }
+
+    pub(super) fn veil(&self) -> &Veil {
+        &self.veil
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -78,7 +92,9 @@ impl Report {
         }
     }
 
-    pub(super) fn step(&self, mut text: String) {
+    pub(super) fn step(&self, text: String) {
+        // Before it is cut: half a secret would not be known for one.
+        let mut text = self.veil.text(text);
         truncate(&mut text, Job::MESSAGE_MAX);
         let mut state = self.lock();
         if !state.closed {
@@ -89,6 +105,7 @@ impl Report {
     }
 
     pub(super) fn log(&self, level: Level, message: String) {
+        let message = self.veil.text(message);
         let mut state = self.lock();
         if state.closed {
             return;
@@ -217,7 +234,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::secret::MASK;
+    use crate::server::secrets::Redactor;
 
     fn report() -> Report {
         Report::new(2, 10, Arc::default())
@@ -256,6 +277,21 @@ mod tests {
         let waiting = report.take().expect("something");
         assert_eq!(waiting.progress, Some((100.0, 2, 2)));
         assert_eq!(waiting.lines.iter().map(|l| l.n).collect::<Vec<_>>(), [11, 12]);
+    }
+
+    #[test]
+    fn secrets_are_left_out_before_a_text_is_cut() {
+        let report = report().veiled(Veil::new(&Redactor::default(), [&json!("hunter2")]));
+        let long = "x".repeat(Job::MESSAGE_MAX - 9);
+        report.step(format!("{long}hunter2 and more"));
+        report.log(Level::Info, "hunter2, password=other".into());
+        let waiting = report.take().expect("something");
+        let message = waiting.message.expect("a step");
+        assert!(
+            message.len() <= Job::MESSAGE_MAX && !message.contains("hunt"),
+            "{message}"
+        );
+        assert_eq!(waiting.lines[0].message, format!("{MASK}, password={MASK}"));
     }
 
     #[test]

@@ -160,8 +160,14 @@ impl Service {
         Ok(())
     }
 
-    /// The args as the kind understands them, or what is wrong with them or their size.
+    /// The args as the kind understands them, their secrets encrypted, or what is wrong with them or their size.
     pub(super) fn checked_args(&self, kind: &str, args: &serde_json::Value) -> Result<serde_json::Value, Problem> {
+        self.checked_size(args)?;
+        self.sealed_args(kind, args)
+    }
+
+    /// Refuses args that are too large.
+    pub(super) fn checked_size(&self, args: &serde_json::Value) -> Result<(), Problem> {
         let size = args.to_string().len() as u64;
         if size > self.limits.args_max {
             let (size, max) = (bytes(size), bytes(self.limits.args_max));
@@ -172,7 +178,7 @@ impl Service {
             problem.field = Some("args".into());
             return Err(problem);
         }
-        self.catalog.check(kind, args)
+        Ok(())
     }
 
     /// The moment that wished times are compared with: the database's, where there are any.

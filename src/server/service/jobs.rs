@@ -170,7 +170,7 @@ impl Service {
             )
         });
         Ok(JobDetail {
-            args: data.args,
+            args: self.masked_args(&row.job.kind, data.args),
             result: data.result,
             error: data.error,
             attempts,
@@ -248,7 +248,8 @@ impl Service {
             Some(args) => {
                 // With other args it is as good as a new job.
                 require(actor, Want::Enqueue { kind: &row.job.kind })?;
-                Some(self.checked_args(&row.job.kind, &args)?)
+                let was = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(row.job.id))?;
+                Some(self.edited_args(&row.job.kind, args, &was.args)?)
             }
             None => None,
         };
@@ -304,7 +305,7 @@ impl Service {
             return Err(wrong_status(Action::RunAgain, row.job.status));
         }
         let data = self.store.job_data(row.seq).await?.ok_or_else(|| no_job(id))?;
-        let args = self.catalog.check(&row.job.kind, &data.args)?;
+        let args = self.stored_args(&row.job.kind, &data.args)?;
         let policy = Policy {
             max_attempts: row.state.attempts_per_round,
             timeout_s: data.timeout_s,

@@ -6,6 +6,7 @@ mod batches;
 pub mod cron;
 mod enqueue;
 mod files;
+pub mod heads;
 pub mod identity;
 mod jobs;
 mod labels;
@@ -13,6 +14,7 @@ pub mod live;
 mod overview;
 mod queues;
 mod schedules;
+mod secrets;
 mod series;
 mod users;
 
@@ -25,6 +27,7 @@ pub use enqueue::{BulkEnqueued, Enqueued};
 pub use series::SeriesQuery;
 
 use super::queue::{Bus, Change, Entry, Hold, Queue, Signal, Wish};
+use super::secrets::{Places, Secrets};
 use super::store::Store;
 use super::store::ops::Changed;
 use crate::domain::error::{Problem, ProblemCode};
@@ -42,6 +45,9 @@ pub trait Catalog: Send + Sync {
     fn info(&self, kind: &str) -> Option<KindInfo>;
 
     fn policy(&self, kind: &str) -> Option<Policy>;
+
+    /// Where the kind's args hold secrets; none: nowhere.
+    fn secrets(&self, kind: &str) -> Option<Arc<Places>>;
 
     /// The args as the kind understands them, or what is wrong with them or with the kind's name.
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem>;
@@ -70,6 +76,8 @@ pub struct Service {
     limits: Limits,
     hub: Arc<Hub>,
     identity: Arc<Identity>,
+    secrets: Secrets,
+    heads: Arc<heads::Heads>,
     faults: Arc<schedules::Faults>,
     /// Told when a job has ended for which others wait.
     pub(in crate::server) dependents: Arc<Notify>,
@@ -82,6 +90,7 @@ impl Service {
         bus: Arc<dyn Bus>,
         catalog: Arc<dyn Catalog>,
         limits: Limits,
+        secrets: Secrets,
     ) -> Self {
         let hub = Hub::start(store.clone(), queue.clone(), bus.clone());
         Self {
@@ -92,6 +101,8 @@ impl Service {
             limits,
             hub,
             identity: Arc::new(Identity::new(limits.sessions)),
+            secrets,
+            heads: Arc::default(),
             faults: Arc::default(),
             dependents: Arc::default(),
         }
@@ -101,6 +112,7 @@ impl Service {
     pub async fn close(&self) {
         self.hub.close();
         self.queue.close().await;
+        self.heads.close(&self.store).await;
         self.store.close().await;
     }
 

@@ -30,35 +30,37 @@ fn no_schedule(id: Uuid) -> Problem {
     Problem::not_found(format_args!("schedule {id}"))
 }
 
-/// With its description, which is not stored.
-fn told(row: ScheduleRow) -> Schedule {
-    let mut schedule = row.schedule;
-    schedule.description = Rule::parse(&schedule.cron, &schedule.time_zone)
-        .map(|rule| rule.describe())
-        .unwrap_or_default();
-    schedule
-}
-
 impl Service {
+    /// With its description, which is not stored, and without its secrets.
+    fn told(&self, row: ScheduleRow) -> Schedule {
+        let mut schedule = row.schedule;
+        schedule.description = Rule::parse(&schedule.cron, &schedule.time_zone)
+            .map(|rule| rule.describe())
+            .unwrap_or_default();
+        schedule.args = self.masked_args(&schedule.kind, schedule.args);
+        schedule
+    }
+
     pub async fn schedules(&self, actor: &Actor) -> Result<Vec<Schedule>, Problem> {
         require(actor, Want::ReadAll)?;
-        Ok(self.store.schedules().await?.into_iter().map(told).collect())
+        let rows = self.store.schedules().await?;
+        Ok(rows.into_iter().map(|row| self.told(row)).collect())
     }
 
     pub async fn schedule(&self, actor: &Actor, id: Uuid) -> Result<Schedule, Problem> {
         require(actor, Want::ReadAll)?;
-        Ok(told(self.store.schedule(id).await?.ok_or_else(|| no_schedule(id))?))
+        let row = self.store.schedule(id).await?.ok_or_else(|| no_schedule(id))?;
+        Ok(self.told(row))
     }
 
     /// Makes a schedule, or changes the one with this id to what is given.
     pub async fn put_schedule(&self, actor: &Actor, id: Option<Uuid>, new: NewSchedule) -> Result<Schedule, Problem> {
         require(actor, Want::Schedule { delete: false })?;
         require(actor, Want::Enqueue { kind: &new.kind })?;
-        if let Some(id) = id
-            && self.store.schedule(id).await?.is_none()
-        {
-            return Err(no_schedule(id));
-        }
+        let was = match id {
+            Some(id) => Some(self.store.schedule(id).await?.ok_or_else(|| no_schedule(id))?.schedule),
+            None => None,
+        };
         if !valid_name(&new.name, NAME_MAX) {
             let name = &new.name;
             return Err(Problem::invalid(
@@ -67,7 +69,10 @@ impl Service {
             ));
         }
         let rule = Rule::parse(&new.cron, &new.time_zone)?;
-        let args = self.checked_args(&new.kind, &new.args)?;
+        let args = match was.filter(|was| was.kind == new.kind) {
+            Some(was) => self.edited_args(&new.kind, new.args, &was.args)?,
+            None => self.checked_args(&new.kind, &new.args)?,
+        };
         let queue = new.queue.unwrap_or_else(|| DEFAULT_QUEUE.into());
         if !valid_queue_name(&queue) {
             return Err(Problem::invalid(
@@ -103,7 +108,7 @@ impl Service {
         let deed = Deed::of(actor, action, "schedule", id);
         let deed = deed.to(json!({ "name": draft.name, "cron": draft.cron, "type": draft.kind }));
         match self.store.put_schedule(id, draft, Some(deed)).await? {
-            Some(row) => Ok(told(row)),
+            Some(row) => Ok(self.told(row)),
             None => Err(Problem::invalid(
                 "name",
                 format!("name \"{}\" is another schedule's; choose one that none has", new.name),
@@ -138,7 +143,7 @@ impl Service {
         let action = if paused { "schedule.pause" } else { "schedule.resume" };
         let deed = Deed::of(actor, action, "schedule", id);
         let row = self.store.pause_schedule(id, paused, next, deed).await?;
-        Ok(told(row.ok_or_else(|| no_schedule(id))?))
+        Ok(self.told(row.ok_or_else(|| no_schedule(id))?))
     }
 
     /// Enqueues a run now, besides those that fall due.
@@ -166,7 +171,7 @@ impl Service {
             )
         };
         let policy = self.catalog.policy(&schedule.kind).ok_or_else(unknown)?;
-        let args = self.catalog.check(&schedule.kind, &schedule.args)?;
+        let args = self.scheduled_args(&schedule.kind, &schedule.args)?;
         Ok(Enqueue {
             queue: schedule.queue.clone(),
             lane: schedule.priority,

@@ -97,6 +97,7 @@ fn hint(code: ErrorCode) -> &'static str {
         ErrorCode::Panic => "the job's code crashed",
         ErrorCode::WorkerLost => "its worker died or lost it",
         ErrorCode::UnknownKind => "no worker knows this type",
+        ErrorCode::SecretUnreadable => "a secret in the args can't be read",
         ErrorCode::Internal => "an unexpected error",
     }
 }

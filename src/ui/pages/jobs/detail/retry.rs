@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::actions::done;
 use super::selected::Selected;
 use crate::domain::job::ActOptions;
+use crate::domain::secret::MASK;
 use crate::domain::status::Action;
 use crate::rpc::act;
 use crate::ui::components::dialog::{Answered, Ask};
@@ -139,6 +140,11 @@ pub fn RetryOptions(retry: Retry) -> impl IntoView {
                     prop:value=move || retry.args.get()
                     on:input=move |ev| retry.args.set(event_target_value(&ev))
                 ></textarea>
+                {move || {
+                    let masked = retry.args.with(|args| args.contains(MASK));
+                    masked
+                        .then(|| view! { <p class="hint">{format!("{MASK} stands for a secret: left as it is, it stays.")}</p> })
+                }}
                 <p id="retry-args-why" class="field-error" role="alert">
                     {args_why}
                 </p>

@@ -29,6 +29,9 @@ pub fn draw(field: Field, form: Form) -> AnyView {
     }
     let description = match control {
         Control::DateTime => format!("{description} In UTC.").trim_start().to_string(),
+        Control::Secret { .. } => format!("{description} Stored encrypted, and not shown again.")
+            .trim_start()
+            .to_string(),
         _ => description,
     };
     let label = Label {
@@ -52,6 +55,15 @@ pub fn draw(field: Field, form: Form) -> AnyView {
             form,
             Input {
                 kind: "text",
+                max_length: max,
+                ..Input::default()
+            },
+        ),
+        Control::Secret { max, .. } => input(
+            label,
+            form,
+            Input {
+                kind: "password",
                 max_length: max,
                 ..Input::default()
             },

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::domain::kind::label;
+use crate::domain::secret::is_marked;
 
 /// References inside references are followed this deep; schemas may be recursive.
 const DEPTH_MAX: u32 = 8;
@@ -40,6 +41,11 @@ pub enum Control {
     DateTime,
     /// An uploaded file.
     Upload,
+    /// What nobody may read; `json`: typed as JSON, since it is no text.
+    Secret {
+        max: Option<u64>,
+        json: bool,
+    },
     /// Anything else.
     Json,
     Group(Vec<Field>),
@@ -128,6 +134,12 @@ fn field(name: &str, property: &Value, root: &Value, prefix: &str, required: boo
 }
 
 fn control(schema: &Value, root: &Value, path: &str, nullable: bool, depth: u32) -> Control {
+    if is_marked(schema) {
+        return Control::Secret {
+            max: schema.get("maxLength").and_then(Value::as_u64),
+            json: schema.get("type").and_then(Value::as_str) != Some("string"),
+        };
+    }
     if let Some(choices) = choices(schema) {
         return Control::Choice(choices);
     }

@@ -49,7 +49,7 @@ pub fn fill(fields: &[Field], args: &Value) -> Values {
 fn typed(control: &Control, value: &Value) -> String {
     match (control, value) {
         (Control::DateTime, Value::String(text)) => text.parse::<Timestamp>().map_or_else(|_| text.clone(), to_input),
-        (Control::Json, value) => value.to_string(),
+        (Control::Json | Control::Secret { json: true, .. }, value) => value.to_string(),
         (_, Value::String(text)) => text.clone(),
         (_, value) => value.to_string(),
     }
@@ -77,7 +77,11 @@ fn object(fields: &[Field], values: &Values, errors: &mut Errors) -> Map<String,
             }
             continue;
         }
-        let text = values.get(&field.path).map_or("", |v| v.trim());
+        let text = values.get(&field.path).map_or("", |v| match field.control {
+            // A password may begin or end with a space.
+            Control::Secret { .. } => v,
+            _ => v.trim(),
+        });
         if text.is_empty() {
             if field.required && !matches!(field.control, Control::Upload | Control::Bool) {
                 errors.insert(field.path.clone(), "This is needed.".into());
@@ -102,7 +106,7 @@ fn object(fields: &[Field], values: &Values, errors: &mut Errors) -> Map<String,
 fn parsed(control: &Control, text: &str) -> Result<Option<Value>, String> {
     Ok(Some(match control {
         Control::Upload | Control::Group(_) => return Ok(None),
-        Control::Text { .. } | Control::Choice(_) => text.into(),
+        Control::Text { .. } | Control::Secret { json: false, .. } | Control::Choice(_) => text.into(),
         Control::Bool | Control::MaybeBool => (text == "true").into(),
         Control::Integer { .. } => text
             .parse::<i64>()
@@ -113,7 +117,9 @@ fn parsed(control: &Control, text: &str) -> Result<Option<Value>, String> {
             .map_err(|_| "This must be a number.".to_string())?
             .into(),
         Control::DateTime => utc(text).ok_or("This must be a date and a time.")?.into(),
-        Control::Json => serde_json::from_str(text).map_err(|e| format!("This is not JSON: {e}."))?,
+        Control::Json | Control::Secret { .. } => {
+            serde_json::from_str(text).map_err(|e| format!("This is not JSON: {e}."))?
+        }
     }))
 }
 

@@ -30,6 +30,27 @@ fn what_was_typed_becomes_args() {
 }
 
 #[test]
+fn a_secret_is_taken_as_it_was_typed() {
+    let schema = json!({"properties": {
+        "password": {"type": ["string", "null"], "maxLength": 50, "x-secret": true},
+        "pin": {"type": "integer", "x-secret": true}
+    }});
+    let fields = fields(&schema);
+    let controls: Vec<_> = fields.iter().map(|f| f.control.clone()).collect();
+    let (text, other) = (
+        Control::Secret {
+            max: Some(50),
+            json: false,
+        },
+        Control::Secret { max: None, json: true },
+    );
+    assert_eq!(controls, [text, other]);
+    let typed = values(&[("password", " a b "), ("pin", "4711")]);
+    assert_eq!(build(&fields, &typed), Ok(json!({"password": " a b ", "pin": 4711})));
+    assert!(build(&fields, &values(&[("pin", "x y")])).is_err());
+}
+
+#[test]
 fn errors_name_the_field() {
     let fields = fields(&schema());
     let errors = build(&fields, &values(&[("from", "soon"), ("tags", "[")])).expect_err("errors");
