@@ -1,6 +1,8 @@
 //! The settings: `Leptos.toml` first (the one built in, then one in the working folder), then the environment and `.env`.
 //! A bad value stops the start with the name, the value and what is allowed.
 
+mod edge;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use sqlx::postgres::PgConnectOptions;
 
+pub use self::edge::Edge;
 use crate::domain::kind::Rate;
 use crate::domain::retention::Rule;
 use crate::domain::status::Status;
@@ -71,6 +74,8 @@ pub struct Config {
     /// How long a session lasts without being used, and in all.
     pub session_idle: Duration,
     pub session_age: Duration,
+    /// What strangers may take.
+    pub edge: Edge,
     pub log_json: bool,
     /// A `tracing` filter.
     pub log_level: String,
@@ -359,6 +364,7 @@ impl Config {
             })?,
             session_idle: source.duration("session_idle", Duration::from_secs(60), SESSION_MAX)?,
             session_age: source.duration("session_age", Duration::from_secs(60), SESSION_MAX)?,
+            edge: Edge::from(source)?,
             log_json: source.parse("log_format", "text or json", |v| match v {
                 "text" => Some(false),
                 "json" => Some(true),
@@ -507,7 +513,7 @@ fn bad(name: &str, value: &str, allowed: &str) -> ConfigError {
 mod tests {
     use super::*;
 
-    fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    pub(super) fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let file = config::Config::builder()
             .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml))
             .build()

@@ -3,11 +3,14 @@
 
 mod assets;
 mod auth;
+mod callers;
 mod docs;
 mod doors;
 mod extract;
 mod guard;
 mod health;
+mod intake;
+mod listen;
 mod page;
 mod rest;
 mod router;
@@ -25,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use auth::Site;
 pub use doors::{DOORS, Door};
+pub use listen::{Listening, serve};
 pub use router::{openapi, router};
 
 use super::service::Service;

@@ -34,13 +34,17 @@ pub async fn logs(
     params.only(&["after"])?;
     let after = params.parse("after", "a line's number")?.unwrap_or(0);
     let upgrade = upgrade.map_err(|e| Problem::invalid("Upgrade", e.body_text()))?;
+    let place = visitor.stream(&state.site)?;
     let log = state.service.follow_log(&actor, id, after).await?;
     let closing = state.closing.clone();
     let changed = visitor.until_changed(state.service.clone());
     // Viewers send nothing but control frames.
     Ok(upgrade
         .max_message_size(4_096)
-        .on_upgrade(move |socket| send(socket, log, closing, changed)))
+        .on_upgrade(async move |socket| {
+            send(socket, log, closing, changed).await;
+            drop(place);
+        }))
 }
 
 async fn send(
