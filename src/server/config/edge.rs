@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{ConfigError, Source};
 
 /// Limits of the door, and of the disk behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Edge {
     /// Open connections in all.
     pub connections_max: u32,

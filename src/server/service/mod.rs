@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 pub use enqueue::{BulkEnqueued, Enqueued};
+pub use files::Incoming;
 pub use series::SeriesQuery;
 
 use super::queue::{Bus, Change, Entry, Hold, Queue, Signal, Wish};
@@ -71,6 +72,7 @@ pub struct Service {
     hub: Arc<Hub>,
     identity: Arc<Identity>,
     faults: Arc<schedules::Faults>,
+    arriving: files::Arriving,
     /// Told when a job has ended for which others wait.
     pub(in crate::server) dependents: Arc<Notify>,
 }
@@ -93,6 +95,7 @@ impl Service {
             hub,
             identity: Arc::new(Identity::new(limits.sessions)),
             faults: Arc::default(),
+            arriving: files::Arriving::default(),
             dependents: Arc::default(),
         }
     }
