@@ -7,6 +7,7 @@ mod callers;
 mod docs;
 mod doors;
 mod extract;
+mod form;
 mod guard;
 mod health;
 mod intake;
@@ -67,3 +68,6 @@ pub fn leptos_options(address: SocketAddr) -> LeptosOptions {
         .site_addr(address)
         .build()
 }
+
+#[cfg(test)]
+mod fuzz_tests;

@@ -31,7 +31,7 @@ pub fn provide(state: &AppState) {
 /// What a page may do. Scripts: those that the page itself marks, and the site's own by their folder alone (Leptos preloads its
 /// module by a link that it does not mark, so that the mark alone won't do); WASM needs leave to compile. Styles: the site's
 /// files; on elements, since bars and virtual rows have their sizes from the server. Nothing else comes from anywhere else.
-fn policy(host: Option<&HeaderValue>, nonce: &str) -> String {
+pub(super) fn policy(host: Option<&HeaderValue>, nonce: &str) -> String {
     // An address of the sixth version can't be written in a policy.
     let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
     let host = host.and_then(|host| host.to_str().ok()).filter(plain);

@@ -64,7 +64,7 @@ pub async fn download(
 }
 
 /// `attachment` with the name twice: in ASCII for old clients, and as RFC 8187 has it.
-fn disposition(name: &str) -> String {
+pub fn disposition(name: &str) -> String {
     let ascii: String = name
         .chars()
         .map(|c| {

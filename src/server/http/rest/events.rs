@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
+use axum::extract::multipart::{Field, MultipartError};
 use axum::http::header::{CONTENT_LENGTH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -18,7 +18,8 @@ use crate::domain::page::bytes;
 use crate::domain::user::Actor;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Body, idempotency_key};
+use crate::server::http::extract::{Answer, ApiError, Body, idempotency_key};
+use crate::server::http::form::Form;
 use crate::server::service::Incoming;
 
 /// Bytes of a part that is a word.
@@ -91,7 +92,7 @@ pub async fn import(
     State(state): State<AppState>,
     Caller(actor): Caller,
     headers: HeaderMap,
-    form: Result<Multipart, MultipartRejection>,
+    form: Result<Form, ApiError>,
 ) -> Answer<impl IntoResponse> {
     let max = state.service.limits().upload_max;
     let announced = headers
@@ -102,8 +103,7 @@ pub async fn import(
         return Err(too_large(max).into());
     }
     let key = idempotency_key(&headers)?;
-    let form =
-        form.map_err(|e| Problem::invalid("Content-Type", format!("{}; send multipart/form-data", e.body_text())))?;
+    let form = form?;
     let mut incoming = state.service.begin_upload(&actor, announced.unwrap_or_default()).await?;
     let (name, format) = receive(form, &mut incoming, max).await?;
     let sent = Sent { name, format, key };
@@ -144,12 +144,13 @@ async fn keep(state: &AppState, actor: &Actor, sent: Sent, incoming: Incoming) -
 
 /// Writes the part `file` as it comes in, and answers with its name and the part `format`.
 async fn receive(
-    mut form: Multipart,
+    Form { mut parts, progress }: Form,
     incoming: &mut Incoming,
     max: u64,
 ) -> Result<(String, Option<String>), Problem> {
     let (mut name, mut format) = (None, None);
-    while let Some(mut part) = form.next_field().await.map_err(broken)? {
+    while let Some(mut part) = parts.next_field().await.map_err(broken)? {
+        progress.seen();
         match part.name().unwrap_or_default() {
             "file" if name.is_none() => {
                 let given = part.file_name().unwrap_or_default().to_string();
@@ -160,6 +161,7 @@ async fn receive(
                 let mut file = tokio::io::BufWriter::with_capacity(1 << 18, file);
                 let mut size = 0u64;
                 while let Some(chunk) = part.chunk().await.map_err(broken)? {
+                    progress.seen();
                     size += chunk.len() as u64;
                     if size > max {
                         return Err(too_large(max));

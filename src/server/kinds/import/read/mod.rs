@@ -239,3 +239,6 @@ fn shown(text: &str, max: usize) -> String {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod fuzz_tests;
