@@ -30,3 +30,8 @@ pub fn hydrate() {
         leptos::mount::hydrate_lazy(ui::app::App);
     });
 }
+
+/// Changed inputs for the tests of readers; the suite beside the crate has the same.
+#[cfg(all(test, feature = "ssr"))]
+#[path = "../tests/it/fuzz/mutate.rs"]
+mod mutate;

@@ -226,6 +226,10 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// The requested part of a file does not exist.
     RangeNotSatisfiable,
+    /// The request's body came too slowly.
+    TooSlow,
+    /// There is no room for another file.
+    StorageFull,
     /// The queue is full; try again later.
     QueueFull,
     /// Too many requests, or sign-ins that failed; try again later.
@@ -250,6 +254,8 @@ impl ProblemCode {
             Self::TooLarge => 413,
             Self::MethodNotAllowed => 405,
             Self::RangeNotSatisfiable => 416,
+            Self::TooSlow => 408,
+            Self::StorageFull => 507,
             Self::QueueFull | Self::RateLimited => 429,
             Self::Unavailable | Self::Network => 503,
             Self::Internal => 500,
@@ -268,6 +274,8 @@ impl ProblemCode {
             Self::TooLarge => "Too large",
             Self::MethodNotAllowed => "Method not allowed",
             Self::RangeNotSatisfiable => "Range not satisfiable",
+            Self::TooSlow => "Too slow",
+            Self::StorageFull => "No room left",
             Self::QueueFull => "Queue full",
             Self::RateLimited => "Too many requests",
             Self::Unavailable => "Temporarily unavailable",

@@ -128,6 +128,9 @@ impl JobFilter {
         let mut rest = Vec::new();
         for (name, value) in pairs {
             let text = || Some(value.trim().to_string()).filter(|v| !v.is_empty());
+            if value.contains('\0') {
+                return Err(Problem::invalid(name, format!("{name} has a zero character")));
+            }
             match name {
                 "q" => {
                     if value.chars().count() > QUERY_MAX {
@@ -359,14 +362,15 @@ fn time(name: &str, value: &str) -> Result<Option<Timestamp>, Problem> {
         return Ok(None);
     }
     // A "+" of an offset arrives as a space when a client forgot to encode it.
-    chrono::DateTime::parse_from_rfc3339(&value.replace(' ', "+"))
-        .map(|t| Some(t.to_utc()))
-        .map_err(|_| {
-            Problem::invalid(
-                name,
-                format!("{name} \"{value}\" is not a time; write RFC 3339, like 2026-03-01T14:05:00Z"),
-            )
-        })
+    let time = chrono::DateTime::parse_from_rfc3339(&value.replace(' ', "+")).map(|t| t.to_utc());
+    // In another zone the year may be one that RFC 3339 can't write.
+    match time {
+        Ok(time) if (0..=9_999).contains(&chrono::Datelike::year(&time)) => Ok(Some(time)),
+        _ => Err(Problem::invalid(
+            name,
+            format!("{name} \"{value}\" is not a time; write RFC 3339, like 2026-03-01T14:05:00Z"),
+        )),
+    }
 }
 
 /// "status "x" is not known; allowed: a, b, c".

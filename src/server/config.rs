@@ -1,6 +1,7 @@
 //! The settings: `Leptos.toml` first (the one built in, then one in the working folder), then the environment and `.env`.
 //! A bad value stops the start with the name, the value and what is allowed.
 
+mod edge;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use sqlx::postgres::PgConnectOptions;
 
+pub use self::edge::Edge;
 pub use secret::Secret;
 use secret::without_password;
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub secret_key_old: Vec<SecretKey>,
     /// What is left out of logs and errors.
     pub log_redact: Redactor,
+    /// What strangers may take.
+    pub edge: Edge,
     pub log_json: bool,
     /// A `tracing` filter.
     pub log_level: String,
@@ -358,6 +362,7 @@ impl Config {
             secret_key: source.secret_key()?,
             secret_key_old: source.secret_key_old()?,
             log_redact: source.log_redact()?,
+            edge: Edge::from(source)?,
             log_json: source.parse("log_format", "text or json", |v| match v {
                 "text" => Some(false),
                 "json" => Some(true),
@@ -496,7 +501,7 @@ fn bad(name: &str, value: &str, allowed: &str) -> ConfigError {
 mod tests {
     use super::*;
 
-    fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    pub(super) fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let file = config::Config::builder()
             .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml))
             .build()

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -24,11 +23,11 @@ use windlass::domain::error::{ErrorCode, JobError};
 use windlass::domain::job::NewJob;
 use windlass::domain::kind::{Backoff, Policy};
 use windlass::domain::user::{Actor, Role, Scope};
-use windlass::server::config::{self, Config, Database};
+use windlass::server::config::{self, Config, Database, Edge};
 use windlass::server::engine::Engine;
 use windlass::server::engine::context::Context;
 use windlass::server::engine::kind::{Halt, Kind, Registry};
-use windlass::server::http::{self, AppState};
+use windlass::server::http::{self, AppState, Listening, Site};
 use windlass::server::secrets::{Redactor, SecretKey};
 use windlass::server::service::Service;
 use windlass::server::{kinds, state, store};
@@ -126,6 +125,18 @@ pub fn config(dir: &Path) -> Config {
         secret_key: SecretKey::parse(SECRET_KEY),
         secret_key_old: Vec::new(),
         log_redact: Redactor::default(),
+        edge: Edge {
+            connections_max: 2_000,
+            connections_per_address: 2_000,
+            client_timeout: Duration::from_secs(20),
+            requests_per_second: None,
+            requests_burst: 1,
+            streams_per_caller: 100,
+            uploads_max_total: 100_000_000,
+            uploads_max_user: 100_000_000,
+            artifacts_max_total: 1_000_000_000,
+            artifacts_max_job: 1_000_000_000,
+        },
         log_json: false,
         log_level: "warn".into(),
     }
@@ -221,16 +232,11 @@ impl Server {
         let app = http::router(AppState {
             service: system.service.clone(),
             leptos: http::leptos_options(address),
-            site: Arc::default(),
+            site: Arc::new(Site::of(&config)),
             closing: closing.clone(),
         });
         let stop = closing.clone();
-        let serving = tokio::spawn(async move {
-            let done = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await;
-            done.expect("serve");
-        });
+        let serving = tokio::spawn(http::serve(listener, app, Listening::of(&config), stop));
         let base = format!("http://{address}");
         Self {
             client: signed_in(&base).await,

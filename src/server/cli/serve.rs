@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CliError;
 use crate::server::config::Config;
-use crate::server::http::{self, AppState, Site};
+use crate::server::http::{self, AppState, Listening, Site};
 use crate::server::{state, telemetry};
 
 #[derive(clap::Args)]
@@ -23,7 +23,7 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     telemetry::keep_metrics();
     let system = state::start(config, state::registry(config), !args.no_worker).await?;
-    let site = Arc::new(site(config));
+    let site = Arc::new(Site::of(config));
     if let Some((email, password)) = &config.admin {
         let made = system.service.found(email, password.reveal().to_string()).await?;
         if made {
@@ -61,18 +61,14 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     }
     let (stop, lost) = (closing.clone(), system.service.lost());
     let taken_over = lost.clone();
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+    tokio::spawn(async move {
         tokio::select! {
             () = asked_to_stop() => tracing::info!("stopping"),
             () = taken_over.cancelled() => {}
         }
         stop.cancel();
     });
-    let served = server.await.map_err(|source| CliError::Io {
-        what: "the server ended".into(),
-        source,
-    });
+    http::serve(listener, app, Listening::of(config), closing).await;
     if let Some(engine) = system.engine {
         engine.shut_down().await;
     }
@@ -81,17 +77,7 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
         return Err(CliError::Usage("the database belongs to another process now".into()));
     }
     tracing::info!("stopped");
-    served
-}
-
-/// Who this server is to browsers.
-pub(super) fn site(config: &Config) -> Site {
-    Site {
-        public_url: config.public_url.clone(),
-        trusted: config.trusted_proxies.clone(),
-        setup_anywhere: config.setup_anywhere,
-        session_age: config.session_age,
-    }
+    Ok(())
 }
 
 fn announce(address: SocketAddr, config: &Config) {

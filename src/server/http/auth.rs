@@ -2,6 +2,7 @@
 //! route wants.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
@@ -11,11 +12,13 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
+use super::callers::{Callers, Counted, Party};
 use super::doors::{Door, door};
 use super::extract::ApiError;
 use super::{AppState, assets};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::user::Actor;
+use crate::server::config::Config;
 use crate::server::service::Service;
 use crate::server::service::identity::{Credential, FRESH, Known, Origin};
 
@@ -30,9 +33,24 @@ pub struct Site {
     pub setup_anywhere: bool,
     /// How long a session's cookie is kept.
     pub session_age: Duration,
+    /// How much each caller may ask for.
+    pub callers: Arc<Callers>,
+    /// How long a body may stall; none: for as long as it likes.
+    pub patience: Option<Duration>,
 }
 
 impl Site {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            public_url: config.public_url.clone(),
+            trusted: config.trusted_proxies.clone(),
+            setup_anywhere: config.setup_anywhere,
+            session_age: config.session_age,
+            callers: Arc::new(Callers::new(&config.edge)),
+            patience: Some(config.edge.client_timeout),
+        }
+    }
+
     /// Whether people reach it by TLS.
     pub fn secure(&self) -> bool {
         self.public_url.starts_with("https://")
@@ -81,6 +99,8 @@ pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 pub struct Visitor {
     pub known: Option<Known>,
     credential: Option<Credential>,
+    /// Whom their requests and streams are counted for.
+    party: Party,
     /// The browser's or program's address.
     pub address: String,
     /// Whether that is this machine.
@@ -108,6 +128,11 @@ impl Visitor {
             Some(now) if now.actor == known.actor => Ok(()),
             _ => Err(nobody()),
         }
+    }
+
+    /// A place for one more stream, to be kept for as long as it is open.
+    pub fn stream(&self, site: &Site) -> Result<Counted<Party>, Problem> {
+        site.callers.stream(&self.party)
     }
 
     /// Resolves when this caller is known no more, or may do something else than before: streams end then.
@@ -176,7 +201,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
 }
 
 /// What the request brings along: a token before a cookie, since a browser sends cookies unasked.
-fn credential(site: &Site, headers: &HeaderMap) -> Option<Credential> {
+pub(super) fn credential(site: &Site, headers: &HeaderMap) -> Option<Credential> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
         let token = text
@@ -190,7 +215,7 @@ fn credential(site: &Site, headers: &HeaderMap) -> Option<Credential> {
 }
 
 /// Where the request comes from: the nearest address that is no trusted proxy's.
-fn client(site: &Site, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+pub(super) fn client(site: &Site, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAddr> {
     let peer = peer?.to_canonical();
     if !site.trusted.contains(&peer) {
         return Some(peer);
@@ -211,6 +236,9 @@ fn client(site: &Site, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<IpAd
     Some(nearest)
 }
 
+/// What whoever watches the process asks for is not counted.
+const FREE: [&str; 2] = ["/healthz", "/readyz"];
+
 /// Looks the caller up, and lets them through the door that the route has.
 pub async fn authenticate(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let peer = request
@@ -229,6 +257,11 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
     };
     let path = request.uri().path();
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let party = Party::of(known.as_ref().map(|known| &known.actor), client);
+    let free = matched.is_some_and(|path| FREE.contains(&path)) || matched.is_none() && assets::has(path);
+    if !free && let Err(problem) = state.site.callers.request(&party) {
+        return ApiError(problem).into_response();
+    }
     let door = match matched {
         Some(matched) => door(request.method(), matched),
         // What has no route is a file of the site, for everybody, or nothing.
@@ -249,6 +282,7 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
     let visitor = Visitor {
         known,
         credential,
+        party,
         local: client.is_some_and(|ip| ip.is_loopback()),
         address,
     };

@@ -3,10 +3,9 @@
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
-const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem;\
-    color-scheme:light dark}code,pre{font-family:ui-monospace,monospace;font-size:13px}section{border-top:1px solid #8884;\
-    padding:.75rem 0}h2{margin-top:2rem}h3{font-size:1rem;margin:0}table{border-collapse:collapse;margin:.5rem 0}\
-    td,th{padding:.15rem .75rem .15rem 0;text-align:left;vertical-align:top}b{display:inline-block;min-width:4.5rem}";
+/// Its style is a file of the site.
+pub const POLICY: &str =
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page.
 pub fn page(document: &OpenApi) -> String {
@@ -14,7 +13,7 @@ pub fn page(document: &OpenApi) -> String {
     let document = serde_json::to_value(document).unwrap_or_default();
     let mut html = format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>API · Windlass</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body><h1>Windlass API</h1>\
+         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"/api-docs.css\"></head><body><h1>Windlass API</h1>\
          <p>{} The machine-readable form: <a href=\"/api/openapi.json\">openapi.json</a>.</p>",
         escape(&text(&document["info"]["description"]))
     );

@@ -1,8 +1,8 @@
 //! Keeps other sites out: a page from elsewhere must not be able to act through a browser that is signed in, nor to read by
-//! pointing a name of its own at this server.
+//! pointing a name of its own at this server. No other site is let in by CORS either: nothing here sends its headers.
 
 use axum::extract::{Request, State};
-use axum::http::header::{HOST, ORIGIN, UPGRADE};
+use axum::http::header::UPGRADE;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -10,7 +10,7 @@ use axum::response::Response;
 use super::{AppState, Site, page};
 use crate::domain::error::{Problem, ProblemCode, truncate};
 
-/// Refuses requests to foreign host names, and changes and WebSockets that come from other sites.
+/// Refuses requests to foreign host names, and whatever comes from other sites but the visit of a page by a link.
 pub async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     match check(&state.site, request.method(), request.headers(), request.uri().host()) {
         Ok(()) => next.run(request).await,
@@ -18,13 +18,15 @@ pub async fn guard(State(state): State<AppState>, request: Request, next: Next) 
     }
 }
 
-fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result<(), Problem> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|v: &axum::http::HeaderValue| v.to_str().ok())
-    };
-    let host = text(HOST).or(uri_host).unwrap_or_default();
+/// What browsers say of a request by themselves (Fetch Metadata); no script can change it.
+const FETCH_SITE: &str = "sec-fetch-site";
+const FETCH_MODE: &str = "sec-fetch-mode";
+const FETCH_DEST: &str = "sec-fetch-dest";
+
+pub(super) fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result<(), Problem> {
+    // What can't be read is not trusted either.
+    let text = |name: &str| Some(headers.get(name)?.to_str().unwrap_or("(unreadable)"));
+    let host = text("host").or(uri_host).unwrap_or_default();
     if !is_own(site, host) {
         return Err(refuse(format!(
             "Host \"{}\" is not a name of this server; set PUBLIC_URL to the address that people reach it by",
@@ -32,36 +34,40 @@ fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&st
         )));
     }
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    // A link on another site may lead here; its scripts may read nothing, streams included.
-    let link =
-        reads && !headers.contains_key(UPGRADE) && header(headers, "sec-fetch-mode").is_none_or(|m| m == "navigate");
-    if !link
-        && let Some(from) = header(headers, "sec-fetch-site")
-        && !matches!(from, "same-origin" | "none")
+    let streams = headers.contains_key(UPGRADE) || text("accept").is_some_and(|types| types.contains("text/event-stream"));
+    // A link from elsewhere is followed by a navigation of the whole window; all else that another site's page asks for is to
+    // be used there. Browsers that don't say, and programs, are left to what follows.
+    let visits = reads && !streams && text(FETCH_MODE).is_none_or(|mode| mode == "navigate") && !framed(text(FETCH_DEST));
+    if let Some(site) = text(FETCH_SITE)
+        && !matches!(site, "same-origin" | "none")
+        && !visits
     {
         return Err(refuse("this request was sent by a page of another site".into()));
     }
-    // Browsers name the origin of whatever changes something, of WebSockets, and of scripts that read from elsewhere.
-    if let Some(origin) = text(ORIGIN) {
-        let own = match site.host() {
-            // Where people reach it by TLS, a page that came without is another site.
-            Some(own) if own.eq_ignore_ascii_case(host) => {
-                origin.eq_ignore_ascii_case(site.public_url.trim_end_matches('/'))
-            }
-            _ => origin.split_once("://").map(|(_, rest)| rest) == Some(host),
-        };
-        if !own {
-            return Err(refuse(format!(
-                "Origin \"{}\" is not this server, {host}",
-                shown(origin)
-            )));
-        }
+    // Named for whatever changes something, for WebSockets, and for what scripts read from elsewhere.
+    if let Some(origin) = text("origin")
+        && !is_origin(site, origin, host)
+    {
+        return Err(refuse(format!(
+            "Origin \"{}\" is not this server, {host}",
+            shown(origin)
+        )));
     }
     Ok(())
 }
 
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|v| v.to_str().ok())
+/// Whether what is navigated is a part of another page.
+fn framed(destination: Option<&str>) -> bool {
+    destination.is_some_and(|d| matches!(d, "iframe" | "frame" | "embed" | "object" | "fencedframe"))
+}
+
+/// Whether a page from there is one of this server's. Where people are told an address, the same name without TLS is another
+/// site: whoever is on the network can speak for it.
+fn is_origin(site: &Site, origin: &str, host: &str) -> bool {
+    match site.host().is_some_and(|own| own.eq_ignore_ascii_case(host)) {
+        true => origin.eq_ignore_ascii_case(site.public_url.trim_end_matches('/')),
+        false => origin.split_once("://").is_some_and(|(_, rest)| rest == host),
+    }
 }
 
 fn refuse(detail: String) -> Problem {
@@ -159,5 +165,55 @@ mod tests {
             ("origin", "https://evil.example"),
         ];
         assert_eq!(ask(Method::GET, &socket), no);
+    }
+    #[test]
+    fn what_another_sites_page_embeds_or_reads_is_refused_and_links_are_followed() {
+        let no = Err(ProblemCode::CrossSite);
+        let from_elsewhere = |mode: &'static str, dest: &'static str, site: &'static str| {
+            ask(
+                Method::GET,
+                &[
+                    ("host", "localhost:3000"),
+                    ("sec-fetch-site", site),
+                    ("sec-fetch-mode", mode),
+                    ("sec-fetch-dest", dest),
+                ],
+            )
+        };
+        assert_eq!(from_elsewhere("navigate", "document", "cross-site"), Ok(()));
+        assert_eq!(from_elsewhere("no-cors", "script", "same-origin"), Ok(()));
+        for (mode, dest) in [
+            ("no-cors", "image"),
+            ("no-cors", "script"),
+            ("cors", "empty"),
+            ("navigate", "iframe"),
+            ("navigate", "object"),
+            ("websocket", "empty"),
+        ] {
+            for site in ["cross-site", "same-site"] {
+                assert_eq!(from_elsewhere(mode, dest, site), no, "{mode} {dest}");
+            }
+        }
+    }
+
+    #[test]
+    fn streams_are_no_other_sites_to_read() {
+        let stream = |pairs: &[(&'static str, &'static str)]| {
+            let mut all = vec![("host", "localhost:3000"), ("accept", "text/event-stream")];
+            all.extend_from_slice(pairs);
+            ask(Method::GET, &all)
+        };
+        assert_eq!(stream(&[]), Ok(()));
+        assert_eq!(stream(&[("origin", "http://localhost:3000")]), Ok(()));
+        assert_eq!(stream(&[("origin", "http://localhost:4000")]), Err(ProblemCode::CrossSite));
+        assert_eq!(stream(&[("sec-fetch-site", "cross-site")]), Err(ProblemCode::CrossSite));
+    }
+
+    #[test]
+    fn behind_tls_the_same_name_without_it_is_another_site() {
+        let from = |origin| ask(Method::POST, &[("host", "jobs.example.org"), ("origin", origin)]);
+        assert_eq!(from("https://jobs.example.org"), Ok(()));
+        assert_eq!(from("http://jobs.example.org"), Err(ProblemCode::CrossSite));
+        assert_eq!(from("https://jobs.example.org:444"), Err(ProblemCode::CrossSite));
     }
 }

@@ -3,11 +3,15 @@
 
 mod assets;
 mod auth;
+mod callers;
 mod docs;
 mod doors;
 mod extract;
+mod form;
 mod guard;
 mod health;
+mod intake;
+mod listen;
 mod page;
 mod rest;
 mod router;
@@ -25,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use auth::Site;
 pub use doors::{DOORS, Door};
+pub use listen::{Listening, serve};
 pub use router::{openapi, router};
 
 use super::service::Service;
@@ -63,3 +68,6 @@ pub fn leptos_options(address: SocketAddr) -> LeptosOptions {
         .site_addr(address)
         .build()
 }
+
+#[cfg(test)]
+mod fuzz_tests;

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -24,15 +24,28 @@ pub fn provide(state: &AppState) {
     let Some((nonce, options)) = use_nonce().zip(use_context::<ResponseOptions>()) else {
         return;
     };
-    // WASM needs leave to compile; styles may be set on elements (bars, virtual rows), scripts only come from here.
-    let policy = format!(
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; \
-         img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; \
-         base-uri 'none'; frame-ancestors 'none'"
-    );
+    let policy = policy(parts.headers.get(HOST), &nonce);
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         options.insert_header(CONTENT_SECURITY_POLICY, policy);
     }
+}
+
+/// What a page may do. Scripts: those that the page itself marks, and the site's own by their folder alone (Leptos preloads its
+/// module by a link that it does not mark, so that the mark alone won't do); WASM needs leave to compile. Styles: the site's
+/// files; on elements, since bars and virtual rows have their sizes from the server. Nothing else comes from anywhere else.
+pub(super) fn policy(host: Option<&HeaderValue>, nonce: &str) -> String {
+    // An address of the sixth version can't be written in a policy.
+    let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b));
+    let host = host.and_then(|host| host.to_str().ok()).filter(plain);
+    let own = match host {
+        Some(host) if !host.is_empty() => format!("{host}/pkg/"),
+        _ => "'self'".into(),
+    };
+    format!(
+        "default-src 'none'; script-src 'nonce-{nonce}' 'wasm-unsafe-eval' {own}; script-src-attr 'none'; \
+         style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
+         manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
 }
 
 /// Whatever has no route: a file of the site, an unknown call, or a page that does not exist.
@@ -83,4 +96,20 @@ pub fn refusal(headers: &HeaderMap, problem: Problem) -> Response {
 pub async fn wrong_method(request: Request) -> Response {
     let detail = format!("{} is not possible at {}", request.method(), request.uri().path());
     ApiError(Problem::new(ProblemCode::MethodNotAllowed, detail)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_come_from_the_sites_folder_alone_and_no_host_can_say_otherwise() {
+        let of = |host: &'static str| policy(Some(&HeaderValue::from_static(host)), "n0");
+        assert!(of("jobs.example.org:3000").contains("script-src 'nonce-n0' 'wasm-unsafe-eval' jobs.example.org:3000/pkg/;"));
+        for odd in ["localhost:1; script-src *", "localhost:1 'unsafe-inline'", "[::1]:3000", ""] {
+            assert!(of(odd).contains("'wasm-unsafe-eval' 'self';"), "{}", of(odd));
+        }
+        let scripts = of("localhost").split(';').find(|d| d.contains("script-src ")).map(str::to_string);
+        assert!(scripts.is_some_and(|s| !s.contains("unsafe-inline") && !s.contains("'unsafe-eval'")));
+    }
 }

@@ -1,14 +1,14 @@
 //! All routes in one table, with the document that describes them.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{Extensions, HeaderMap, StatusCode, Version};
+use axum::http::{self, Extensions, HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
@@ -17,23 +17,22 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
-use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
 use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules};
-use super::{AppState, auth, docs, guard, health, page, session, sse, ws};
+use super::{AppState, Site, auth, docs, guard, health, intake, page, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::ui::app::App;
 use crate::ui::shell::shell;
 
 /// Bytes of a body that is not a file.
 const BODY_MAX: usize = 1_000_000;
-/// No answer but a stream, a file or an upload takes longer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For answers that are no page.
+const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Pages want nothing of what a device could give them.
 const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), payment=(), usb=()";
@@ -95,10 +94,10 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT));
+        .layer(middleware::from_fn(intake::in_time));
     let bulk = OpenApiRouter::new()
         .routes(routes!(jobs::bulk))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT));
+        .layer(middleware::from_fn(intake::in_time));
     let long = OpenApiRouter::new()
         .routes(routes!(logs::logs))
         .routes(routes!(ws::logs))
@@ -124,7 +123,9 @@ pub fn router(state: AppState) -> Router {
     // As bytes: axum clones its handlers for each connection, and a clone of the document is large.
     let docs = Bytes::from(docs::page(&document));
     let document = Bytes::from(document.to_json().unwrap_or_default());
-    let fixed = |media: &'static str, body: Bytes| get(async move || ([(CONTENT_TYPE, media)], body));
+    let fixed = |media: &'static str, policy: &'static str, body: Bytes| {
+        get(async move || ([(CONTENT_TYPE, media), (CONTENT_SECURITY_POLICY, policy)], body))
+    };
     let routes = generate_route_list(App);
     let (context, options) = (state.clone(), state.leptos.clone());
     let pages = Router::new().leptos_routes_with_context(
@@ -133,36 +134,19 @@ pub fn router(state: AppState) -> Router {
         move || page::provide(&context),
         move || shell(options.clone()),
     );
-    let header =
-        |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let layers = ServiceBuilder::new()
+        // Outermost, so that refusals have them too.
+        .map_response(hardened(&state.site))
         .layer(CatchPanicLayer::custom(panicked))
-        // Not brotli: its encoder takes megabytes for every answer, and the allocator does not give them back.
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(1_024).and(is_text)))
-        .layer(header(CACHE_CONTROL, "no-store"))
-        .layer(header(
-            CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
-        ))
-        .layer(header(HeaderName::from_static("permissions-policy"), PERMISSIONS))
-        .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(header(X_FRAME_OPTIONS, "DENY"))
-        .layer(header(REFERRER_POLICY, "same-origin"))
-        .layer(header(
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ))
-        .layer(header(
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ))
-        // Within those, so that refusals bear the headers, too.
         .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
-        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate));
+        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate))
+        .layer(middleware::from_fn_with_state(state.clone(), intake::paced))
+        // Not brotli: its encoder takes megabytes for every answer, and the allocator does not give them back.
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(1_024).and(is_text)));
     Router::new()
         .merge(api)
-        .route("/api/openapi.json", fixed("application/json", document))
-        .route("/api/docs", fixed("text/html; charset=utf-8", docs))
+        .route("/api/openapi.json", fixed("application/json", NOTHING, document))
+        .route("/api/docs", fixed("text/html; charset=utf-8", docs::POLICY, docs))
         .route("/session", post(session::begin))
         .route("/session/end", post(session::end))
         .route("/welcome", post(session::welcome))
@@ -171,6 +155,33 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(page::wrong_method)
         .layer(layers)
         .with_state(state)
+}
+
+/// Sets what every answer carries unless its handler knows better: it is kept nowhere, does and loads nothing where it is
+/// shown, is shown as what it says it is, in no frame and on no other site.
+fn hardened<B>(site: &Site) -> impl Fn(http::Response<B>) -> http::Response<B> + Clone + use<B> {
+    let fixed = [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, NOTHING),
+        (HeaderName::from_static("permissions-policy"), PERMISSIONS),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    // A year. Browsers forget it where there is no TLS, and only a server that is reached by TLS may ask for it.
+    let tls = site.secure().then_some((STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
+    let all: Arc<[(HeaderName, &'static str)]> = fixed.into_iter().chain(tls).collect();
+    move |mut answer: http::Response<B>| {
+        let headers = answer.headers_mut();
+        for (name, value) in all.iter() {
+            if !headers.contains_key(name) {
+                headers.insert(name.clone(), HeaderValue::from_static(value));
+            }
+        }
+        answer
+    }
 }
 
 /// What is worth compressing on the way out: text that is neither a download nor a stream (the site's files are compressed

@@ -37,7 +37,7 @@ pub struct Welcome {
 }
 
 /// A page of this server that a form wants to go on to; anything else is the list of jobs.
-fn inside(next: &str) -> &str {
+pub(super) fn inside(next: &str) -> &str {
     let own = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\');
     match own && !next.chars().any(char::is_control) && next.len() <= 2_000 {
         true => next,

@@ -26,11 +26,16 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     params.only(&["after"])?;
+    let place = visitor.stream(&state.site)?;
     let header = headers.get("last-event-id").and_then(|v| v.to_str().ok());
     let live = state.service.live(&actor, header.or(params.get("after")))?;
     let (closing, changed) = (state.closing.clone(), visitor.until_changed(state.service.clone()));
     let stream = live
-        .map(|(cursor, event)| Ok(sse_event(cursor, &event)))
+        .map(move |(cursor, event)| {
+            // Held for as long as the stream is.
+            let _ = &place;
+            Ok(sse_event(cursor, &event))
+        })
         .take_until(closing.cancelled_owned())
         .take_until(Box::pin(changed));
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))

@@ -33,6 +33,7 @@ pub async fn logs(
 ) -> Answer<Response> {
     params.only(&["after"])?;
     let after = params.parse("after", "a line's number")?.unwrap_or(0);
+    let place = visitor.stream(&state.site)?;
     // Whose it is comes before how it is asked for.
     let log = state.service.follow_log(&actor, id, after).await?;
     let upgrade = upgrade.map_err(|e| Problem::invalid("Upgrade", e.body_text()))?;
@@ -41,7 +42,10 @@ pub async fn logs(
     // Viewers send nothing but control frames.
     Ok(upgrade
         .max_message_size(4_096)
-        .on_upgrade(move |socket| send(socket, log, closing, changed)))
+        .on_upgrade(async move |socket| {
+            send(socket, log, closing, changed).await;
+            drop(place);
+        }))
 }
 
 async fn send(

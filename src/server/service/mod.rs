@@ -24,6 +24,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 pub use enqueue::{BulkEnqueued, Enqueued};
+pub use files::Incoming;
 pub use series::SeriesQuery;
 
 use super::queue::{Bus, Change, Entry, Hold, Queue, Signal, Wish};
@@ -79,6 +80,7 @@ pub struct Service {
     secrets: Secrets,
     heads: Arc<heads::Heads>,
     faults: Arc<schedules::Faults>,
+    arriving: files::Arriving,
     /// Told when a job has ended for which others wait.
     pub(in crate::server) dependents: Arc<Notify>,
 }
@@ -104,6 +106,7 @@ impl Service {
             secrets,
             heads: Arc::default(),
             faults: Arc::default(),
+            arriving: files::Arriving::default(),
             dependents: Arc::default(),
         }
     }

@@ -60,6 +60,7 @@ impl Store {
                 writer,
                 files,
                 artifact_ttl: config.artifact_ttl,
+                edge: config.edge,
                 lock: Mutex::new(lock),
             }),
         })

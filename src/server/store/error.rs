@@ -30,6 +30,14 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// The settings leave no room for another file.
+    #[error("there is no room for the file: {what} may take up {} ({setting})", crate::domain::page::bytes(*max))]
+    Full {
+        what: &'static str,
+        setting: &'static str,
+        /// Bytes.
+        max: u64,
+    },
     /// The store is shutting down.
     #[error("the store is closing")]
     Closed,
@@ -97,6 +105,7 @@ impl From<StoreError> for Problem {
                 format!("depends_on names {id}, and there is no such job; allowed are ids of jobs that exist"),
             ),
             StoreError::Refused(r) => Problem::new(ProblemCode::WrongStatus, r.to_string()),
+            StoreError::Full { .. } => Problem::new(ProblemCode::StorageFull, e.to_string()),
             StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => {
                 // The edge logs the cause; callers learn no more than that they should come back.
                 tracing::error!(error = %e, "the store failed");
@@ -116,6 +125,8 @@ impl From<StoreError> for Problem {
 impl From<StoreError> for JobError {
     fn from(e: StoreError) -> Self {
         let code = match &e {
+            // Room is made by hand, or by time; further attempts would fill it no less.
+            StoreError::Full { .. } => return JobError::new(ErrorCode::IoError, e.to_string()).permanent(),
             StoreError::File { .. } => ErrorCode::IoError,
             StoreError::NoJob(_) | StoreError::NoDependency(_) | StoreError::Refused(_) => ErrorCode::WorkerLost,
             _ => ErrorCode::DatabaseError,

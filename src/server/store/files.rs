@@ -14,6 +14,7 @@ use super::Store;
 use super::error::StoreError;
 use super::logs::fence;
 use super::ops::Lease;
+use super::room;
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::error::{ErrorCode, JobError};
@@ -26,8 +27,8 @@ const INCOMING: &str = "upload-";
 /// The folders.
 #[derive(Clone, Debug)]
 pub struct Files {
-    artifacts: PathBuf,
-    uploads: PathBuf,
+    pub(super) artifacts: PathBuf,
+    pub(super) uploads: PathBuf,
     tmp: PathBuf,
     /// Folders of jobs that go on from checkpoints.
     work: PathBuf,
@@ -248,11 +249,13 @@ impl Store {
     /// Records a kept file as one of the job's artifacts; one of the same name is replaced.
     pub async fn record_artifact(&self, lease: Lease, file: ArtifactFile) -> Result<Artifact, StoreError> {
         let ttl = i64::try_from(self.inner.artifact_ttl.as_millis()).unwrap_or(i64::MAX);
-        let (artifact, replaced) = self
+        let (edge, stored) = (self.inner.edge, self.files().artifacts.join(&file.path));
+        let recorded = self
             .writer()
             .write(move |tx| {
                 async move {
                     fence(tx, lease).await?;
+                    room::for_artifact(tx, lease.seq, &file.name, file.size, &edge).await?;
                     let old = Sql::with(
                         "SELECT path FROM artifacts WHERE job_seq = $1 AND name = $2",
                         [lease.seq.into(), file.name.clone().into()],
@@ -287,7 +290,11 @@ impl Store {
                 }
                 .boxed()
             })
-            .await?;
+            .await;
+        if let Err(StoreError::Full { .. } | StoreError::Refused(_)) = &recorded {
+            remove_file(&stored).await;
+        }
+        let (artifact, replaced) = recorded?;
         if let Some(path) = replaced {
             remove_file(&self.files().artifacts.join(path)).await;
         }
@@ -355,76 +362,6 @@ impl Store {
             self.files().remove_upload(id).await;
         }
         Ok(ids.len())
-    }
-
-    /// Makes a file that came in completely an upload: synced, moved to its place, recorded.
-    pub async fn keep_upload(&self, id: String, file_name: String, incoming: &Path) -> Result<Upload, StoreError> {
-        let path = self.files().uploads.join(&id);
-        let (from, to) = (incoming.to_path_buf(), path.clone());
-        let folder = self.files().uploads.clone();
-        let moved = tokio::task::spawn_blocking(move || -> std::io::Result<u64> {
-            let file = std::fs::File::open(&from)?;
-            file.sync_all()?;
-            std::fs::rename(&from, &to)?;
-            std::fs::File::open(&folder)?.sync_all()?;
-            Ok(file.metadata()?.len())
-        });
-        let size = match moved.await {
-            Ok(done) => done.map_err(|e| StoreError::file("the upload can't be stored", e))?,
-            Err(e) => return Err(StoreError::file("the upload can't be stored", std::io::Error::other(e))),
-        };
-        let (upload_id, name) = (id.clone(), file_name.clone());
-        self.writer()
-            .write(move |tx| {
-                async move {
-                    let text = "INSERT INTO uploads (id, file_name, size, created_at) VALUES ($1, $2, $3, $4)";
-                    let values = [upload_id.into(), name.into(), int(size).into(), tx.now().into()];
-                    tx.execute(Sql::with(text, values)).await?;
-                    Ok(())
-                }
-                .boxed()
-            })
-            .await?;
-        Ok(Upload {
-            id,
-            path,
-            file_name,
-            size,
-        })
-    }
-
-    /// The upload with this id, if it is still there.
-    pub async fn upload(&self, id: &str) -> Result<Option<Upload>, StoreError> {
-        let stmt = Sql::with("SELECT * FROM uploads WHERE id = $1", [id.into()]);
-        let Some(row) = self.one(stmt).await? else {
-            return Ok(None);
-        };
-        let id: String = row.get("id")?;
-        Ok(Some(Upload {
-            path: self.files().uploads.join(&id),
-            file_name: row.get("file_name")?,
-            size: row.u64("size")?,
-            id,
-        }))
-    }
-
-    /// Removes an upload that no job uses; any other stays.
-    pub async fn drop_upload(&self, id: &str) -> Result<(), StoreError> {
-        let upload = id.to_string();
-        let gone = self
-            .writer()
-            .write(move |tx| {
-                async move {
-                    let text = "DELETE FROM uploads WHERE id = $1 AND uses = 0";
-                    Ok(tx.execute(Sql::with(text, [upload.into()])).await? > 0)
-                }
-                .boxed()
-            })
-            .await?;
-        if gone {
-            self.files().remove_upload(id).await;
-        }
-        Ok(())
     }
 }
 

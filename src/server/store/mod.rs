@@ -28,12 +28,14 @@ pub mod queues;
 pub mod raw;
 pub mod retention;
 pub mod rollups;
+pub mod room;
 pub mod schedules;
 pub mod search;
 mod session;
 pub mod sessions;
 mod sets;
 mod sql;
+mod uploads;
 pub mod users;
 mod waiting;
 mod workers;
@@ -54,6 +56,8 @@ use dialect::Dialect;
 use files::Files;
 use writer::Writer;
 
+use super::config::Edge;
+
 /// A handle to the database and the files beside it. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -66,6 +70,7 @@ struct Inner {
     writer: Writer,
     files: Files,
     artifact_ttl: Duration,
+    edge: Edge,
     /// Held for as long as this process serves the database.
     lock: Mutex<Option<Lock>>,
 }

@@ -26,7 +26,7 @@ use crate::server::cli::CliError;
 use crate::server::config::{Config, Database};
 use crate::server::engine::kind::Registry;
 use crate::server::engine::{Engine, Settings};
-use crate::server::http::{self, AppState};
+use crate::server::http::{self, AppState, Listening};
 use crate::server::service::Service;
 use crate::server::state;
 use crate::server::store::{create_schema, drop_schema, raw};
@@ -249,12 +249,8 @@ impl Fresh {
             site: Arc::default(),
             closing: closing.clone(),
         });
-        let stop = closing.clone();
-        let serving = tokio::spawn(async move {
-            axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await
-        });
+        let (stop, listening) = (closing.clone(), Listening::of(&self.config));
+        let serving = tokio::spawn(http::serve(listener, app, listening, stop));
         Ok(Served {
             token: token(&self.service).await?,
             address,
@@ -282,13 +278,13 @@ pub struct Served {
     /// A token that may do what the measures do.
     pub token: String,
     closing: CancellationToken,
-    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
 }
 
 impl Served {
     pub async fn stop(self) -> Result<(), CliError> {
         self.closing.cancel();
-        self.serving.await.map_err(broken)?.map_err(broken)
+        self.serving.await.map_err(broken)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::multipart::{Multipart, MultipartError, MultipartRejection};
+use axum::extract::multipart::{Field, MultipartError};
 use axum::http::header::{CONTENT_LENGTH, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -12,13 +12,18 @@ use tokio::io::AsyncWriteExt;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::error::{Problem, ProblemCode, truncate};
 use crate::domain::job::{Job, NewJob};
 use crate::domain::page::bytes;
 use crate::domain::user::Actor;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Body, idempotency_key};
+use crate::server::http::extract::{Answer, ApiError, Body, idempotency_key};
+use crate::server::http::form::Form;
+use crate::server::service::Incoming;
+
+/// Bytes of a part that is a word.
+const WORD_MAX: usize = 100;
 
 /// A job that was started.
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,7 +92,7 @@ pub async fn import(
     State(state): State<AppState>,
     Caller(actor): Caller,
     headers: HeaderMap,
-    form: Result<Multipart, MultipartRejection>,
+    form: Result<Form, ApiError>,
 ) -> Answer<impl IntoResponse> {
     let max = state.service.limits().upload_max;
     let announced = headers
@@ -98,37 +103,22 @@ pub async fn import(
         return Err(too_large(max).into());
     }
     let key = idempotency_key(&headers)?;
-    let form =
-        form.map_err(|e| Problem::invalid("Content-Type", format!("{}; send multipart/form-data", e.body_text())))?;
-    let (id, incoming) = state.service.begin_upload(&actor)?;
-    let received = receive(form, &incoming, max).await;
-    let kept = match received {
-        Ok((name, format)) => {
-            let sent = Sent { id, name, format, key };
-            keep(&state, &actor, sent, &incoming).await
-        }
-        Err(problem) => Err(problem),
-    };
-    match kept {
-        Ok(job) => Ok(started(job)),
-        Err(problem) => {
-            // There may be nothing to remove.
-            let _ = tokio::fs::remove_file(&incoming).await;
-            Err(problem.into())
-        }
-    }
+    let form = form?;
+    let mut incoming = state.service.begin_upload(&actor, announced.unwrap_or_default()).await?;
+    let (name, format) = receive(form, &mut incoming, max).await?;
+    let sent = Sent { name, format, key };
+    Ok(started(keep(&state, &actor, sent, incoming).await?))
 }
 
 /// A file that came in completely, with what was said about it.
 struct Sent {
-    id: String,
     name: String,
     format: Option<String>,
     key: Option<String>,
 }
 
-async fn keep(state: &AppState, actor: &Actor, sent: Sent, incoming: &std::path::Path) -> Result<Job, Problem> {
-    let upload = state.service.keep_upload(actor, sent.id, &sent.name, incoming).await?;
+async fn keep(state: &AppState, actor: &Actor, sent: Sent, incoming: Incoming) -> Result<Job, Problem> {
+    let upload = state.service.keep_upload(actor, incoming, &sent.name).await?;
     let mut args = json!({ "upload": upload.id });
     if let Some(format) = sent.format {
         args["format"] = format.into();
@@ -152,21 +142,31 @@ async fn keep(state: &AppState, actor: &Actor, sent: Sent, incoming: &std::path:
     }
 }
 
-/// Writes the part `file` to `path` as it comes in, and answers with its name and the part `format`.
-async fn receive(mut form: Multipart, path: &std::path::Path, max: u64) -> Result<(String, Option<String>), Problem> {
+/// Writes the part `file` as it comes in, and answers with its name and the part `format`.
+async fn receive(
+    Form { mut parts, progress }: Form,
+    incoming: &mut Incoming,
+    max: u64,
+) -> Result<(String, Option<String>), Problem> {
     let (mut name, mut format) = (None, None);
-    while let Some(mut part) = form.next_field().await.map_err(broken)? {
+    while let Some(mut part) = parts.next_field().await.map_err(broken)? {
+        progress.seen();
         match part.name().unwrap_or_default() {
             "file" if name.is_none() => {
                 let given = part.file_name().unwrap_or_default().to_string();
-                let file = tokio::fs::File::create(path).await.map_err(|e| storage(&e))?;
+                // Never through a link that somebody put there.
+                let mut fresh = tokio::fs::OpenOptions::new();
+                let file = fresh.write(true).create_new(true).open(incoming.path()).await;
+                let file = file.map_err(|e| storage(&e))?;
                 let mut file = tokio::io::BufWriter::with_capacity(1 << 18, file);
                 let mut size = 0u64;
                 while let Some(chunk) = part.chunk().await.map_err(broken)? {
+                    progress.seen();
                     size += chunk.len() as u64;
                     if size > max {
                         return Err(too_large(max));
                     }
+                    incoming.grow(chunk.len() as u64)?;
                     file.write_all(&chunk).await.map_err(|e| storage(&e))?;
                 }
                 file.flush().await.map_err(|e| storage(&e))?;
@@ -178,17 +178,31 @@ async fn receive(mut form: Multipart, path: &std::path::Path, max: u64) -> Resul
                     "more than one file was sent; send one, or a ZIP of several",
                 ));
             }
-            "format" => format = Some(part.text().await.map_err(broken)?.trim().to_string()).filter(|f| !f.is_empty()),
+            "format" if format.is_none() => format = Some(word(&mut part).await?),
+            "format" => return Err(Problem::invalid("format", "format was sent twice; send it once")),
             other => {
-                return Err(Problem::invalid(
-                    other,
-                    format!("\"{other}\" is not a part here; allowed: file, format"),
-                ));
+                let mut other = other.to_string();
+                truncate(&mut other, 80);
+                let detail = format!("\"{other}\" is not a part here; allowed: file, format");
+                return Err(Problem::invalid(other, detail));
             }
         }
     }
     let name = name.ok_or_else(|| Problem::invalid("file", "the part \"file\" is missing"))?;
-    Ok((name, format))
+    Ok((name, format.filter(|f| !f.is_empty())))
+}
+
+/// A part that is a word.
+async fn word(part: &mut Field<'_>) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = part.chunk().await.map_err(broken)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > WORD_MAX {
+            let detail = format!("format is longer than {WORD_MAX} bytes; allowed: auto, csv, json, ndjson, zip");
+            return Err(Problem::invalid("format", detail));
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).trim().to_string())
 }
 
 fn too_large(max: u64) -> Problem {
