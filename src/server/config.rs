@@ -1,6 +1,8 @@
 //! The settings: `Leptos.toml` first (the one built in, then one in the working folder), then the environment and `.env`.
 //! A bad value stops the start with the name, the value and what is allowed.
 
+mod sign_in;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use sqlx::postgres::PgConnectOptions;
+
+pub use sign_in::{OpenidSettings, ProxySettings, is_private};
 
 use crate::domain::kind::Rate;
 use crate::domain::retention::Rule;
@@ -68,6 +72,9 @@ pub struct Config {
     pub setup_anywhere: bool,
     /// Proxies whose word about a client's address counts.
     pub trusted_proxies: Vec<std::net::IpAddr>,
+    /// Sign-in by an OpenID provider, and by a header of a trusted proxy.
+    pub openid: Option<OpenidSettings>,
+    pub proxy: Option<ProxySettings>,
     /// How long a session lasts without being used, and in all.
     pub session_idle: Duration,
     pub session_age: Duration,
@@ -357,6 +364,8 @@ impl Config {
                 let parts = v.split(',').map(str::trim).filter(|part| !part.is_empty());
                 parts.map(|part| part.parse().ok()).collect()
             })?,
+            openid: source.openid()?,
+            proxy: source.proxy()?,
             session_idle: source.duration("session_idle", Duration::from_secs(60), SESSION_MAX)?,
             session_age: source.duration("session_age", Duration::from_secs(60), SESSION_MAX)?,
             log_json: source.parse("log_format", "text or json", |v| match v {
@@ -507,7 +516,7 @@ fn bad(name: &str, value: &str, allowed: &str) -> ConfigError {
 mod tests {
     use super::*;
 
-    fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    pub(super) fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let file = config::Config::builder()
             .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml))
             .build()

@@ -14,6 +14,7 @@ mod identity;
 mod limits;
 mod live;
 mod model;
+mod oidc;
 mod permissions;
 mod queue;
 mod retention;

@@ -23,7 +23,8 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     telemetry::keep_metrics();
     let system = state::start(config, state::registry(config), !args.no_worker).await?;
-    let site = Arc::new(site(config));
+    let site = Site::of(config).map_err(|error| CliError::Usage(format!("OIDC_ISSUER is set: {error}")))?;
+    let site = Arc::new(site);
     if let Some((email, password)) = &config.admin {
         let made = system.service.found(email, password.reveal().to_string()).await?;
         if made {
@@ -82,16 +83,6 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     }
     tracing::info!("stopped");
     served
-}
-
-/// Who this server is to browsers.
-pub(super) fn site(config: &Config) -> Site {
-    Site {
-        public_url: config.public_url.clone(),
-        trusted: config.trusted_proxies.clone(),
-        setup_anywhere: config.setup_anywhere,
-        session_age: config.session_age,
-    }
 }
 
 fn announce(address: SocketAddr, config: &Config) {

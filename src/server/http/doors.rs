@@ -77,6 +77,8 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     // Signing in and out.
     ("POST", "/session", Door::Public),
     ("POST", "/session/end", Door::SignedIn),
+    ("GET", "/session/oidc", Door::Public),
+    ("GET", "/session/oidc/callback", Door::Public),
     ("POST", "/welcome", Door::Public),
     // What the pages ask of the server: each asks the service.
     ("POST", "/rpc/list_jobs", Door::ReadOwn),
@@ -88,6 +90,7 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/rpc/act", Door::SignedIn),
     ("POST", "/rpc/me", Door::SignedIn),
     ("POST", "/rpc/link", Door::Public),
+    ("POST", "/rpc/sign_in_with", Door::Public),
     ("POST", "/rpc/my_sessions", Door::ManageOwn),
     ("POST", "/rpc/end_my_sessions", Door::ManageOwn),
     ("POST", "/rpc/my_tokens", Door::ManageOwn),

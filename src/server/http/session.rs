@@ -37,7 +37,7 @@ pub struct Welcome {
 }
 
 /// A page of this server that a form wants to go on to; anything else is the list of jobs.
-fn inside(next: &str) -> &str {
+pub(super) fn inside(next: &str) -> &str {
     let own = next.starts_with('/') && !next.starts_with("//") && !next.contains('\\');
     match own && !next.chars().any(char::is_control) && next.len() <= 2_000 {
         true => next,
@@ -51,12 +51,12 @@ fn form<T>(form: Result<Form<T>, FormRejection>) -> Result<T, ApiError> {
 }
 
 /// Leads on, signed in.
-fn signed_in(state: &AppState, signed: &SignedIn, next: &str) -> Response {
+pub(super) fn signed_in(state: &AppState, signed: &SignedIn, next: &str) -> Response {
     let cookie = state.site.set_cookie(&signed.key);
     (AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(next)).into_response()
 }
 
-fn back(path: &str, pairs: &[(&str, &str)]) -> Response {
+pub(super) fn back(path: &str, pairs: &[(&str, &str)]) -> Response {
     let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
     Redirect::to(&format!("{path}?{query}")).into_response()
 }

@@ -15,6 +15,7 @@ mod queues;
 mod schedules;
 mod series;
 mod users;
+pub mod vouched;
 
 use std::sync::Arc;
 

@@ -34,6 +34,7 @@ pub mod sessions;
 mod sets;
 mod sql;
 pub mod users;
+pub mod vouched;
 mod waiting;
 mod workers;
 mod writer;
