@@ -8,11 +8,12 @@ use std::process::{Child, Command, Stdio};
 use reqwest::header::{COOKIE, HeaderName, LOCATION, ORIGIN, SET_COOKIE};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde_json::{Value, json};
+use sqlx::Connection;
 use windlass::domain::groups::RoleMap;
 use windlass::domain::user::{Role, Scope};
 use windlass::server::config::{OpenidSettings, ProxySettings};
 
-use crate::harness::{ADMIN, Server, read};
+use crate::harness::{ADMIN, Server, arrangement, read};
 
 /// A provider that runs as long as this lives.
 struct Provider {
@@ -40,7 +41,10 @@ impl Provider {
             said.read_line(&mut line).map(|_| line)
         });
         let issuer = issuer.await.expect("reader").expect("a line").trim().to_string();
-        assert!(issuer.starts_with("http://127.0.0.1:"), "the provider did not start: {issuer}");
+        assert!(
+            issuer.starts_with("http://127.0.0.1:"),
+            "the provider did not start: {issuer}"
+        );
         Self {
             child,
             issuer,
@@ -49,7 +53,12 @@ impl Provider {
     }
 
     async fn put(&self, path: &str, what: &Value) {
-        let sent = self.client.put(format!("{}/{path}", self.issuer)).json(what).send().await;
+        let sent = self
+            .client
+            .put(format!("{}/{path}", self.issuer))
+            .json(what)
+            .send()
+            .await;
         assert_eq!(sent.expect("answer").status(), StatusCode::NO_CONTENT);
     }
 
@@ -61,7 +70,11 @@ impl Provider {
     /// Somebody whose address is NAME@example.org.
     async fn member_of(&self, name: &str, groups: &[&str]) {
         let email = format!("{name}@example.org");
-        self.person(name, json!({ "email": email, "email_verified": true, "name": name, "groups": groups })).await;
+        self.person(
+            name,
+            json!({ "email": email, "email_verified": true, "name": name, "groups": groups }),
+        )
+        .await;
     }
 
     fn settings(&self) -> OpenidSettings {
@@ -119,7 +132,9 @@ impl Browser {
 
     fn cookies(&self, host: &str) -> String {
         let own = self.jar.iter().filter(|((of, _), _)| of == host);
-        own.map(|((_, name), value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+        own.map(|((_, name), value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     async fn send(&mut self, method: Method, url: &str, form: &[(&str, &str)]) -> Response {
@@ -147,7 +162,9 @@ impl Browser {
 
     /// Begins a sign-in, and gives the address at the provider that it is led to.
     async fn leave(&mut self, s: &Server) -> String {
-        let answer = self.get(&format!("{}/session/oidc?next=%2Fjobs%3Fstatus%3Dfailed", s.base)).await;
+        let answer = self
+            .get(&format!("{}/session/oidc?next=%2Fjobs%3Fstatus%3Dfailed", s.base))
+            .await;
         location(&answer)
     }
 
@@ -160,7 +177,11 @@ impl Browser {
                 false => self.get(&at).await,
             };
             let status = answer.status();
-            assert!(status.is_redirection(), "{at}: {status} {}", answer.text().await.expect("text"));
+            assert!(
+                status.is_redirection(),
+                "{at}: {status} {}",
+                answer.text().await.expect("text")
+            );
             at = location(&answer);
             if at.contains("/session/oidc/callback") {
                 return at;
@@ -186,7 +207,10 @@ impl Browser {
 }
 
 fn location(answer: &Response) -> String {
-    let to = answer.headers().get(LOCATION).unwrap_or_else(|| panic!("{} leads nowhere", answer.url()));
+    let to = answer
+        .headers()
+        .get(LOCATION)
+        .unwrap_or_else(|| panic!("{} leads nowhere", answer.url()));
     answer.url().join(to.to_str().expect("text")).expect("url").into()
 }
 
@@ -202,7 +226,9 @@ fn problem(answer: &Response) -> String {
 async fn users(s: &Server) -> BTreeMap<String, Value> {
     let users = s.get("/api/users").await;
     let users = users.as_array().expect("users").iter();
-    users.map(|user| (user["email"].as_str().expect("email").to_string(), user.clone())).collect()
+    users
+        .map(|user| (user["email"].as_str().expect("email").to_string(), user.clone()))
+        .collect()
 }
 
 async fn deeds(s: &Server, name: &str) -> Vec<Value> {
@@ -212,7 +238,11 @@ async fn deeds(s: &Server, name: &str) -> Vec<Value> {
 
 async fn change(s: &Server, email: &str, body: Value) {
     let id = users(s).await[email]["id"].as_str().expect("id").to_string();
-    let sent = s.ask(Method::PATCH, &format!("/api/users/{id}")).json(&body).send().await;
+    let sent = s
+        .ask(Method::PATCH, &format!("/api/users/{id}"))
+        .json(&body)
+        .send()
+        .await;
     assert_eq!(sent.expect("answer").status(), StatusCode::OK);
 }
 
@@ -221,38 +251,71 @@ async fn the_provider_says_who_somebody_is_and_their_groups_give_the_role() {
     for algorithm in ["RS256", "ES256"] {
         let provider = Provider::start(algorithm).await;
         let s = provider.server().await;
-        let page = s.nobody().get(format!("{}/sign-in?next=%2Fjobs", s.base)).send().await.expect("answer");
+        let page = s
+            .nobody()
+            .get(format!("{}/sign-in?next=%2Fjobs", s.base))
+            .send()
+            .await
+            .expect("answer");
         let page = page.text().await.expect("text");
-        assert!(page.contains("Sign in with the test") && page.contains("/session/oidc?next=%2Fjobs"), "{page}");
+        assert!(
+            page.contains("Sign in with the test") && page.contains("/session/oidc?next=%2Fjobs"),
+            "{page}"
+        );
         provider.member_of("ada", &["staff", "dev"]).await;
         let mut browser = Browser::new(&s);
         let answer = browser.sign_in(&s, "ada").await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
         assert_eq!(location(&answer), format!("{}/jobs?status=failed", s.base));
         let set = answer.headers()[SET_COOKIE].to_str().expect("text");
-        assert!(set.starts_with("windlass=") && set.contains("HttpOnly") && set.contains("SameSite=Lax"), "{set}");
+        assert!(
+            set.starts_with("windlass=") && set.contains("HttpOnly") && set.contains("SameSite=Lax"),
+            "{set}"
+        );
         let (_, me) = browser.me(&s).await;
-        assert_eq!((&me["email"], &me["role"]), (&json!("ada@example.org"), &json!("manager")), "{me}");
+        assert_eq!(
+            (&me["email"], &me["role"]),
+            (&json!("ada@example.org"), &json!("manager")),
+            "{me}"
+        );
         let first = browser.session(&s).expect("session");
         let made = users(&s).await["ada@example.org"].clone();
-        assert_eq!((&made["has_openid"], &made["has_password"]), (&json!(true), &json!(false)));
+        assert_eq!(
+            (&made["has_openid"], &made["has_password"]),
+            (&json!(true), &json!(false))
+        );
         // The next time their groups are others. The session that the browser had is of no use any more.
         provider.member_of("ada", &["staff"]).await;
         browser.sign_in(&s, "ada").await;
         assert_eq!(browser.me(&s).await.1["role"], "member");
         let second = browser.session(&s).expect("session");
         assert_ne!(first, second);
-        let old = s.nobody().get(format!("{}/api/me", s.base)).header(COOKIE, format!("windlass={first}"));
+        let old = s
+            .nobody()
+            .get(format!("{}/api/me", s.base))
+            .header(COOKIE, format!("windlass={first}"));
         assert_eq!(old.send().await.expect("answer").status(), StatusCode::UNAUTHORIZED);
         let again = users(&s).await["ada@example.org"].clone();
         assert_eq!((&again["id"], &again["role"]), (&made["id"], &json!("member")));
         // What the address is called at the provider later does not make them somebody else here.
-        provider.person("ada", json!({ "email": "ada@new.example.org", "email_verified": true, "groups": "ops" })).await;
+        provider
+            .person(
+                "ada",
+                json!({ "email": "ada@new.example.org", "email_verified": true, "groups": "ops" }),
+            )
+            .await;
         browser.sign_in(&s, "ada").await;
         let (_, me) = browser.me(&s).await;
-        assert_eq!((&me["email"], &me["role"]), (&json!("ada@example.org"), &json!("admin")), "{me}");
+        assert_eq!(
+            (&me["email"], &me["role"]),
+            (&json!("ada@example.org"), &json!("admin")),
+            "{me}"
+        );
         let sessions = read(browser.get(&format!("{}/api/me/sessions", s.base)).await).await.1;
-        assert_eq!((sessions.as_array().map(Vec::len), &sessions[0]["how"]), (Some(1), &json!("openid")));
+        assert_eq!(
+            (sessions.as_array().map(Vec::len), &sessions[0]["how"]),
+            (Some(1), &json!("openid"))
+        );
         let deeds = deeds(&s, "ada@example.org").await;
         let seen: Vec<_> = deeds.iter().map(|d| d["action"].as_str().expect("action")).collect();
         let expected = [
@@ -265,11 +328,25 @@ async fn the_provider_says_who_somebody_is_and_their_groups_give_the_role() {
         ];
         assert_eq!(seen, expected);
         assert_eq!(deeds[1]["after"], json!({ "how": "openid" }));
-        assert_eq!((&deeds[2]["before"], &deeds[2]["after"]), (&json!({ "role": "manager" }), &json!({ "role": "member" })));
-        assert!(deeds.iter().all(|d| d["actor"] == "ada@example.org" && d["address"] == "127.0.0.1"), "{deeds:?}");
+        assert_eq!(
+            (&deeds[2]["before"], &deeds[2]["after"]),
+            (&json!({ "role": "manager" }), &json!({ "role": "member" }))
+        );
+        assert!(
+            deeds
+                .iter()
+                .all(|d| d["actor"] == "ada@example.org" && d["address"] == "127.0.0.1"),
+            "{deeds:?}"
+        );
         // There is no password, and none can be had past the provider.
         let form = [("email", "ada@example.org"), ("password", "")];
-        let by_password = s.nobody().post(format!("{}/session", s.base)).form(&form).send().await.expect("answer");
+        let by_password = s
+            .nobody()
+            .post(format!("{}/session", s.base))
+            .form(&form)
+            .send()
+            .await
+            .expect("answer");
         assert_eq!(problem(&by_password), "wrong");
         let reset = format!("/api/users/{}/reset", made["id"].as_str().expect("id"));
         assert_eq!(s.post(&reset, json!({})).await.0, StatusCode::CONFLICT);
@@ -291,7 +368,9 @@ async fn a_sign_in_comes_back_once_and_by_the_browser_that_began_it() {
     let back = begin(&mut browser).await;
     let mut other = Url::parse(&back).expect("url");
     let pairs: Vec<(String, String)> = other.query_pairs().into_owned().collect();
-    let wrong = pairs.iter().map(|(k, v)| (k.as_str(), if k == "state" { "another" } else { v.as_str() }));
+    let wrong = pairs
+        .iter()
+        .map(|(k, v)| (k.as_str(), if k == "state" { "another" } else { v.as_str() }));
     other.query_pairs_mut().clear().extend_pairs(wrong);
     assert_eq!(problem(&browser.get(other.as_str()).await), "again");
     // Somebody else's browser, that was led to the end of it: they would sign in as another without knowing.
@@ -320,17 +399,63 @@ async fn a_sign_in_comes_back_once_and_by_the_browser_that_began_it() {
     let iss = pairs_of(&back)["iss"].clone();
     let mut other = Url::parse(&back).expect("url");
     let pairs: Vec<(String, String)> = other.query_pairs().into_owned().collect();
-    let wrong = pairs.iter().map(|(k, v)| (k.as_str(), if *v == iss { "https://id.example.org" } else { v.as_str() }));
+    let wrong = pairs.iter().map(|(k, v)| {
+        (
+            k.as_str(),
+            if *v == iss {
+                "https://id.example.org"
+            } else {
+                v.as_str()
+            },
+        )
+    });
     other.query_pairs_mut().clear().extend_pairs(wrong);
     assert_eq!(problem(&replay.get(other.as_str()).await), "openid");
     // Nothing at all, and too much.
-    for query in ["", "?state=a&code=b", "?state=a&state=b", "?error=%3Cb%3E&error_description=%3Cb%3E"] {
-        assert_eq!(problem(&replay.get(&format!("{}/session/oidc/callback{query}", s.base)).await), "again");
+    for query in [
+        "",
+        "?state=a&code=b",
+        "?state=a&state=b",
+        "?error=%3Cb%3E&error_description=%3Cb%3E",
+    ] {
+        assert_eq!(
+            problem(&replay.get(&format!("{}/session/oidc/callback{query}", s.base)).await),
+            "again"
+        );
     }
     // Nobody is led elsewhere afterwards.
-    let at = location(&replay.get(&format!("{}/session/oidc?next=%2F%2Fevil.example", s.base)).await);
+    let at = location(
+        &replay
+            .get(&format!("{}/session/oidc?next=%2F%2Fevil.example", s.base))
+            .await,
+    );
     let back = replay.agree(&at, "ada").await;
     assert_eq!(location(&replay.get(&back).await), format!("{}/jobs", s.base));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_takes_too_long_does_not_come_back() {
+    if arrangement() != "sqlite" {
+        return;
+    }
+    let provider = Provider::start("RS256").await;
+    let s = provider.server().await;
+    provider.member_of("ada", &["staff"]).await;
+    let mut browser = Browser::new(&s);
+    let at = browser.leave(&s).await;
+    let back = browser.agree(&at, "ada").await;
+    // As it is ten minutes later.
+    let file = s.dir.path().join("windlass.db");
+    let mut db = sqlx::SqliteConnection::connect(&format!("sqlite://{}", file.display()))
+        .await
+        .expect("database");
+    let late = sqlx::query("UPDATE openid_sign_ins SET expires_at = expires_at - 600000")
+        .execute(&mut db)
+        .await;
+    assert_eq!(late.expect("update").rows_affected(), 1);
+    db.close().await.expect("close");
+    assert_eq!(problem(&browser.get(&back).await), "again");
     s.stop().await;
 }
 
@@ -376,7 +501,16 @@ async fn an_id_token_that_does_not_hold_lets_nobody_in() {
     let elsewhere = at.replace(&provider.issuer, &other.issuer);
     let mut back = Url::parse(&browser.agree(&elsewhere, "ada").await).expect("url");
     let pairs: Vec<(String, String)> = back.query_pairs().into_owned().collect();
-    let right = pairs.iter().map(|(k, v)| (k.as_str(), if k == "iss" { provider.issuer.as_str() } else { v.as_str() }));
+    let right = pairs.iter().map(|(k, v)| {
+        (
+            k.as_str(),
+            if k == "iss" {
+                provider.issuer.as_str()
+            } else {
+                v.as_str()
+            },
+        )
+    });
     back.query_pairs_mut().clear().extend_pairs(right);
     assert_eq!(problem(&browser.get(back.as_str()).await), "openid");
     s.stop().await;
@@ -394,12 +528,18 @@ async fn who_may_not_come_in_is_told_why() {
     };
     provider.member_of("guest", &["guests"]).await;
     assert_eq!(told("guest").await, "role");
-    provider.person("alone", json!({ "email": "alone@example.org", "email_verified": true })).await;
+    provider
+        .person("alone", json!({ "email": "alone@example.org", "email_verified": true }))
+        .await;
     assert_eq!(told("alone").await, "role");
     provider.person("nameless", json!({ "groups": ["ops"] })).await;
     assert_eq!(told("nameless").await, "email");
     // An address that is not known to be theirs, new or somebody's already: the admin has a password here.
-    for (verified, email) in [(json!(false), "new@example.org"), (json!(false), ADMIN.0), (Value::Null, ADMIN.0)] {
+    for (verified, email) in [
+        (json!(false), "new@example.org"),
+        (json!(false), ADMIN.0),
+        (Value::Null, ADMIN.0),
+    ] {
         let mut claims = json!({ "email": email, "groups": ["ops"] });
         if !verified.is_null() {
             claims["email_verified"] = verified;
@@ -408,15 +548,30 @@ async fn who_may_not_come_in_is_told_why() {
         assert_eq!(told("eve").await, "email", "{claims}");
     }
     assert_eq!(told("deny").await, "denied");
-    let page = s.nobody().get(format!("{}/sign-in?problem=role", s.base)).send().await.expect("answer");
-    assert!(page.text().await.expect("text").contains("None of your groups may use Windlass"));
+    let page = s
+        .nobody()
+        .get(format!("{}/sign-in?problem=role", s.base))
+        .send()
+        .await
+        .expect("answer");
+    assert!(
+        page.text()
+            .await
+            .expect("text")
+            .contains("None of your groups may use Windlass")
+    );
     assert_eq!(users(&s).await.len(), 1, "only the admin is there");
     // Disabled, after having been in; and somebody else who has the address at the provider now.
     provider.member_of("ada", &["staff"]).await;
     let mut browser = Browser::new(&s);
     browser.sign_in(&s, "ada").await;
     assert_eq!(browser.me(&s).await.0, StatusCode::OK);
-    provider.person("another", json!({ "email": "ada@example.org", "email_verified": true, "groups": ["ops"] })).await;
+    provider
+        .person(
+            "another",
+            json!({ "email": "ada@example.org", "email_verified": true, "groups": ["ops"] }),
+        )
+        .await;
     assert_eq!(told("another").await, "taken");
     change(&s, "ada@example.org", json!({ "disabled": true })).await;
     assert_eq!(browser.me(&s).await.0, StatusCode::UNAUTHORIZED);
@@ -440,12 +595,21 @@ async fn an_account_with_a_password_is_tied_by_a_verified_address() {
     assert_eq!(browser.me(&s).await.1["role"], "manager");
     let after = users(&s).await["ada@example.org"].clone();
     assert_eq!(after["id"], before["id"]);
-    assert_eq!((&after["has_openid"], &after["has_password"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&after["has_openid"], &after["has_password"]),
+        (&json!(true), &json!(true))
+    );
     let deeds = deeds(&s, "ada@example.org").await;
     let tied = deeds.iter().find(|d| d["action"] == "user.tie").expect("the deed");
     assert_eq!(tied["after"]["openid"], format!("{} ada", provider.issuer));
     let form = [("email", "ada@example.org"), ("password", "a password of theirs")];
-    let by_password = s.nobody().post(format!("{}/session", s.base)).form(&form).send().await.expect("answer");
+    let by_password = s
+        .nobody()
+        .post(format!("{}/session", s.base))
+        .form(&form)
+        .send()
+        .await
+        .expect("answer");
     assert_eq!(by_password.headers()[LOCATION], "/jobs");
     s.stop().await;
 }
@@ -496,7 +660,11 @@ async fn behind_proxy(trusted: &str, groups: bool) -> Server {
 
 /// What a caller is told about themselves whom the proxy names so.
 async fn me(s: &Server, user: &str, groups: &str) -> (StatusCode, Value) {
-    let request = s.nobody().get(format!("{}/api/me", s.base)).header(USER, user).header(GROUPS, groups);
+    let request = s
+        .nobody()
+        .get(format!("{}/api/me", s.base))
+        .header(USER, user)
+        .header(GROUPS, groups);
     read(request.send().await.expect("answer")).await
 }
 
@@ -505,31 +673,68 @@ async fn the_word_of_a_trusted_proxy_counts() {
     let s = behind_proxy("127.0.0.1", true).await;
     let (status, ada) = me(&s, "Ada@Example.org", "staff, dev").await;
     assert_eq!(status, StatusCode::OK, "{ada}");
-    assert_eq!((&ada["email"], &ada["role"]), (&json!("ada@example.org"), &json!("manager")));
+    assert_eq!(
+        (&ada["email"], &ada["role"]),
+        (&json!("ada@example.org"), &json!("manager"))
+    );
     assert_eq!(me(&s, "ada@example.org", "ops").await.1["role"], "admin");
     let seen: Vec<_> = deeds(&s, "ada@example.org").await;
-    let seen: Vec<_> = seen.iter().map(|d| (d["action"].as_str().expect("action"), d["via"].clone())).collect();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|d| (d["action"].as_str().expect("action"), d["via"].clone()))
+        .collect();
     assert_eq!(seen, [("user.join", json!("proxy")), ("user.change", json!("proxy"))]);
     // No mapped group, no account; a page says so.
     let (status, problem_told) = me(&s, "bob@example.org", "staff").await;
-    assert_eq!((status, &problem_told["field"]), (StatusCode::FORBIDDEN, &json!("role")));
-    let page = s.nobody().get(format!("{}/jobs", s.base)).header(USER, "bob@example.org").send().await.expect("answer");
+    assert_eq!(
+        (status, &problem_told["field"]),
+        (StatusCode::FORBIDDEN, &json!("role"))
+    );
+    let page = s
+        .nobody()
+        .get(format!("{}/jobs", s.base))
+        .header(USER, "bob@example.org")
+        .send()
+        .await
+        .expect("answer");
     assert_eq!(problem(&page), "role");
     assert_eq!(me(&s, "nonsense", "ops").await.0, StatusCode::FORBIDDEN);
-    let twice = s.nobody().get(format!("{}/api/me", s.base)).header(USER, "ada@example.org").header(USER, "bob@example.org");
+    let twice = s
+        .nobody()
+        .get(format!("{}/api/me", s.base))
+        .header(USER, "ada@example.org")
+        .header(USER, "bob@example.org");
     assert_eq!(twice.send().await.expect("answer").status(), StatusCode::FORBIDDEN);
     assert_eq!(users(&s).await.len(), 2, "the admin and ada");
     // Changes are still only taken from pages of this server's, and a token is still a token.
     let enqueue = |origin: String| {
-        let request = s.nobody().post(format!("{}/api/jobs", s.base)).json(&json!({ "type": "echo" }));
-        request.header(USER, "ada@example.org").header(GROUPS, "dev").header(ORIGIN, origin).send()
+        let request = s
+            .nobody()
+            .post(format!("{}/api/jobs", s.base))
+            .json(&json!({ "type": "echo" }));
+        request
+            .header(USER, "ada@example.org")
+            .header(GROUPS, "dev")
+            .header(ORIGIN, origin)
+            .send()
     };
     let (status, refused) = read(enqueue("https://evil.example".into()).await.expect("answer")).await;
-    assert_eq!((status, &refused["code"]), (StatusCode::FORBIDDEN, &json!("cross_site")), "{refused}");
+    assert_eq!(
+        (status, &refused["code"]),
+        (StatusCode::FORBIDDEN, &json!("cross_site")),
+        "{refused}"
+    );
     let (status, job) = read(enqueue(s.base.clone()).await.expect("answer")).await;
-    assert_eq!((status, &job["owner"]), (StatusCode::ACCEPTED, &json!("ada@example.org")));
+    assert_eq!(
+        (status, &job["owner"]),
+        (StatusCode::ACCEPTED, &json!("ada@example.org"))
+    );
     let token = s.token(&[Scope::JobsRead]).await;
-    let by_token = token.get(format!("{}/api/me", s.base)).header(USER, "ada@example.org").send().await;
+    let by_token = token
+        .get(format!("{}/api/me", s.base))
+        .header(USER, "ada@example.org")
+        .send()
+        .await;
     assert_eq!(read(by_token.expect("answer")).await.1["email"], "token:test");
     change(&s, "ada@example.org", json!({ "disabled": true })).await;
     assert_eq!(me(&s, "ada@example.org", "ops").await.0, StatusCode::FORBIDDEN);
@@ -550,8 +755,16 @@ async fn the_header_from_anybody_else_means_nothing() {
     let s = behind_proxy("10.0.0.1", true).await;
     assert_eq!(me(&s, "ada@example.org", "ops").await.0, StatusCode::UNAUTHORIZED);
     // Nor does it help to claim to come from there.
-    let claims = s.nobody().get(format!("{}/api/me", s.base)).header("x-forwarded-for", "10.0.0.1");
-    let claims = claims.header(USER, ADMIN.0).header(GROUPS, "ops").send().await.expect("answer");
+    let claims = s
+        .nobody()
+        .get(format!("{}/api/me", s.base))
+        .header("x-forwarded-for", "10.0.0.1");
+    let claims = claims
+        .header(USER, ADMIN.0)
+        .header(GROUPS, "ops")
+        .send()
+        .await
+        .expect("answer");
     assert_eq!(claims.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(users(&s).await.len(), 1, "only the admin is there");
     s.stop().await;

@@ -73,11 +73,18 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
             client_id: self.text("oidc_client_id")?.trim().into(),
             client_secret: Secret::from(""),
             name: some("oidc_name", "what people call the provider, at most 200 bytes")?,
-            scopes: self.parse("oidc_scopes", "names with spaces between them, openid among them", |v| {
-                let fits = v.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !v.contains(['"', '\\']);
-                (fits && v.split(' ').any(|scope| scope == "openid")).then(|| v.to_string())
-            })?,
-            groups_claim: some("oidc_groups_claim", "the name of a claim, like groups or realm_access.roles")?,
+            scopes: self.parse(
+                "oidc_scopes",
+                "names with spaces between them, openid among them",
+                |v| {
+                    let fits = v.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !v.contains(['"', '\\']);
+                    (fits && v.split(' ').any(|scope| scope == "openid")).then(|| v.to_string())
+                },
+            )?,
+            groups_claim: some(
+                "oidc_groups_claim",
+                "the name of a claim, like groups or realm_access.roles",
+            )?,
             roles: self.parse("oidc_roles", ROLES, RoleMap::parse)?,
             issuer,
         };
@@ -114,7 +121,11 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
             }
         };
         match secret.trim() {
-            "" => Err(bad(file, "", "the file is empty; allowed is one with the client's secret")),
+            "" => Err(bad(
+                file,
+                "",
+                "the file is empty; allowed is one with the client's secret",
+            )),
             secret => Ok(Secret::from(secret)),
         }
     }
@@ -144,7 +155,8 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
             return Err(bad("PROXY_ROLES", "", &format!("PROXY_USER_HEADER needs it: {ROLES}")));
         }
         if groups.is_none() && roles.names_groups() {
-            let allowed = "PROXY_ROLES names groups: set the header that holds them, or give everybody one role, like *=member";
+            let allowed =
+                "PROXY_ROLES names groups: set the header that holds them, or give everybody one role, like *=member";
             return Err(bad("PROXY_GROUPS_HEADER", "", allowed));
         }
         Ok(Some(ProxySettings { user, groups, roles }))
@@ -168,7 +180,10 @@ mod tests {
     fn a_provider_needs_all_of_its_settings_and_the_secret_is_not_shown() {
         let config = load(&OPENID).expect("settings");
         let shown = format!("{config:?}");
-        assert!(shown.contains("id.example.org") && !shown.contains("hidden-words"), "{shown}");
+        assert!(
+            shown.contains("id.example.org") && !shown.contains("hidden-words"),
+            "{shown}"
+        );
         assert!(load(&[]).expect("settings").openid.is_none());
         for i in 0..OPENID.len() {
             let mut less = OPENID.to_vec();
@@ -182,10 +197,21 @@ mod tests {
 
     #[test]
     fn providers_are_asked_by_tls_or_within_the_machine() {
-        for good in ["https://id.example.org/realms/a", "http://127.0.0.1:4000", "http://[::1]:4000", "http://localhost"] {
+        for good in [
+            "https://id.example.org/realms/a",
+            "http://127.0.0.1:4000",
+            "http://[::1]:4000",
+            "http://localhost",
+        ] {
             assert!(is_private(good), "{good}");
         }
-        for bad in ["http://id.example.org", "ftp://127.0.0.1", "id.example.org", "https://me:secret@id.example.org", ""] {
+        for bad in [
+            "http://id.example.org",
+            "ftp://127.0.0.1",
+            "id.example.org",
+            "https://me:secret@id.example.org",
+            "",
+        ] {
             assert!(!is_private(bad), "{bad}");
         }
     }

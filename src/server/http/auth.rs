@@ -42,7 +42,10 @@ pub struct Site {
 impl Site {
     /// As the settings say.
     pub fn of(config: &Config) -> Result<Self, OpenidError> {
-        let openid = config.openid.clone().map(|settings| Openid::new(settings, &config.public_url));
+        let openid = config
+            .openid
+            .clone()
+            .map(|settings| Openid::new(settings, &config.public_url));
         Ok(Self {
             public_url: config.public_url.clone(),
             trusted: config.trusted_proxies.clone(),
@@ -280,7 +283,9 @@ fn unknown(method: &Method, uri: &axum::http::Uri, why: Option<Problem>) -> Resp
     }
     let here = uri.path_and_query().map_or("/jobs", |p| p.as_str());
     let why = why.and_then(|problem| problem.field);
-    let pairs = [("next", here)].into_iter().chain(why.iter().map(|why| ("problem", why.as_str())));
+    let pairs = [("next", here)]
+        .into_iter()
+        .chain(why.iter().map(|why| ("problem", why.as_str())));
     let next = serde_urlencoded::to_string(pairs.collect::<Vec<_>>()).unwrap_or_default();
     Redirect::to(&format!("/sign-in?{next}")).into_response()
 }
@@ -318,11 +323,17 @@ mod tests {
             COOKIE,
             HeaderValue::from_static("xwindlass=no; windlass=key; theme=dark"),
         );
-        assert_eq!(credential(&site, None, &headers), Some(Credential::Session("key".into())));
+        assert_eq!(
+            credential(&site, None, &headers),
+            Some(Credential::Session("key".into()))
+        );
         headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer abc"));
         assert_eq!(credential(&site, None, &headers), Some(Credential::Token("abc".into())));
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic abc"));
-        assert_eq!(credential(&site, None, &headers), Some(Credential::Token(String::new())));
+        assert_eq!(
+            credential(&site, None, &headers),
+            Some(Credential::Token(String::new()))
+        );
     }
 
     #[test]

@@ -41,7 +41,11 @@ pub struct Back {
 
 /// The cookie that ties a sign-in to the browser that has begun it.
 fn name(site: &Site) -> &'static str {
-    if site.secure() { "__Host-windlass-oidc" } else { "windlass-oidc" }
+    if site.secure() {
+        "__Host-windlass-oidc"
+    } else {
+        "windlass-oidc"
+    }
 }
 
 fn provider(state: &AppState) -> Result<&Openid, Problem> {
@@ -88,7 +92,10 @@ pub async fn leave(
         return match problem.retry_after {
             Some(seconds) if problem.code == ProblemCode::RateLimited => {
                 let seconds = seconds.to_string();
-                Ok(back("/sign-in", &[("next", next), ("problem", "wait"), ("seconds", &seconds)]))
+                Ok(back(
+                    "/sign-in",
+                    &[("next", next), ("problem", "wait"), ("seconds", &seconds)],
+                ))
             }
             _ => Err(problem.into()),
         };
@@ -130,7 +137,12 @@ async fn finish(
     visitor: &Visitor,
     headers: &HeaderMap,
 ) -> Result<Result<Response, Left>, Problem> {
-    let left = |problem, next: &str| Ok(Err(Left { problem, next: inside(next).into() }));
+    let left = |problem, next: &str| {
+        Ok(Err(Left {
+            problem,
+            next: inside(next).into(),
+        }))
+    };
     let fits = |text: &str| (1..=PART_MAX).contains(&text.len());
     if !fits(&sent.state) || !fits(browser) {
         return left("again", "");

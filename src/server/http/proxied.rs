@@ -27,7 +27,11 @@ pub fn credential(site: &Site, peer: Option<IpAddr>, headers: &HeaderMap) -> Opt
 
 /// What a header holds, each time that it was sent; what is no text, as nothing.
 fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Vec<&'h str> {
-    headers.get_all(name).iter().map(|v| v.to_str().unwrap_or_default().trim()).collect()
+    headers
+        .get_all(name)
+        .iter()
+        .map(|v| v.to_str().unwrap_or_default().trim())
+        .collect()
 }
 
 fn groups<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Vec<&'h str> {

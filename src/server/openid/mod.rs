@@ -110,7 +110,9 @@ pub struct Openid {
 
 impl std::fmt::Debug for Openid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Openid").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Openid")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,7 +168,9 @@ impl Openid {
     }
 
     async fn patiently<T>(&self, asking: impl Future<Output = Result<T, OpenidError>>) -> Result<T, OpenidError> {
-        tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(OpenidError::Slow))
+        tokio::time::timeout(PATIENCE, asking)
+            .await
+            .unwrap_or(Err(OpenidError::Slow))
     }
 
     async fn exchange(&self, code: &str, iss: Option<&str>, begun: &Began<'_>) -> Result<Person, OpenidError> {
@@ -206,7 +210,9 @@ impl Openid {
             // Some providers write it as text.
             email_verified: claims.get("email_verified").map(|v| *v == true || *v == "true"),
             name: text(&claims, "name").unwrap_or_default(),
-            groups: claim(&claims, &self.settings.groups_claim).map(names).unwrap_or_default(),
+            groups: claim(&claims, &self.settings.groups_claim)
+                .map(names)
+                .unwrap_or_default(),
         })
     }
 
@@ -229,7 +235,11 @@ impl Openid {
     }
 
     async fn tokens(&self, description: &Description, code: &str, verifier: &str) -> Result<Tokens, OpenidError> {
-        let OpenidSettings { client_id, client_secret, .. } = &self.settings;
+        let OpenidSettings {
+            client_id,
+            client_secret,
+            ..
+        } = &self.settings;
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -247,7 +257,10 @@ impl Openid {
             form.push(("client_secret", client_secret.reveal()));
             None
         };
-        let answer = self.web.post(&description.token_endpoint, &form, basic.as_deref()).await;
+        let answer = self
+            .web
+            .post(&description.token_endpoint, &form, basic.as_deref())
+            .await;
         let answer = answer.map_err(|error| match error {
             // The status and what RFC 6749 §5.2 calls it: the code was used, is too old, or is another client's.
             OpenidError::Away { reason, .. } if reason.starts_with("400") => OpenidError::Code(reason),
@@ -370,7 +383,10 @@ mod tests {
         let mut claims = object(json!({ "sub": "1", "email": "ada@example.org" }));
         let more = json!({ "email": "eve@example.org", "email_verified": true, "groups": ["ops"] });
         complement(&mut claims, object(more));
-        assert_eq!(Value::Object(claims), json!({ "sub": "1", "email": "ada@example.org", "groups": ["ops"] }));
+        assert_eq!(
+            Value::Object(claims),
+            json!({ "sub": "1", "email": "ada@example.org", "groups": ["ops"] })
+        );
     }
 
     #[test]

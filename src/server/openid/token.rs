@@ -77,11 +77,17 @@ fn check(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<(), Ref
         Some(one) => one == expected.client,
         None => false,
     };
-    let several = claims.get("aud").and_then(Value::as_array).is_some_and(|all| all.len() > 1);
+    let several = claims
+        .get("aud")
+        .and_then(Value::as_array)
+        .is_some_and(|all| all.len() > 1);
     let held = [
         ("iss", says("iss", expected.issuer)),
         ("aud", ours),
-        ("azp", says("azp", expected.client) || !several && !claims.contains_key("azp")),
+        (
+            "azp",
+            says("azp", expected.client) || !several && !claims.contains_key("azp"),
+        ),
         ("exp", seconds("exp").is_some_and(|at| at > expected.now - SKEW)),
         ("iat", seconds("iat").is_some_and(|at| at <= expected.now + SKEW)),
         ("nbf", seconds("nbf").is_none_or(|at| at <= expected.now + SKEW)),
@@ -121,7 +127,8 @@ mod tests {
             let pair = EcdsaKeyPair::from_pkcs8(how, document.as_ref(), &random).expect("key");
             let point = pair.public_key().as_ref().to_vec();
             let part = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point[range]);
-            let key = json!({ "kty": "EC", "crv": "P-256", "kid": "a", "use": "sig", "x": part(1..33), "y": part(33..65) });
+            let key =
+                json!({ "kty": "EC", "crv": "P-256", "kid": "a", "use": "sig", "x": part(1..33), "y": part(33..65) });
             let keys = KeySet::read(&json!({ "keys": [{ "kty": "new" }, key] }));
             Self { pair, keys }
         }
@@ -129,7 +136,10 @@ mod tests {
         fn sign(&self, header: Value, claims: &Value) -> String {
             let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
             let signed = format!("{}.{}", part(&header), part(claims));
-            let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).expect("signature");
+            let signature = self
+                .pair
+                .sign(&SystemRandom::new(), signed.as_bytes())
+                .expect("signature");
             format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
         }
     }

@@ -40,7 +40,11 @@ impl Web {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .build();
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
         })
@@ -63,7 +67,8 @@ impl Web {
         if let Some(basic) = basic {
             request = request.header(AUTHORIZATION, format!("Basic {basic}"));
         }
-        self.send(url, request, serde_urlencoded::to_string(form).unwrap_or_default()).await
+        self.send(url, request, serde_urlencoded::to_string(form).unwrap_or_default())
+            .await
     }
 
     async fn send(&self, url: &str, request: Builder, body: String) -> Result<Value, OpenidError> {
@@ -71,12 +76,16 @@ impl Web {
             url: url.into(),
             reason,
         };
-        let request = request.header(ACCEPT, "application/json").body(Full::new(Bytes::from(body)));
+        let request = request
+            .header(ACCEPT, "application/json")
+            .body(Full::new(Bytes::from(body)));
         let request = request.map_err(|e| away(e.to_string()))?;
         let answer = self.client.request(request).await.map_err(|e| away(causes(&e)))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-        let body = body.map_err(|e| away(format!("the answer can't be read: {e}")))?.to_bytes();
+        let body = body
+            .map_err(|e| away(format!("the answer can't be read: {e}")))?
+            .to_bytes();
         let read = serde_json::from_slice::<Value>(&body);
         match (status, read) {
             (StatusCode::OK, Ok(value)) => Ok(value),
@@ -84,7 +93,12 @@ impl Web {
             // What it says went wrong: a name of RFC 6749 §5.2, never more of the answer.
             (status, read) => {
                 let name = read.ok().and_then(|v| Some(v["error"].as_str()?.to_string()));
-                let name: String = name.unwrap_or_default().chars().filter(|c| c.is_ascii_graphic()).take(60).collect();
+                let name: String = name
+                    .unwrap_or_default()
+                    .chars()
+                    .filter(|c| c.is_ascii_graphic())
+                    .take(60)
+                    .collect();
                 Err(away(format!("{} {name}", status.as_u16())))
             }
         }

@@ -65,7 +65,10 @@ impl From<Refused> for Problem {
             Refused::Role => ("role", "None of your groups may use Windlass; ask an administrator."),
             Refused::Email => ("email", "Your e-mail address is missing, or not known to be yours."),
             Refused::Disabled => ("disabled", "Your account is disabled; ask an administrator."),
-            Refused::Taken => ("taken", "Your e-mail address belongs to another account here; ask an administrator."),
+            Refused::Taken => (
+                "taken",
+                "Your e-mail address belongs to another account here; ask an administrator.",
+            ),
         };
         Problem {
             field: Some(field.into()),
@@ -135,7 +138,11 @@ impl Service {
         let admitted = self.admit_by_openid(claimed, &from.address).await;
         if let Err(problem) = &admitted {
             metrics::counter!("windlass_sign_ins_failed_total").increment(1);
-            tracing::info!(address = from.address, why = problem.detail, "a sign-in by OpenID was refused");
+            tracing::info!(
+                address = from.address,
+                why = problem.detail,
+                "a sign-in by OpenID was refused"
+            );
         }
         self.begin(admitted?, from, "openid").await
     }

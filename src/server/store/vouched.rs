@@ -139,7 +139,10 @@ async fn by_subject(tx: &Tx<'_>, subject: &str) -> Result<Option<UserRow>, Store
 }
 
 async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User, Kept>, StoreError> {
-    let subject = vouched.subject.as_ref().map(|(issuer, name)| format!("{issuer} {name}"));
+    let subject = vouched
+        .subject
+        .as_ref()
+        .map(|(issuer, name)| format!("{issuer} {name}"));
     let tied = match &subject {
         Some(subject) => by_subject(tx, subject).await?,
         None => None,
@@ -154,7 +157,10 @@ async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User,
         Some(row) => users::one(tx, row.user.id).await?,
         None => None,
     };
-    let Some(UserRow { mut user, subject: had, .. }) = known else {
+    let Some(UserRow {
+        mut user, subject: had, ..
+    }) = known
+    else {
         return join(tx, vouched, subject, deed).await;
     };
     if user.disabled {
@@ -175,7 +181,8 @@ async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User,
             return Ok(Err(Kept::Taken));
         }
         let text = "UPDATE users SET subject = $1 WHERE id = $2";
-        tx.execute(Sql::with(text, [subject.as_str().into(), user.id.into()])).await?;
+        tx.execute(Sql::with(text, [subject.as_str().into(), user.id.into()]))
+            .await?;
         let tied = Deed {
             action: "user.tie".into(),
             ..deed.clone()
@@ -184,7 +191,8 @@ async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User,
     }
     if vouched.renew && user.role != vouched.role {
         let text = "UPDATE users SET role = $1 WHERE id = $2";
-        tx.execute(Sql::with(text, [vouched.role.as_str().into(), user.id.into()])).await?;
+        tx.execute(Sql::with(text, [vouched.role.as_str().into(), user.id.into()]))
+            .await?;
         let changed = Deed {
             action: "user.change".into(),
             ..deed
