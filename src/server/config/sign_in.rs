@@ -73,14 +73,11 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
             client_id: self.text("oidc_client_id")?.trim().into(),
             client_secret: Secret::from(""),
             name: some("oidc_name", "what people call the provider, at most 200 bytes")?,
-            scopes: self.parse(
-                "oidc_scopes",
-                "names with spaces between them, openid among them",
-                |v| {
-                    let fits = v.chars().all(|c| c.is_ascii_graphic() || c == ' ') && !v.contains(['"', '\\']);
-                    (fits && v.split(' ').any(|scope| scope == "openid")).then(|| v.to_string())
-                },
-            )?,
+            scopes: self.parse("oidc_scopes", "NAME, …, openid among them", |v| {
+                let names: Vec<&str> = v.split([',', ' ']).filter(|name| !name.is_empty()).collect();
+                let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+                (names.contains(&"openid") && names.concat().chars().all(fits)).then(|| names.join(" "))
+            })?,
             groups_claim: some(
                 "oidc_groups_claim",
                 "the name of a claim, like groups or realm_access.roles",
@@ -184,6 +181,8 @@ mod tests {
             shown.contains("id.example.org") && !shown.contains("hidden-words"),
             "{shown}"
         );
+        let scopes = config.openid.expect("a provider").scopes;
+        assert_eq!(scopes, "openid email profile");
         assert!(load(&[]).expect("settings").openid.is_none());
         for i in 0..OPENID.len() {
             let mut less = OPENID.to_vec();
