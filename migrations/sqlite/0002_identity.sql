@@ -42,6 +42,19 @@ CREATE TABLE links (
     expires_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Sign-ins that have begun at the OpenID provider: each comes back once, within minutes. By the SHA-256 of their state.
+CREATE TABLE openid_sign_ins (
+    hash       TEXT    PRIMARY KEY,
+    browser    TEXT    NOT NULL,        -- SHA-256 of what its cookie holds
+    address    TEXT    NOT NULL,
+    nonce      TEXT    NOT NULL,        -- the ID token has to have it
+    verifier   TEXT    NOT NULL,        -- goes with the code
+    next       TEXT    NOT NULL,        -- the page to lead on to
+    expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX openid_sign_ins_address ON openid_sign_ins (address);
+
 CREATE TABLE tokens (
     id         BLOB    PRIMARY KEY,
     hash       TEXT    NOT NULL UNIQUE, -- SHA-256

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod error;
 pub mod event;
 pub mod filter;
+pub mod groups;
 pub mod job;
 pub mod kind;
 pub mod live;

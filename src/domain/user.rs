@@ -117,6 +117,8 @@ pub enum Via {
     Session,
     /// With an API token.
     Token,
+    /// By a header that a trusted proxy sets.
+    Proxy,
     /// On the command line of the machine itself.
     Machine,
     /// Nobody: what may be done before a sign-in.
@@ -128,6 +130,7 @@ impl Via {
         match self {
             Self::Session => "session",
             Self::Token => "token",
+            Self::Proxy => "proxy",
             Self::Machine => "machine",
             Self::Anyone => "anyone",
         }

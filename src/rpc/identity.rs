@@ -17,6 +17,12 @@ pub async fn me() -> Result<Me, Problem> {
     Ok(service.me(&known.actor, known.user.as_ref()))
 }
 
+/// What people call the OpenID provider that they may sign in by; nothing when there is none.
+#[server(name = SignInWithCall, prefix = "/rpc", endpoint = "sign_in_with", input = Json, output = Json)]
+pub async fn sign_in_with() -> Result<Option<String>, Problem> {
+    crate::server::http::rpc::openid_name()
+}
+
 /// What a link that works once is for, and for whom; nothing when it does not work any more.
 #[server(name = LinkCall, prefix = "/rpc", endpoint = "link", input = Json, output = Json)]
 pub async fn link(key: String) -> Result<Option<(Purpose, String)>, Problem> {

@@ -3,6 +3,7 @@
 
 mod edge;
 mod secret;
+mod sign_in;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use sqlx::postgres::PgConnectOptions;
 pub use self::edge::Edge;
 pub use secret::Secret;
 use secret::without_password;
+pub use sign_in::{OpenidSettings, ProxySettings, is_private};
 
 use crate::domain::kind::Rate;
 use crate::domain::retention::Rule;
@@ -76,6 +78,9 @@ pub struct Config {
     pub setup_anywhere: bool,
     /// Proxies whose word about a client's address counts.
     pub trusted_proxies: Vec<std::net::IpAddr>,
+    /// Sign-in by an OpenID provider, and by a header of a trusted proxy.
+    pub openid: Option<OpenidSettings>,
+    pub proxy: Option<ProxySettings>,
     /// How long a session lasts without being used, and in all.
     pub session_idle: Duration,
     pub session_age: Duration,
@@ -357,6 +362,8 @@ impl Config {
                 let parts = v.split(',').map(str::trim).filter(|part| !part.is_empty());
                 parts.map(|part| part.parse().ok()).collect()
             })?,
+            openid: source.openid()?,
+            proxy: source.proxy()?,
             session_idle: source.duration("session_idle", Duration::from_secs(60), SESSION_MAX)?,
             session_age: source.duration("session_age", Duration::from_secs(60), SESSION_MAX)?,
             secret_key: source.secret_key()?,

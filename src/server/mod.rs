@@ -5,6 +5,7 @@ pub mod config;
 pub mod engine;
 pub mod http;
 pub mod kinds;
+pub mod openid;
 pub mod queue;
 pub mod secrets;
 pub mod service;

@@ -120,6 +120,8 @@ pub fn config(dir: &Path) -> Config {
         admin: None,
         setup_anywhere: false,
         trusted_proxies: Vec::new(),
+        openid: None,
+        proxy: None,
         session_idle: Duration::from_secs(3_600),
         session_age: Duration::from_secs(7_200),
         secret_key: SecretKey::parse(SECRET_KEY),
@@ -229,10 +231,14 @@ impl Server {
         let listener = tokio::net::TcpListener::bind(config.listen).await.expect("port");
         let address = listener.local_addr().expect("address");
         let closing = CancellationToken::new();
+        // A provider has to know where people come back to, and the port is only known now.
+        if config.openid.is_some() {
+            config.public_url = format!("http://{address}");
+        }
         let app = http::router(AppState {
             service: system.service.clone(),
             leptos: http::leptos_options(address),
-            site: Arc::new(Site::of(&config)),
+            site: Arc::new(Site::of(&config).expect("site")),
             closing: closing.clone(),
         });
         let stop = closing.clone();

@@ -18,6 +18,7 @@ mod limits;
 mod live;
 mod members;
 mod model;
+mod oidc;
 mod permissions;
 mod queue;
 mod retention;

@@ -24,6 +24,9 @@ const TABLE: &[(&str, &str, &str, char)] = &[
     ("GET", "/admin/jobs/{id}", "s.h....", '.'),
     ("GET", "/sign-in", ".......", '.'),
     ("GET", "/welcome/{key}", ".......", '.'),
+    // Without a provider there is nothing behind them; with one, tests/it/oidc.rs walks through.
+    ("GET", "/session/oidc", "hhhhhhh", 'h'),
+    ("GET", "/session/oidc/callback", "hhhhhhh", 'h'),
     ("GET", "/account", "s......", '.'),
     ("GET", "/users", "s......", '.'),
     ("GET", "/audit-log", "s......", '.'),
@@ -288,6 +291,7 @@ async fn server_functions_ask_the_same_permissions() {
         ("act", json!({ "id": id, "action": "cancel", "options": {} }), "ufh..fh"),
         ("me", json!({}), "u......"),
         ("link", json!({ "key": "none" }), "......."),
+        ("sign_in_with", json!({}), "......."),
         ("my_sessions", json!({}), "u....ff"),
         ("my_tokens", json!({}), "u....ff"),
         (

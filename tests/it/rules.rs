@@ -85,10 +85,20 @@ const PARTS: &[Part] = &[
             "server::store::StoreError",
         ],
     },
+    Part {
+        path: "server::openid",
+        may_use: &["server::config"],
+    },
     // And `ui`, to mount it: see `allowed`.
     Part {
         path: "server::http",
-        may_use: &["domain", "server::config", "server::service", "server::telemetry"],
+        may_use: &[
+            "domain",
+            "server::config",
+            "server::openid",
+            "server::service",
+            "server::telemetry",
+        ],
     },
     Part {
         path: "server::cli",

@@ -23,7 +23,8 @@ pub struct ServeArgs {
 pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
     telemetry::keep_metrics();
     let system = state::start(config, state::registry(config), !args.no_worker).await?;
-    let site = Arc::new(Site::of(config));
+    let site = Site::of(config).map_err(|error| CliError::Usage(format!("OIDC_ISSUER is set: {error}")))?;
+    let site = Arc::new(site);
     if let Some((email, password)) = &config.admin {
         let made = system.service.found(email, password.reveal().to_string()).await?;
         if made {

@@ -15,10 +15,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::callers::{Callers, Counted, Party};
 use super::doors::{Door, door};
 use super::extract::ApiError;
-use super::{AppState, assets};
+use super::{AppState, assets, proxied};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::user::Actor;
-use crate::server::config::Config;
+use crate::server::config::{Config, ProxySettings};
+use crate::server::openid::{Openid, OpenidError};
 use crate::server::service::Service;
 use crate::server::service::identity::{Credential, FRESH, Known, Origin};
 
@@ -37,18 +38,29 @@ pub struct Site {
     pub callers: Arc<Callers>,
     /// How long a body may stall; none: for as long as it likes.
     pub patience: Option<Duration>,
+    /// The provider that people may sign in by.
+    pub openid: Option<Arc<Openid>>,
+    /// The header in which a trusted proxy says who asks.
+    pub proxy: Option<ProxySettings>,
 }
 
 impl Site {
-    pub fn of(config: &Config) -> Self {
-        Self {
+    /// As the settings say.
+    pub fn of(config: &Config) -> Result<Self, OpenidError> {
+        let openid = config
+            .openid
+            .clone()
+            .map(|settings| Openid::new(settings, &config.public_url));
+        Ok(Self {
             public_url: config.public_url.clone(),
             trusted: config.trusted_proxies.clone(),
             setup_anywhere: config.setup_anywhere,
             session_age: config.session_age,
             callers: Arc::new(Callers::new(&config.edge)),
             patience: Some(config.edge.client_timeout),
-        }
+            openid: openid.transpose()?.map(Arc::new),
+            proxy: config.proxy.clone(),
+        })
     }
 
     /// Whether people reach it by TLS.
@@ -69,17 +81,18 @@ impl Site {
 
     /// Hands the browser the key of its session.
     pub fn set_cookie(&self, key: &str) -> HeaderValue {
-        let (name, age) = (self.cookie(), self.session_age.as_secs());
-        let secure = if self.secure() { "; Secure" } else { "" };
-        let text = format!("{name}={key}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+        self.cookie_of(self.cookie(), key, self.session_age.as_secs())
     }
 
     /// Takes it away again.
     pub fn clear_cookie(&self) -> HeaderValue {
-        let name = self.cookie();
+        self.cookie_of(self.cookie(), "", 0)
+    }
+
+    /// A cookie that scripts don't see and other sites' forms don't send. `age`: seconds.
+    pub(super) fn cookie_of(&self, name: &str, value: &str, age: u64) -> HeaderValue {
         let secure = if self.secure() { "; Secure" } else { "" };
-        let text = format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}");
+        let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
     }
 }
@@ -146,6 +159,7 @@ impl Visitor {
             match service.who(&credential, &self.address).await {
                 Ok(Some(now)) if now.actor == known.actor => {}
                 Ok(_) => return,
+                Err(problem) if problem.code == ProblemCode::Forbidden => return,
                 // Without a database nobody can be looked up, and nothing is told either.
                 Err(_) => {}
             }
@@ -200,8 +214,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     }
 }
 
-/// What the request brings along: a token before a cookie, since a browser sends cookies unasked.
-pub(super) fn credential(site: &Site, headers: &HeaderMap) -> Option<Credential> {
+/// What the request brings along: a token before a proxy's word, and both before a cookie, since a browser sends cookies unasked.
+pub(super) fn credential(site: &Site, peer: Option<IpAddr>, headers: &HeaderMap) -> Option<Credential> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
         let token = text
@@ -211,7 +225,8 @@ pub(super) fn credential(site: &Site, headers: &HeaderMap) -> Option<Credential>
             token.map(|(_, t)| t.trim()).unwrap_or_default().into(),
         ));
     }
-    cookie(headers, site.cookie()).map(|key| Credential::Session(key.into()))
+    proxied::credential(site, peer, headers)
+        .or_else(|| cookie(headers, site.cookie()).map(|key| Credential::Session(key.into())))
 }
 
 /// Where the request comes from: the nearest address that is no trusted proxy's.
@@ -247,13 +262,15 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
         .map(|peer| peer.0.ip());
     let client = client(&state.site, peer, request.headers());
     let address = client.map(|ip| ip.to_string()).unwrap_or_default();
-    let credential = credential(&state.site, request.headers());
-    let known = match &credential {
+    let credential = credential(&state.site, peer, request.headers());
+    let (known, kept_out) = match &credential {
         Some(credential) => match state.service.who(credential, &address).await {
-            Ok(known) => known,
+            Ok(known) => (known, None),
+            // Somebody whom the proxy vouches for in vain is nobody here, and told why.
+            Err(problem) if problem.code == ProblemCode::Forbidden => (None, Some(problem)),
             Err(problem) => return ApiError(problem).into_response(),
         },
-        None => None,
+        None => (None, None),
     };
     let path = request.uri().path();
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
@@ -271,7 +288,7 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
     let refused = match (&known, door) {
         (_, Door::Public) => None,
         (_, Door::Closed) => Some(ApiError(Problem::not_found(format_args!("{path}"))).into_response()),
-        (None, _) => Some(unknown(request.method(), request.uri())),
+        (None, _) => Some(unknown(request.method(), request.uri(), kept_out)),
         (Some(known), door) => door
             .refuses(&known.actor)
             .map(|problem| ApiError(problem).into_response()),
@@ -290,17 +307,21 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
     next.run(request).await
 }
 
-/// What somebody is answered who is not known: a page leads to the sign-in and back.
-fn unknown(method: &Method, uri: &axum::http::Uri) -> Response {
+/// What somebody is answered who is not known: a page leads to the sign-in and back. `why`: a proxy vouches for them in vain.
+fn unknown(method: &Method, uri: &axum::http::Uri, why: Option<Problem>) -> Response {
     let path = uri.path();
     let program = ["/api", "/rpc", "/pkg", "/metrics"]
         .iter()
         .any(|p| path == *p || path.starts_with(&format!("{p}/")));
     if program || !matches!(*method, Method::GET | Method::HEAD) {
-        return ApiError(nobody()).into_response();
+        return ApiError(why.unwrap_or_else(nobody)).into_response();
     }
     let here = uri.path_and_query().map_or("/jobs", |p| p.as_str());
-    let next = serde_urlencoded::to_string([("next", here)]).unwrap_or_default();
+    let why = why.and_then(|problem| problem.field);
+    let pairs = [("next", here)]
+        .into_iter()
+        .chain(why.iter().map(|why| ("problem", why.as_str())));
+    let next = serde_urlencoded::to_string(pairs.collect::<Vec<_>>()).unwrap_or_default();
     Redirect::to(&format!("/sign-in?{next}")).into_response()
 }
 
@@ -337,11 +358,17 @@ mod tests {
             COOKIE,
             HeaderValue::from_static("xwindlass=no; windlass=key; theme=dark"),
         );
-        assert_eq!(credential(&site, &headers), Some(Credential::Session("key".into())));
+        assert_eq!(
+            credential(&site, None, &headers),
+            Some(Credential::Session("key".into()))
+        );
         headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer abc"));
-        assert_eq!(credential(&site, &headers), Some(Credential::Token("abc".into())));
+        assert_eq!(credential(&site, None, &headers), Some(Credential::Token("abc".into())));
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic abc"));
-        assert_eq!(credential(&site, &headers), Some(Credential::Token(String::new())));
+        assert_eq!(
+            credential(&site, None, &headers),
+            Some(Credential::Token(String::new()))
+        );
     }
 
     #[test]

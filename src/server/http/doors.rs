@@ -78,6 +78,8 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/session", Door::Public),
     // Whoever is signed out already is led to the sign-in.
     ("POST", "/session/end", Door::Public),
+    ("GET", "/session/oidc", Door::Public),
+    ("GET", "/session/oidc/callback", Door::Public),
     ("POST", "/welcome", Door::Public),
     // What the pages ask of the server: each asks the service.
     ("POST", "/rpc/list_jobs", Door::ReadOwn),
@@ -89,6 +91,7 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/rpc/act", Door::SignedIn),
     ("POST", "/rpc/me", Door::SignedIn),
     ("POST", "/rpc/link", Door::Public),
+    ("POST", "/rpc/sign_in_with", Door::Public),
     ("POST", "/rpc/my_sessions", Door::ManageOwn),
     ("POST", "/rpc/end_my_sessions", Door::ManageOwn),
     ("POST", "/rpc/my_tokens", Door::ManageOwn),

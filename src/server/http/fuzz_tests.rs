@@ -55,7 +55,7 @@ fn fuzz_authorization() {
     ];
     for case in Fuzz::new("authorization", &seeds, &["Bearer", "bearer ", "authorization:", "cookie:", "\n"]) {
         let map = headers(&case);
-        let found = auth::credential(&site(), &map);
+        let found = auth::credential(&site(), None, &map);
         // A browser sends cookies unasked: beside the header they count for nothing.
         if map.contains_key("authorization") {
             let token = matches!(found, Some(crate::server::service::identity::Credential::Token(_)));

@@ -23,8 +23,9 @@ use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
 use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules};
-use super::{AppState, Site, auth, docs, guard, health, intake, page, session, sse, ws};
+use super::{AppState, Site, auth, docs, guard, health, intake, oidc, page, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
+use crate::server::openid::CALLBACK;
 use crate::ui::app::App;
 use crate::ui::shell::shell;
 
@@ -149,6 +150,8 @@ pub fn router(state: AppState) -> Router {
         .route("/api/docs", fixed("text/html; charset=utf-8", docs::POLICY, docs))
         .route("/session", post(session::begin))
         .route("/session/end", post(session::end))
+        .route("/session/oidc", get(oidc::leave))
+        .route(CALLBACK, get(oidc::come_back))
         .route("/welcome", post(session::welcome))
         .merge(pages)
         .fallback(page::fallback)

@@ -17,6 +17,12 @@ pub fn service() -> Result<Service, Problem> {
     state.map(|state| state.service).ok_or_else(outside)
 }
 
+/// What people call the provider that they may sign in by.
+pub fn openid_name() -> Result<Option<String>, Problem> {
+    let state = use_context::<AppState>().ok_or_else(outside)?;
+    Ok(state.site.openid.as_ref().map(|openid| openid.settings().name.clone()))
+}
+
 /// The service, and who calls.
 pub fn caller() -> Result<(Service, Actor), Problem> {
     let (service, known) = person()?;

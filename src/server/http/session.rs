@@ -54,12 +54,12 @@ fn form<T>(form: Result<Form<T>, FormRejection>) -> Result<T, Problem> {
 }
 
 /// Leads on, signed in.
-fn signed_in(state: &AppState, signed: &SignedIn, next: &str) -> Response {
+pub(super) fn signed_in(state: &AppState, signed: &SignedIn, next: &str) -> Response {
     let cookie = state.site.set_cookie(&signed.key);
     (AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(next)).into_response()
 }
 
-fn back(path: &str, pairs: &[(&str, &str)]) -> Response {
+pub(super) fn back(path: &str, pairs: &[(&str, &str)]) -> Response {
     let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
     Redirect::to(&format!("{path}?{query}")).into_response()
 }

@@ -58,6 +58,8 @@ pub enum Credential {
     Session(String),
     /// What the `Authorization` header holds.
     Token(String),
+    /// Whom a trusted proxy says it is: their e-mail, what their groups give them, and whether it names groups at all.
+    Proxy(String, Option<Role>, bool),
 }
 
 impl Credential {
@@ -231,7 +233,7 @@ pub(super) fn names(email: &str, address: &str) -> [String; 3] {
 }
 
 /// Who a person is to the service.
-fn actor(user: &User, via: Via, address: &str) -> Actor {
+pub(super) fn actor(user: &User, via: Via, address: &str) -> Actor {
     Actor {
         name: user.email.clone(),
         role: user.role,
@@ -254,6 +256,7 @@ impl Service {
         let known = match credential {
             Credential::Session(key) => self.by_session(&hashed(key), address).await?,
             Credential::Token(key) => self.by_token(&hashed(key), address).await?,
+            Credential::Proxy(email, role, renew) => self.by_proxy(email, *role, *renew, address).await?,
         };
         self.identity.remember(credential, known.clone());
         Ok(known)

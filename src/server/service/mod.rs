@@ -17,6 +17,7 @@ mod schedules;
 mod secrets;
 mod series;
 mod users;
+pub mod vouched;
 
 use std::sync::Arc;
 

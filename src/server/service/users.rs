@@ -60,6 +60,10 @@ impl Service {
             let detail = format!("{} is disabled; enable the account first", user.email);
             return Err(Problem::new(ProblemCode::WrongStatus, detail));
         }
+        if user.has_openid && !user.has_password {
+            let detail = format!("{} signs in by OpenID, and has no password", user.email);
+            return Err(Problem::new(ProblemCode::WrongStatus, detail));
+        }
         let deed = Deed::of(actor, "user.reset", "user", &user.email);
         let link = Link {
             purpose: Purpose::Reset,

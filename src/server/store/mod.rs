@@ -37,6 +37,7 @@ mod sets;
 mod sql;
 mod uploads;
 pub mod users;
+pub mod vouched;
 mod waiting;
 mod workers;
 mod writer;

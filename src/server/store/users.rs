@@ -29,6 +29,8 @@ pub struct UserRow {
     pub user: User,
     /// argon2id as a PHC string.
     pub password: Option<String>,
+    /// Who they are to the OpenID provider: its address, a space, its name for them.
+    pub subject: Option<String>,
 }
 
 /// Somebody new.
@@ -87,6 +89,7 @@ pub(super) fn user(row: &QueryResult) -> Result<UserRow, StoreError> {
             seen_at: row.opt_time("seen_at")?,
         },
         password,
+        subject,
     })
 }
 
@@ -120,10 +123,6 @@ impl Store {
 
     pub async fn user_by_email(&self, email: &str) -> Result<Option<UserRow>, StoreError> {
         self.user_where("email", email.into()).await
-    }
-
-    pub async fn user_by_subject(&self, subject: &str) -> Result<Option<UserRow>, StoreError> {
-        self.user_where("subject", subject.into()).await
     }
 
     pub async fn user(&self, id: Uuid) -> Result<Option<UserRow>, StoreError> {
@@ -187,28 +186,6 @@ impl Store {
             .await
     }
 
-    /// Ties a user to who they are at the OpenID provider, with the role that their groups give.
-    pub async fn link_subject(
-        &self,
-        id: Uuid,
-        subject: String,
-        role: Option<Role>,
-        deed: Option<Deed>,
-    ) -> Result<(), StoreError> {
-        self.writer()
-            .write(move |tx| {
-                async move {
-                    let text = "UPDATE users SET subject = $1, role = COALESCE($2, role) WHERE id = $3";
-                    let role: Option<String> = role.map(|r| r.as_str().into());
-                    tx.execute(Sql::with(text, [subject.into(), role.into(), id.into()]))
-                        .await?;
-                    append(tx, deed.as_slice()).await
-                }
-                .boxed()
-            })
-            .await
-    }
-
     /// Keeps a link under the hash of its key, instead of earlier ones for the same.
     pub async fn add_link(&self, hash: String, link: Link, deed: Option<Deed>) -> Result<(), StoreError> {
         self.writer()
@@ -264,7 +241,7 @@ impl Store {
     }
 }
 
-async fn one(tx: &Tx<'_>, id: Uuid) -> Result<Option<UserRow>, StoreError> {
+pub(super) async fn one(tx: &Tx<'_>, id: Uuid) -> Result<Option<UserRow>, StoreError> {
     let text = format!("SELECT {COLUMNS} FROM users WHERE id = $1{}", tx.dialect().hold_rows());
     tx.one(Sql::with(&text, [id.into()]))
         .await?
@@ -273,7 +250,7 @@ async fn one(tx: &Tx<'_>, id: Uuid) -> Result<Option<UserRow>, StoreError> {
         .transpose()
 }
 
-async fn by_email(tx: &Tx<'_>, email: &str) -> Result<Option<UserRow>, StoreError> {
+pub(super) async fn by_email(tx: &Tx<'_>, email: &str) -> Result<Option<UserRow>, StoreError> {
     let text = format!("SELECT {COLUMNS} FROM users WHERE email = $1");
     tx.one(Sql::with(&text, [email.into()]))
         .await?
@@ -282,7 +259,12 @@ async fn by_email(tx: &Tx<'_>, email: &str) -> Result<Option<UserRow>, StoreErro
         .transpose()
 }
 
-async fn add(tx: &Tx<'_>, draft: UserDraft, first: bool, deed: Deed) -> Result<Result<User, UserRefused>, StoreError> {
+pub(super) async fn add(
+    tx: &Tx<'_>,
+    draft: UserDraft,
+    first: bool,
+    deed: Deed,
+) -> Result<Result<User, UserRefused>, StoreError> {
     if first {
         // No two processes make a first one.
         if tx.dialect() == super::dialect::Dialect::Postgres {

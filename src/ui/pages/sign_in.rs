@@ -5,6 +5,7 @@ use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
 
 use crate::domain::account::{EMAIL_MAX, PASSWORD_MAX};
+use crate::rpc;
 use crate::ui::components::Icon;
 use crate::ui::layout::bare::Bare;
 use crate::ui::text;
@@ -54,22 +55,30 @@ pub fn SignInPage() -> impl IntoView {
                     {text::SIGN_IN}
                 </button>
             </form>
-            <SignInWith name=None next />
+            <SignInWith next />
         </Bare>
     }
 }
 
-/// The way to sign in with somebody else's word, where `name` says whose.
+/// The way to sign in by the OpenID provider, where there is one. A link, not a form: pages may only send forms to this server.
 #[component]
-fn SignInWith(name: Option<String>, next: String) -> impl IntoView {
+fn SignInWith(next: String) -> impl IntoView {
     let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
-    name.map(|name| {
-        view! {
-            <a class="btn" href=format!("/session/openid?{query}") rel="external">
-                {format!("Sign in with {name}")}
-            </a>
-        }
-    })
+    let href = format!("/session/oidc?{query}");
+    let name = Resource::new(|| (), |()| rpc::sign_in_with());
+    let link = move || {
+        let href = href.clone();
+        Suspend::new(async move {
+            name.await.ok().flatten().map(|name| {
+                view! {
+                    <a class="btn" href=href rel="external">
+                        {format!("Sign in with {name}")}
+                    </a>
+                }
+            })
+        })
+    };
+    view! { <Suspense>{link}</Suspense> }
 }
 
 /// The element that says what went wrong.
@@ -94,6 +103,14 @@ fn words(problem: &str, seconds: Option<u64>) -> String {
         ("wrong", _) => "The e-mail or the password is wrong.".into(),
         ("wait", Some(seconds)) => format!("Too many sign-ins that failed. Try again in {}.", wait(seconds)),
         ("wait", None) => "Too many sign-ins that failed. Try again later.".into(),
+        ("again", _) => "This sign-in took too long, or was begun in another browser. Try again.".into(),
+        ("denied", _) => "The sign-in was cancelled there.".into(),
+        ("provider", _) => "The sign-in service can't be reached at the moment. Try again later.".into(),
+        ("openid", _) => "What the sign-in service said could not be trusted. Try again.".into(),
+        ("role", _) => "None of your groups may use Windlass. Ask an administrator.".into(),
+        ("email", _) => "Your e-mail address is missing there, or not confirmed. Ask an administrator.".into(),
+        ("taken", _) => "Your e-mail address belongs to another account here. Ask an administrator.".into(),
+        ("disabled", _) => "Your account is disabled. Ask an administrator.".into(),
         _ => "You could not be signed in. Try again.".into(),
     }
 }
@@ -116,6 +133,7 @@ mod tests {
         assert!(words("wait", Some(30)).ends_with("in 30 seconds."));
         assert!(words("wait", Some(601)).ends_with("in 11 minutes."));
         assert!(words("wait", Some(1)).ends_with("in a second."));
+        assert!(words("role", None).contains("groups"));
         assert!(words("<b>", None).starts_with("You could not"));
     }
 }

@@ -3,7 +3,7 @@
 use crate::domain::user::Via;
 
 /// Actions and what they did. What is not listed is said by its name.
-const ACTIONS: [(&str, &str); 36] = [
+const ACTIONS: [(&str, &str); 37] = [
     ("job.enqueue", "Started a job"),
     ("job.enqueue_bulk", "Started jobs"),
     ("job.cancel", "Cancelled a job"),
@@ -30,6 +30,7 @@ const ACTIONS: [(&str, &str); 36] = [
     ("user.first_admin", "Became the first admin"),
     ("user.invite", "Invited a user"),
     ("user.join", "Joined"),
+    ("user.tie", "Came by OpenID for the first time"),
     ("user.change", "Changed a user"),
     ("user.disable", "Disabled a user"),
     ("user.enable", "Enabled a user"),
@@ -68,6 +69,7 @@ pub fn via(via: Via) -> &'static str {
     match via {
         Via::Session => "in the browser",
         Via::Token => "by token",
+        Via::Proxy => "through the proxy",
         Via::Machine => "on the server itself",
         Via::Anyone => "before signing in",
     }
