@@ -65,7 +65,7 @@ pub enum Credential {
 impl Credential {
     /// Whether it can have been made here at all.
     fn plausible(&self) -> bool {
-        let (Self::Session(text) | Self::Token(text)) = self;
+        let (Self::Session(text) | Self::Token(text) | Self::Proxy(text, ..)) = self;
         (1..=CREDENTIAL_MAX).contains(&text.len())
     }
 }
