@@ -37,10 +37,25 @@ fn fuzz_query_strings() {
         "created_after=2026-03-01T14:05:09Z&created_before=2026-03-02T14%3A05%3A09.123%2B02%3A00&offset=10".into(),
         "status=all&status=&type=all&q=%E2%82%AC&x=1".into(),
     ];
-    let words = ["q=", "&status=", "&type=", "&sort=progress", "&order=desc", "%20", "%C3", "+", "created_after=", "ALL", ",", "-00:00"];
+    let words = [
+        "q=",
+        "&status=",
+        "&type=",
+        "&sort=progress",
+        "&order=desc",
+        "%20",
+        "%C3",
+        "+",
+        "created_after=",
+        "ALL",
+        ",",
+        "-00:00",
+    ];
     for case in Fuzz::new("query strings", &seeds, &words) {
         let text = String::from_utf8_lossy(&case);
-        let Ok(pairs) = serde_urlencoded::from_str::<Vec<(String, String)>>(&text) else { continue };
+        let Ok(pairs) = serde_urlencoded::from_str::<Vec<(String, String)>>(&text) else {
+            continue;
+        };
         let borrowed = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         match JobFilter::from_pairs(borrowed) {
             Ok((filter, rest)) => {
@@ -60,10 +75,35 @@ fn fuzz_query_strings() {
 #[test]
 fn fuzz_cron_and_time_zones() {
     let seeds = [
-        "30 2 * * *\nEurope/Berlin", "*/5 0-12 1,15 * 1-5\nUTC", "0 0 12 L * ?\nAmerica/New_York", "0 0 29 2 *\nPacific/Apia",
-        "15 10 * * 5#3\nAustralia/Lord_Howe", "0 0 * JAN-MAR MON\nAsia/Kathmandu", "@daily\nUTC", "* * * * * *\nAfrica/Monrovia",
+        "30 2 * * *\nEurope/Berlin",
+        "*/5 0-12 1,15 * 1-5\nUTC",
+        "0 0 12 L * ?\nAmerica/New_York",
+        "0 0 29 2 *\nPacific/Apia",
+        "15 10 * * 5#3\nAustralia/Lord_Howe",
+        "0 0 * JAN-MAR MON\nAsia/Kathmandu",
+        "@daily\nUTC",
+        "* * * * * *\nAfrica/Monrovia",
     ];
-    let words = ["*", "/", "-", ",", "L", "W", "#", "?", "59", "60", "31 2", "30 2 *", "JAN", "SUN", "7", "@yearly", "\nEurope/Dublin", "\n"];
+    let words = [
+        "*",
+        "/",
+        "-",
+        ",",
+        "L",
+        "W",
+        "#",
+        "?",
+        "59",
+        "60",
+        "31 2",
+        "30 2 *",
+        "JAN",
+        "SUN",
+        "7",
+        "@yearly",
+        "\nEurope/Dublin",
+        "\n",
+    ];
     let from = |text: &str| DateTime::parse_from_rfc3339(text).expect("a time").to_utc();
     let starts: [DateTime<Utc>; 4] = [
         from("2026-03-29T00:30:00Z"),
@@ -77,7 +117,10 @@ fn fuzz_cron_and_time_zones() {
         let rule = match Rule::parse(cron, zone) {
             Ok(rule) => rule,
             Err(problem) => {
-                assert!(matches!(problem.field.as_deref(), Some("cron" | "time_zone")), "{problem:?}");
+                assert!(
+                    matches!(problem.field.as_deref(), Some("cron" | "time_zone")),
+                    "{problem:?}"
+                );
                 continue;
             }
         };
@@ -95,7 +138,12 @@ fn fuzz_cron_and_time_zones() {
 
 #[test]
 fn fuzz_job_ids() {
-    let seeds = [ID, "0190b5c70000700080000000000000ab", "{0190b5c7-0000-7000-8000-00000000abcd}", "urn:uuid:0190b5c7-0000-7000-8000-00000000abcd"];
+    let seeds = [
+        ID,
+        "0190b5c70000700080000000000000ab",
+        "{0190b5c7-0000-7000-8000-00000000abcd}",
+        "urn:uuid:0190b5c7-0000-7000-8000-00000000abcd",
+    ];
     for case in Fuzz::new("job ids", &seeds, &["-", "{", "}", "urn:uuid:", "g", "F"]) {
         if let Ok(id) = String::from_utf8_lossy(&case).parse::<JobId>() {
             assert_eq!(id.to_string().parse::<JobId>().ok(), Some(id));
@@ -130,9 +178,36 @@ fn fuzz_json_types() {
 }
 
 const WORDS: &[&str] = &[
-    "\"type\"", "\"args\"", "\"queue\"", "\"priority\"", "\"run_at\"", "\"delay\"", "\"unique_key\"", "\"depends_on\"", "\"batch\"", "\"upload\"",
-    "\"timeout\"", "\"label\"", "\"scopes\"", "\"kinds\"", "\"days\"", "\"role\"", "\"cron\"", "\"time_zone\"", ":", "{", "}", "[", "]", "\\u0000",
-    "\\ud800", "1e400", "\"@a\"", "\"echo\"", "\"export\"", "\"import\"",
+    "\"type\"",
+    "\"args\"",
+    "\"queue\"",
+    "\"priority\"",
+    "\"run_at\"",
+    "\"delay\"",
+    "\"unique_key\"",
+    "\"depends_on\"",
+    "\"batch\"",
+    "\"upload\"",
+    "\"timeout\"",
+    "\"label\"",
+    "\"scopes\"",
+    "\"kinds\"",
+    "\"days\"",
+    "\"role\"",
+    "\"cron\"",
+    "\"time_zone\"",
+    ":",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\\u0000",
+    "\\ud800",
+    "1e400",
+    "\"@a\"",
+    "\"echo\"",
+    "\"export\"",
+    "\"import\"",
 ];
 
 /// A server that runs nothing, so that jobs do not pile up work; its admin's client makes no more sessions.
@@ -158,18 +233,33 @@ fn bodies() -> BTreeMap<&'static str, Vec<Value>> {
         ("/api/jobs", vec![job.clone(), keyed.clone(), later.clone()]),
         ("/api/jobs/bulk", vec![json!([job, later]), json!([])]),
         ("/api/jobs/{id}/cancel", vec![json!({}), json!({ "reason": "r" })]),
-        ("/api/jobs/{id}/retry", vec![json!({}), json!({ "args": {}, "delay": 5 })]),
+        (
+            "/api/jobs/{id}/retry",
+            vec![json!({}), json!({ "args": {}, "delay": 5 })],
+        ),
         ("/api/jobs/{id}/run-again", vec![json!({}), json!({ "args": {} })]),
-        ("/api/events/export", vec![json!({ "format": "csv", "from": "2026-03-01T14:05:09Z", "reviewed": true })]),
+        (
+            "/api/events/export",
+            vec![json!({ "format": "csv", "from": "2026-03-01T14:05:09Z", "reviewed": true })],
+        ),
         ("/api/schedules", vec![schedule.clone()]),
         ("/api/schedules/{id}", vec![schedule]),
         ("/api/queues/{name}/pause", vec![json!({})]),
-        ("/api/me/password", vec![json!({ "current": "a", "new": "long enough" })]),
+        (
+            "/api/me/password",
+            vec![json!({ "current": "a", "new": "long enough" })],
+        ),
         ("/api/me/tokens", vec![token.clone()]),
         ("/api/tokens", vec![token]),
         ("/api/users", vec![user]),
-        ("/api/users/{id}", vec![json!({ "role": "viewer", "disabled": true, "kinds": ["echo"] })]),
-        ("/rpc/list_jobs", vec![json!({ "filter": { "status": ["failed"], "q": "a" }, "page": { "limit": 5 } })]),
+        (
+            "/api/users/{id}",
+            vec![json!({ "role": "viewer", "disabled": true, "kinds": ["echo"] })],
+        ),
+        (
+            "/rpc/list_jobs",
+            vec![json!({ "filter": { "status": ["failed"], "q": "a" }, "page": { "limit": 5 } })],
+        ),
         ("/rpc/job_detail", vec![json!({ "id": ID })]),
         ("/rpc/enqueue", vec![json!({ "job": keyed })]),
         ("/rpc/act", vec![json!({ "id": ID, "action": "cancel", "options": {} })]),
@@ -180,18 +270,27 @@ fn bodies() -> BTreeMap<&'static str, Vec<Value>> {
 
 /// One of several ways for a case to go: the same one each time.
 fn way(case: &[u8], ways: usize) -> usize {
-    case.iter().fold(7usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte))) % ways
+    case.iter().fold(7usize, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(usize::from(*byte))
+    }) % ways
 }
 
 fn real(path: &str) -> String {
-    path.replace("{id}", ID).replace("{name}", "default").replace("{key}", "none")
+    path.replace("{id}", ID)
+        .replace("{name}", "default")
+        .replace("{key}", "none")
 }
 
 /// What an answer must be like, whatever was asked: no fault of the server's, and a refusal with words.
 async fn judge(what: &str, answer: Response) {
     let status = answer.status().as_u16();
     let path = answer.url().path().to_string();
-    let media = answer.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+    let media = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_string();
     let text = answer.text().await.expect("text");
     // Server functions answer 500 to arguments that can't be read; what they say must still be a refusal.
     if path.starts_with("/rpc/") {
@@ -203,7 +302,10 @@ async fn judge(what: &str, answer: Response) {
         assert_eq!(media, "application/problem+json", "{what}: {status} {text}");
         let problem: Problem = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{what}: {e}: {text}"));
         assert_eq!(problem.status, status, "{what}: {text}");
-        assert!(!problem.detail.is_empty() && problem.detail.len() < 20_000, "{what}: {text}");
+        assert!(
+            !problem.detail.is_empty() && problem.detail.len() < 20_000,
+            "{what}: {text}"
+        );
     }
 }
 
@@ -230,8 +332,15 @@ async fn fuzz_bodies() {
             1 => "application/x-ndjson",
             _ => "application/json",
         };
-        let request = s.ask(method.clone(), &real(path)).header(CONTENT_TYPE, media).body(case);
-        judge(&format!("{method} {path} as {media}"), request.send().await.expect("answer")).await;
+        let request = s
+            .ask(method.clone(), &real(path))
+            .header(CONTENT_TYPE, media)
+            .body(case);
+        judge(
+            &format!("{method} {path} as {media}"),
+            request.send().await.expect("answer"),
+        )
+        .await;
     }
     s.stop().await;
 }
@@ -241,23 +350,51 @@ async fn fuzz_queries() {
     let s = server().await;
     s.enqueue("echo", json!({ "value": "x" })).await;
     let paths = [
-        "/api/jobs", "/api/jobs/stats", "/api/jobs/stats/series", "/api/batches", "/api/errors", "/api/schedules", "/api/admin/audit-logs", "/jobs",
-        "/api/queues", "/api/jobs/types",
+        "/api/jobs",
+        "/api/jobs/stats",
+        "/api/jobs/stats/series",
+        "/api/batches",
+        "/api/errors",
+        "/api/schedules",
+        "/api/admin/audit-logs",
+        "/jobs",
+        "/api/queues",
+        "/api/jobs/types",
     ];
     let page = s.get("/api/jobs?limit=1&sort=job_type&order=asc").await;
     let cursor = page["next_cursor"].as_str().unwrap_or("7b7d").to_string();
     let seeds = [
         "q=a&status=failed&type=export&limit=10&offset=5".to_string(),
         format!("sort=job_type&order=asc&cursor={cursor}"),
-        format!("cursor=7b22736f7274223a22637265617465645f6174222c226f72646572223a2264657363222c2276616c7565223a352c22736571223a377d&parent={ID}"),
+        format!(
+            "cursor=7b22736f7274223a22637265617465645f6174222c226f72646572223a2264657363222c2276616c7565223a352c22736571223a377d&parent={ID}"
+        ),
         "from=2026-03-01T14:05:09Z&until=2026-03-02T14:05:09Z&step=3600&created_after=2026-03-01T14:05:09Z".into(),
         "action=job.enqueue&actor=admin@example.org&after=5&limit=2".into(),
     ];
-    let words = ["limit=", "offset=", "cursor=", "7b", "7d", "sort=status", "q=%25", "q=_", "&step=1", "page=", "type=", "%00", "q=%00"];
+    let words = [
+        "limit=",
+        "offset=",
+        "cursor=",
+        "7b",
+        "7d",
+        "sort=status",
+        "q=%25",
+        "q=_",
+        "&step=1",
+        "page=",
+        "type=",
+        "%00",
+        "q=%00",
+    ];
     for case in Fuzz::new("queries over HTTP", &seeds, &words) {
         let path = paths[way(&case, paths.len())];
         let query: String = case.iter().flat_map(|b| escaped(*b)).collect();
-        let answer = s.ask(Method::GET, &format!("{path}?{query}")).send().await.expect("answer");
+        let answer = s
+            .ask(Method::GET, &format!("{path}?{query}"))
+            .send()
+            .await
+            .expect("answer");
         judge(&format!("{path}?{query}"), answer).await;
     }
     s.stop().await;
@@ -287,7 +424,13 @@ async fn fuzz_paths() {
         format!("/jobs/{id}"),
         "/welcome/00ff".into(),
     ];
-    for case in Fuzz::new("paths", &seeds, &["/", "//", "/..", "/%2e%2e", "%2f", "%00", "%ff", "/api", "/rpc", "?", "*", "{id}"]) {
+    for case in Fuzz::new(
+        "paths",
+        &seeds,
+        &[
+            "/", "//", "/..", "/%2e%2e", "%2f", "%00", "%ff", "/api", "/rpc", "?", "*", "{id}",
+        ],
+    ) {
         let path: String = case.iter().flat_map(|b| escaped(*b)).collect();
         let path = format!("/{}", path.trim_start_matches('/'));
         let answer = s.ask(Method::GET, &path).send().await.expect("answer");
@@ -313,24 +456,61 @@ async fn fuzz_headers() {
         "accept-encoding: gzip;q=0.5, br;q=0, *\naccept-language: de, en;q=0.5",
         "upgrade: websocket\nsec-websocket-key: AA==\nsec-websocket-version: 13",
     ];
-    let words = ["cookie:", "authorization:", "last-event-id:", "origin:", "range:", "\n", ";", "bytes=", "Bearer ", "windlass=", "q=", "W/", "-"];
-    let paths = ["/api/jobs", "/api/jobs/events", "/jobs", "/api/me", "/sign-in", "/api/jobs/types"];
+    let words = [
+        "cookie:",
+        "authorization:",
+        "last-event-id:",
+        "origin:",
+        "range:",
+        "\n",
+        ";",
+        "bytes=",
+        "Bearer ",
+        "windlass=",
+        "q=",
+        "W/",
+        "-",
+    ];
+    let paths = [
+        "/api/jobs",
+        "/api/jobs/events",
+        "/jobs",
+        "/api/me",
+        "/sign-in",
+        "/api/jobs/types",
+    ];
     for case in Fuzz::new("headers over HTTP", &seeds, &words) {
         let by = callers[way(&case, callers.len() * paths.len()) / paths.len()];
         let mut request = by.get(format!("{}{}", s.base, paths[way(&case, paths.len())]));
         for line in case.split(|b| *b == b'\n') {
-            let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+            let Some(colon) = line.iter().position(|b| *b == b':') else {
+                continue;
+            };
             let name = HeaderName::from_bytes(line[..colon].trim_ascii());
             let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
             let (Ok(name), Ok(value)) = (name, value) else { continue };
             // These say how the request itself is sent.
-            if ["content-length", "transfer-encoding", "connection", "expect", "te", "trailer", "upgrade", "host"].contains(&name.as_str()) {
+            if [
+                "content-length",
+                "transfer-encoding",
+                "connection",
+                "expect",
+                "te",
+                "trailer",
+                "upgrade",
+                "host",
+            ]
+            .contains(&name.as_str())
+            {
                 continue;
             }
             request = request.header(name, value);
         }
         let answer = request.send().await.expect("answer");
-        let stream = answer.headers().get(CONTENT_TYPE).is_some_and(|v| v == "text/event-stream");
+        let stream = answer
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|v| v == "text/event-stream");
         // A stream has no end to wait for.
         match stream {
             true => assert!(answer.status().is_success()),
@@ -347,9 +527,23 @@ async fn fuzz_forms() {
         "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\nContent-Type: text/csv\r\n\r\nid\n\r\n--x--\r\n",
         "--x\r\nContent-Disposition: form-data; name=\"format\"\r\n\r\ncsv\r\n--x\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''a\r\n\r\nid\n\r\n--x--\r\n",
     ];
-    let words = ["--x", "--x--", "\r\n", "\r\n\r\n", "name=", "filename=", "\"", ";", "Content-Disposition:", "form-data", "--y"];
+    let words = [
+        "--x",
+        "--x--",
+        "\r\n",
+        "\r\n\r\n",
+        "name=",
+        "filename=",
+        "\"",
+        ";",
+        "Content-Disposition:",
+        "form-data",
+        "--y",
+    ];
     for case in Fuzz::new("forms", &seeds, &words) {
-        let request = s.ask(Method::POST, "/api/events/import").header(CONTENT_TYPE, "multipart/form-data; boundary=x");
+        let request = s
+            .ask(Method::POST, "/api/events/import")
+            .header(CONTENT_TYPE, "multipart/form-data; boundary=x");
         judge("a form", request.body(case).send().await.expect("answer")).await;
     }
     let left = std::fs::read_dir(s.dir.path().join("tmp")).expect("folder").count();
@@ -365,9 +559,24 @@ async fn fuzz_sign_in() {
         "email=a%40example.org&password=x&next=%2Fjobs".to_string(),
         format!("key={}&password=long+enough&email=", unique().replace('-', "")),
     ];
-    for case in Fuzz::new("sign-in", &seeds, &["email=", "password=", "next=", "key=", "%00", "&", "//evil.example", "%0d%0a"]) {
+    for case in Fuzz::new(
+        "sign-in",
+        &seeds,
+        &[
+            "email=",
+            "password=",
+            "next=",
+            "key=",
+            "%00",
+            "&",
+            "//evil.example",
+            "%0d%0a",
+        ],
+    ) {
         let path = ["/session", "/welcome"][way(&case, 2)];
-        let request = nobody.post(format!("{}{path}", s.base)).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = nobody
+            .post(format!("{}{path}", s.base))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let answer = request.body(case).send().await.expect("answer");
         assert!(answer.status().as_u16() < 500, "{path}: {}", answer.status());
         if let Some(to) = answer.headers().get("location") {

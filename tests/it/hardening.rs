@@ -49,12 +49,17 @@ async fn drip(stream: TcpStream, bytes: impl Iterator<Item = u8>) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), all).await.expect("who drips is given up on");
+    tokio::time::timeout(Duration::from_secs(60), all)
+        .await
+        .expect("who drips is given up on");
     String::from_utf8_lossy(&said).into_owned()
 }
 
 fn header(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).map(|v| v.to_str().expect("text").to_string()).unwrap_or_default()
+    headers
+        .get(name)
+        .map(|v| v.to_str().expect("text").to_string())
+        .unwrap_or_default()
 }
 
 #[tokio::test]
@@ -73,7 +78,16 @@ async fn every_answer_tells_browsers_what_not_to_do() {
         answers.push(request.send().await.expect("answer"));
     }
     for path in [
-        "/jobs", &job, "/sign-in", "/account", "/api/jobs", "/api/docs", "/api/openapi.json", "/healthz", "/api/none", "/none",
+        "/jobs",
+        &job,
+        "/sign-in",
+        "/account",
+        "/api/jobs",
+        "/api/docs",
+        "/api/openapi.json",
+        "/healthz",
+        "/api/none",
+        "/none",
     ] {
         answers.push(s.ask(Method::GET, path).send().await.expect("answer"));
     }
@@ -94,7 +108,11 @@ async fn every_answer_tells_browsers_what_not_to_do() {
             assert!(policy.contains(part), "{url}: {policy}");
         }
         // Nobody is let in by CORS, and without TLS nothing is promised about it.
-        for name in ["access-control-allow-origin", "access-control-allow-credentials", "strict-transport-security"] {
+        for name in [
+            "access-control-allow-origin",
+            "access-control-allow-credentials",
+            "strict-transport-security",
+        ] {
             assert!(headers.get(name).is_none(), "{name} of {url}");
         }
     }
@@ -110,15 +128,36 @@ async fn a_page_runs_the_scripts_that_it_marks_and_no_others() {
     let s = Server::start().await;
     let id = s.enqueue("echo", json!({})).await;
     let mut nonces = Vec::new();
-    for path in ["/jobs".to_string(), format!("/jobs/{id}"), "/sign-in".into(), "/none".into()] {
+    for path in [
+        "/jobs".to_string(),
+        format!("/jobs/{id}"),
+        "/sign-in".into(),
+        "/none".into(),
+    ] {
         let answer = s.ask(Method::GET, &path).send().await.expect("answer");
         let policy = header(answer.headers(), "content-security-policy");
         let html = answer.text().await.expect("text");
-        let scripts = policy.split(';').map(str::trim).find(|d| d.starts_with("script-src ")).expect("script-src");
-        assert!(!scripts.contains("unsafe-inline") && !scripts.contains("'unsafe-eval'"), "{scripts}");
-        let styles = policy.split(';').map(str::trim).find(|d| d.starts_with("style-src ")).expect("style-src");
+        let scripts = policy
+            .split(';')
+            .map(str::trim)
+            .find(|d| d.starts_with("script-src "))
+            .expect("script-src");
+        assert!(
+            !scripts.contains("unsafe-inline") && !scripts.contains("'unsafe-eval'"),
+            "{scripts}"
+        );
+        let styles = policy
+            .split(';')
+            .map(str::trim)
+            .find(|d| d.starts_with("style-src "))
+            .expect("style-src");
         assert_eq!(styles, "style-src 'self'", "{path}");
-        let nonce = scripts.split("'nonce-").nth(1).and_then(|n| n.split('\'').next()).expect("nonce").to_string();
+        let nonce = scripts
+            .split("'nonce-")
+            .nth(1)
+            .and_then(|n| n.split('\'').next())
+            .expect("nonce")
+            .to_string();
         let marked = format!("nonce=\"{nonce}\"");
         for tag in html.split("<script").skip(1) {
             let tag = tag.split('>').next().unwrap_or_default();
@@ -143,7 +182,9 @@ async fn a_page_runs_the_scripts_that_it_marks_and_no_others() {
 
 /// A real path for a route's.
 fn real(path: &str) -> String {
-    path.replace("{id}", &unique()).replace("{name}", "default").replace("{key}", "none")
+    path.replace("{id}", &unique())
+        .replace("{name}", "default")
+        .replace("{key}", "none")
 }
 
 #[tokio::test]
@@ -193,11 +234,22 @@ async fn no_other_site_reads_along() {
             .send()
     };
     let own: &'static str = s.base.clone().leak();
-    assert_eq!(socket(own).await.expect("answer").status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(
+        socket(own).await.expect("answer").status(),
+        StatusCode::SWITCHING_PROTOCOLS
+    );
     assert_eq!(stream(own).await.expect("answer").status(), StatusCode::OK);
     for origin in ["https://evil.example", "null", "http://127.0.0.1:1"] {
-        assert_eq!(socket(origin).await.expect("answer").status(), StatusCode::FORBIDDEN, "{origin}");
-        assert_eq!(stream(origin).await.expect("answer").status(), StatusCode::FORBIDDEN, "{origin}");
+        assert_eq!(
+            socket(origin).await.expect("answer").status(),
+            StatusCode::FORBIDDEN,
+            "{origin}"
+        );
+        assert_eq!(
+            stream(origin).await.expect("answer").status(),
+            StatusCode::FORBIDDEN,
+            "{origin}"
+        );
     }
     // What another site's page loads to use it there, and what it asks leave for.
     let embedded = s
@@ -210,7 +262,12 @@ async fn no_other_site_reads_along() {
         .header(ORIGIN, "https://evil.example")
         .header("access-control-request-method", "POST");
     let answer = asked.send().await.expect("answer");
-    assert!(!answer.headers().keys().any(|name| name.as_str().starts_with("access-control-")));
+    assert!(
+        !answer
+            .headers()
+            .keys()
+            .any(|name| name.as_str().starts_with("access-control-"))
+    );
     // A link is followed.
     let link = s
         .ask(Method::GET, "/jobs")
@@ -244,7 +301,12 @@ async fn a_body_that_is_sent_byte_by_byte_is_given_up_on_and_leaves_nothing() {
     let s = Server::with(|c| c.edge.client_timeout = Duration::from_secs(1)).await;
     let token = secret(&s).await;
     let parts = [
-        ("/api/jobs", "application/json", "{\"type\": \"echo\", \"args\": {\"value\": \"", 'a'),
+        (
+            "/api/jobs",
+            "application/json",
+            "{\"type\": \"echo\", \"args\": {\"value\": \"",
+            'a',
+        ),
         (
             "/api/events/import",
             "multipart/form-data; boundary=x",
@@ -302,12 +364,19 @@ async fn heads_have_bounds() {
     let long = format!("X-Long: {}\r\n", "a".repeat(200_000));
     let path = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(200_000));
     let with = |fields: &str| format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
-    for (what, request) in [("many fields", with(&many)), ("a long one", with(&long)), ("a long path", path)] {
+    for (what, request) in [
+        ("many fields", with(&many)),
+        ("a long one", with(&long)),
+        ("a long path", path),
+    ] {
         let mut stream = connect(&s).await;
         // The answer may come before all was sent.
         let _ = stream.write_all(request.as_bytes()).await;
         let said = rest(&mut stream).await;
-        let refused = said.is_empty() || [" 431 ", " 414 ", " 400 "].iter().any(|status| said[..said.len().min(20)].contains(status));
+        let refused = said.is_empty()
+            || [" 431 ", " 414 ", " 400 "]
+                .iter()
+                .any(|status| said[..said.len().min(20)].contains(status));
         assert!(refused, "{what}: {said}");
     }
     let fine = with("X-Fine: yes\r\nConnection: close\r\n");
@@ -321,7 +390,9 @@ async fn heads_have_bounds() {
 async fn kept(s: &Server) -> (TcpStream, String) {
     let mut stream = connect(s).await;
     // A connection that is turned away may break while this is sent.
-    let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let _ = stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await;
     let mut said = Vec::new();
     let mut buffer = [0; 4_096];
     while !said.windows(4).any(|w| w == b"\r\n\r\n") {
@@ -349,7 +420,10 @@ async fn one_address_can_not_take_all_connections() {
             assert!(open.len() <= 6, "more than six connections");
             (stream, said) = kept(&s).await;
         }
-        assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("Retry-After: 5"), "{said}");
+        assert!(
+            said.starts_with("HTTP/1.1 503 ") && said.contains("Retry-After: 5"),
+            "{said}"
+        );
         assert!(open.len() >= 3, "{} connections", open.len());
         open.clear();
         drop(stream);
@@ -386,16 +460,33 @@ async fn who_asks_too_often_has_to_wait_and_nobody_else() {
     assert_eq!(header(answer.headers(), "content-type"), "application/problem+json");
     let problem: Value = answer.json().await.expect("json");
     assert_eq!(problem["code"], "rate_limited");
-    assert!(problem["detail"].as_str().expect("detail").contains("REQUESTS_PER_SECOND"));
+    assert!(
+        problem["detail"]
+            .as_str()
+            .expect("detail")
+            .contains("REQUESTS_PER_SECOND")
+    );
     let other = viewer.get(format!("{}/api/me", s.base)).send().await.expect("answer");
     assert_eq!(other.status(), StatusCode::OK, "another person is not meant");
     for _ in 0..50 {
-        let well = s.nobody().get(format!("{}/healthz", s.base)).send().await.expect("answer");
-        assert_eq!(well.status(), StatusCode::OK, "who watches the process is never refused");
+        let well = s
+            .nobody()
+            .get(format!("{}/healthz", s.base))
+            .send()
+            .await
+            .expect("answer");
+        assert_eq!(
+            well.status(),
+            StatusCode::OK,
+            "who watches the process is never refused"
+        );
     }
     // Somebody unknown is counted by address, whatever they claim to be.
     let claims = async |n: usize| {
-        let request = s.nobody().get(format!("{}/api/me", s.base)).bearer_auth(format!("windlass_{n}"));
+        let request = s
+            .nobody()
+            .get(format!("{}/api/me", s.base))
+            .bearer_auth(format!("windlass_{n}"));
         request.send().await.expect("answer").status()
     };
     let mut seen = StatusCode::UNAUTHORIZED;
@@ -415,7 +506,10 @@ async fn who_asks_too_often_has_to_wait_and_nobody_else() {
 }
 
 async fn events(s: &Server, by: &Client) -> Response {
-    by.get(format!("{}/api/jobs/events", s.base)).send().await.expect("answer")
+    by.get(format!("{}/api/jobs/events", s.base))
+        .send()
+        .await
+        .expect("answer")
 }
 
 #[tokio::test]
@@ -438,7 +532,11 @@ async fn streams_of_one_caller_are_counted() {
         request.send().await.expect("answer")
     };
     assert_eq!(socket().await.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(events(&s, &viewer).await.status(), StatusCode::OK, "another person is not meant");
+    assert_eq!(
+        events(&s, &viewer).await.status(),
+        StatusCode::OK,
+        "another person is not meant"
+    );
     drop(one);
     // Whoever has gone makes room, and a WebSocket takes it.
     let open = until("there is room for a WebSocket", async || {
@@ -461,7 +559,11 @@ async fn streams_of_one_caller_are_counted() {
 /// A CSV file of a little more than 2,000 bytes, under a different id each time.
 fn file() -> Vec<u8> {
     let mut text = String::from("id,camera_id,occurred_at,risk_level,label,summary\n");
-    text.push_str(&format!("{},c,2026-03-01T10:00:00Z,low,person,{}\n", unique(), "x".repeat(2_000)));
+    text.push_str(&format!(
+        "{},c,2026-03-01T10:00:00Z,low,person,{}\n",
+        unique(),
+        "x".repeat(2_000)
+    ));
     text.into_bytes()
 }
 
@@ -494,7 +596,10 @@ async fn uploads_have_room_for_each_person_and_for_all() {
             (StatusCode::INSUFFICIENT_STORAGE, &json!("storage_full")),
             "{problem}"
         );
-        assert!(problem["detail"].as_str().expect("detail").contains(setting), "{problem}");
+        assert!(
+            problem["detail"].as_str().expect("detail").contains(setting),
+            "{problem}"
+        );
     };
     let (status, started) = upload(&s, &ada, false).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{started}");
@@ -509,7 +614,11 @@ async fn uploads_have_room_for_each_person_and_for_all() {
     // With its job an upload goes, and its room is free again.
     let id = started["job_id"].as_str().expect("id");
     s.until(id, "completed").await;
-    let gone = s.ask(Method::DELETE, &format!("/api/jobs/{id}")).send().await.expect("answer");
+    let gone = s
+        .ask(Method::DELETE, &format!("/api/jobs/{id}"))
+        .send()
+        .await
+        .expect("answer");
     assert_eq!(gone.status(), StatusCode::OK);
     assert_eq!(upload(&s, &ada, true).await.0, StatusCode::ACCEPTED);
     s.stop().await;
@@ -541,17 +650,28 @@ async fn a_download_is_a_file_and_never_a_page() {
     let (_, started) = s.post("/api/events/export", json!({ "format": "csv" })).await;
     let id = started["job_id"].as_str().expect("id");
     s.until(id, "completed").await;
-    let name = s.detail(id).await["artifacts"][0]["name"].as_str().expect("artifact").to_string();
+    let name = s.detail(id).await["artifacts"][0]["name"]
+        .as_str()
+        .expect("artifact")
+        .to_string();
     let path = format!("/api/jobs/{id}/artifacts/{name}");
     let answer = s.ask(Method::GET, &path).send().await.expect("answer");
     assert!(header(answer.headers(), "content-disposition").starts_with("attachment;"));
     assert_eq!(header(answer.headers(), "x-content-type-options"), "nosniff");
     let policy = header(answer.headers(), "content-security-policy");
-    assert!(policy.ends_with("sandbox") && policy.contains("default-src 'none'"), "{policy}");
+    assert!(
+        policy.ends_with("sandbox") && policy.contains("default-src 'none'"),
+        "{policy}"
+    );
     assert!(!header(answer.headers(), CONTENT_TYPE.as_str()).contains("html"));
     // A link in the place of the file leads nowhere.
     let folder = s.dir.path().join("artifacts").join(id);
-    let file = std::fs::read_dir(&folder).expect("folder").next().expect("a file").expect("entry").path();
+    let file = std::fs::read_dir(&folder)
+        .expect("folder")
+        .next()
+        .expect("a file")
+        .expect("entry")
+        .path();
     let outside = s.dir.path().join("secret.txt");
     std::fs::write(&outside, "secret").expect("file");
     std::fs::remove_file(&file).expect("removed");

@@ -59,7 +59,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
         let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
             .map_err(|e| Problem::invalid("query", format!("the query can't be read: {e}")))?;
         // Not every database takes one in a text, and no parameter has use for it.
-        if pairs.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        if pairs
+            .iter()
+            .any(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
             return Err(Problem::invalid("query", "the query has a zero character").into());
         }
         Ok(Self(pairs))

@@ -11,7 +11,10 @@ use crate::mutate::Fuzz;
 fn site() -> Site {
     Site {
         public_url: "https://jobs.example.org".into(),
-        trusted: vec!["10.0.0.1".parse().expect("address"), "fd00::1".parse().expect("address")],
+        trusted: vec![
+            "10.0.0.1".parse().expect("address"),
+            "fd00::1".parse().expect("address"),
+        ],
         ..Site::default()
     }
 }
@@ -33,11 +36,20 @@ fn headers(case: &[u8]) -> HeaderMap {
 
 #[test]
 fn fuzz_cookies() {
-    let seeds = ["cookie: windlass=key; theme=dark", "cookie: a=b\ncookie: __Host-windlass=k=v; theme=\"x\""];
-    for case in Fuzz::new("cookies", &seeds, &["windlass", "__Host-windlass", "theme", "=", ";", "; "]) {
+    let seeds = [
+        "cookie: windlass=key; theme=dark",
+        "cookie: a=b\ncookie: __Host-windlass=k=v; theme=\"x\"",
+    ];
+    for case in Fuzz::new(
+        "cookies",
+        &seeds,
+        &["windlass", "__Host-windlass", "theme", "=", ";", "; "],
+    ) {
         let map = headers(&case);
         for name in ["windlass", "__Host-windlass", "theme"] {
-            let Some(value) = auth::cookie(&map, name) else { continue };
+            let Some(value) = auth::cookie(&map, name) else {
+                continue;
+            };
             let pair = format!("{name}={value}");
             let given = map.get_all("cookie").iter().filter_map(|v| v.to_str().ok());
             assert!(given.into_iter().any(|line| line.contains(&pair)), "{pair}");
@@ -53,7 +65,11 @@ fn fuzz_authorization() {
         "authorization: Basic YTpi\ncookie: windlass=key",
         "cookie: __Host-windlass=key",
     ];
-    for case in Fuzz::new("authorization", &seeds, &["Bearer", "bearer ", "authorization:", "cookie:", "\n"]) {
+    for case in Fuzz::new(
+        "authorization",
+        &seeds,
+        &["Bearer", "bearer ", "authorization:", "cookie:", "\n"],
+    ) {
         let map = headers(&case);
         let found = auth::credential(&site(), None, &map);
         // A browser sends cookies unasked: beside the header they count for nothing.
@@ -66,18 +82,30 @@ fn fuzz_authorization() {
 
 #[test]
 fn fuzz_forwarded_addresses() {
-    let seeds = ["x-forwarded-for: 203.0.113.9, 198.51.100.7", "x-forwarded-for: 2001:db8::1, 10.0.0.1\nx-forwarded-for: ::1"];
+    let seeds = [
+        "x-forwarded-for: 203.0.113.9, 198.51.100.7",
+        "x-forwarded-for: 2001:db8::1, 10.0.0.1\nx-forwarded-for: ::1",
+    ];
     let site = site();
     let ip = |text: &str| text.parse::<IpAddr>().expect("address");
-    for case in Fuzz::new("forwarded addresses", &seeds, &["10.0.0.1", "127.0.0.1", "::ffff:10.0.0.1", ", ", "x-forwarded-for:"]) {
+    for case in Fuzz::new(
+        "forwarded addresses",
+        &seeds,
+        &["10.0.0.1", "127.0.0.1", "::ffff:10.0.0.1", ", ", "x-forwarded-for:"],
+    ) {
         let map = headers(&case);
         // Who comes straight is who they are, whatever they say.
         assert_eq!(auth::client(&site, Some(ip("192.0.2.1")), &map), Some(ip("192.0.2.1")));
         let through = auth::client(&site, Some(ip("10.0.0.1")), &map).expect("address");
         let told = map.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
-        let told = told.flat_map(|line| line.split(',')).filter_map(|text| text.trim().parse::<IpAddr>().ok());
+        let told = told
+            .flat_map(|line| line.split(','))
+            .filter_map(|text| text.trim().parse::<IpAddr>().ok());
         let peer = ip("10.0.0.1");
-        assert!(through == peer || told.map(|ip| ip.to_canonical()).any(|ip| ip == through), "{through}");
+        assert!(
+            through == peer || told.map(|ip| ip.to_canonical()).any(|ip| ip == through),
+            "{through}"
+        );
         assert_eq!(auth::client(&site, None, &map), None);
     }
 }
@@ -91,7 +119,19 @@ fn fuzz_origins_and_hosts() {
         "host: 192.0.2.7\nupgrade: websocket\norigin: http://192.0.2.7",
         "host: localhost\naccept: text/event-stream\norigin: null",
     ];
-    let words = ["host:", "origin:", "sec-fetch-site:", "evil.example", "https://", "http://", "@", ":80", "null", "localhost", "\n"];
+    let words = [
+        "host:",
+        "origin:",
+        "sec-fetch-site:",
+        "evil.example",
+        "https://",
+        "http://",
+        "@",
+        ":80",
+        "null",
+        "localhost",
+        "\n",
+    ];
     let site = site();
     for case in Fuzz::new("origins and hosts", &seeds, &words) {
         let map = headers(&case);
@@ -103,19 +143,33 @@ fn fuzz_origins_and_hosts() {
             let host = text("host").unwrap_or_default();
             let name = host.trim_start_matches('[').to_ascii_lowercase();
             let own = name.starts_with("localhost") || name.starts_with("jobs.example.org");
-            assert!(own || name.starts_with(|c: char| c.is_ascii_hexdigit() || c == ':'), "{host} is let in");
+            assert!(
+                own || name.starts_with(|c: char| c.is_ascii_hexdigit() || c == ':'),
+                "{host} is let in"
+            );
             if method == Method::GET {
                 continue;
             }
             let fetched = text("sec-fetch-site");
-            assert!(fetched.is_none_or(|s| s == "same-origin" || s == "none"), "{method} from another site");
+            assert!(
+                fetched.is_none_or(|s| s == "same-origin" || s == "none"),
+                "{method} from another site"
+            );
             if let Some(origin) = text("origin") {
-                assert!(origin.to_ascii_lowercase().ends_with(&format!("://{}", host.to_ascii_lowercase())), "{origin} at {host}");
+                assert!(
+                    origin
+                        .to_ascii_lowercase()
+                        .ends_with(&format!("://{}", host.to_ascii_lowercase())),
+                    "{origin} at {host}"
+                );
             }
         }
         // Whatever the host is called, the page's policy says what it says.
         let policy = page::policy(map.get("host"), "nonce");
-        let directives: Vec<&str> = policy.split(';').map(|d| d.split_whitespace().next().unwrap_or_default()).collect();
+        let directives: Vec<&str> = policy
+            .split(';')
+            .map(|d| d.split_whitespace().next().unwrap_or_default())
+            .collect();
         assert_eq!(directives.iter().filter(|d| **d == "script-src").count(), 1, "{policy}");
         assert_eq!(directives.len(), 12, "{policy}");
         assert!(HeaderValue::from_str(&policy).is_ok(), "{policy}");
@@ -124,19 +178,42 @@ fn fuzz_origins_and_hosts() {
 
 #[test]
 fn fuzz_where_to_go_on() {
-    let seeds = ["/jobs?status=failed", "//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nb"];
-    for case in Fuzz::new("where to go on", &seeds, &["/", "\\", "//", ":", "@", "javascript:", "\t"]) {
+    let seeds = [
+        "/jobs?status=failed",
+        "//evil.example",
+        "/\\evil.example",
+        "https://evil.example",
+        "/a\r\nb",
+    ];
+    for case in Fuzz::new(
+        "where to go on",
+        &seeds,
+        &["/", "\\", "//", ":", "@", "javascript:", "\t"],
+    ) {
         let text = String::from_utf8_lossy(&case);
         let to = session::inside(&text);
-        assert!(to.starts_with('/') && !to.starts_with("//") && !to.contains('\\'), "{to}");
+        assert!(
+            to.starts_with('/') && !to.starts_with("//") && !to.contains('\\'),
+            "{to}"
+        );
         assert!(to.len() <= 2_000 && !to.chars().any(char::is_control), "{to}");
     }
 }
 
 #[test]
 fn fuzz_names_of_downloads() {
-    let seeds = ["events.csv", "a\"\r\nb.csv", "ü \u{202E}gpj.exe", "../../etc/passwd", "a;b=c"];
-    for case in Fuzz::new("names of downloads", &seeds, &["\"", ";", "\r\n", "filename=", "'", "%"]) {
+    let seeds = [
+        "events.csv",
+        "a\"\r\nb.csv",
+        "ü \u{202E}gpj.exe",
+        "../../etc/passwd",
+        "a;b=c",
+    ];
+    for case in Fuzz::new(
+        "names of downloads",
+        &seeds,
+        &["\"", ";", "\r\n", "filename=", "'", "%"],
+    ) {
         let header = disposition(&String::from_utf8_lossy(&case));
         let value = HeaderValue::from_str(&header).expect("a header's value");
         let value = value.to_str().expect("ASCII");

@@ -34,10 +34,12 @@ pub(super) fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host:
         )));
     }
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let streams = headers.contains_key(UPGRADE) || text("accept").is_some_and(|types| types.contains("text/event-stream"));
+    let streams =
+        headers.contains_key(UPGRADE) || text("accept").is_some_and(|types| types.contains("text/event-stream"));
     // A link from elsewhere is followed by a navigation of the whole window; all else that another site's page asks for is to
     // be used there. Browsers that don't say, and programs, are left to what follows.
-    let visits = reads && !streams && text(FETCH_MODE).is_none_or(|mode| mode == "navigate") && !framed(text(FETCH_DEST));
+    let visits =
+        reads && !streams && text(FETCH_MODE).is_none_or(|mode| mode == "navigate") && !framed(text(FETCH_DEST));
     if let Some(site) = text(FETCH_SITE)
         && !matches!(site, "same-origin" | "none")
         && !visits
@@ -205,7 +207,10 @@ mod tests {
         };
         assert_eq!(stream(&[]), Ok(()));
         assert_eq!(stream(&[("origin", "http://localhost:3000")]), Ok(()));
-        assert_eq!(stream(&[("origin", "http://localhost:4000")]), Err(ProblemCode::CrossSite));
+        assert_eq!(
+            stream(&[("origin", "http://localhost:4000")]),
+            Err(ProblemCode::CrossSite)
+        );
         assert_eq!(stream(&[("sec-fetch-site", "cross-site")]), Err(ProblemCode::CrossSite));
     }
 

@@ -44,7 +44,9 @@ pub async fn paced(State(state): State<AppState>, request: Request, next: Next) 
         humantime::format_duration(patience)
     );
     let mut answer = ApiError(Problem::new(ProblemCode::TooSlow, detail)).into_response();
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
@@ -114,7 +116,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_stalls_or_drips_is_given_up_on_and_who_is_slow_is_not() {
-        assert_eq!(through(&[(9_000, 5_000), (9_000, 9_000), (9_000, 1)]).await, Err("5000 bytes, then: the body came too slowly".into()));
+        assert_eq!(
+            through(&[(9_000, 5_000), (9_000, 9_000), (9_000, 1)]).await,
+            Err("5000 bytes, then: the body came too slowly".into())
+        );
         assert_eq!(through(&[(9_000, 9_000), (9_000, 9_000), (9_000, 1)]).await, Ok(18_001));
         assert!(through(&[(0, 10), (10_500, 10)]).await.is_err(), "stalls");
         // A byte a second.

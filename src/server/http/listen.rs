@@ -98,7 +98,10 @@ pub async fn serve(listener: TcpListener, app: Router, listening: Listening, sto
         let from = peer.ip().to_canonical();
         let known = listening.trusted.contains(&from);
         let max = if known { usize::MAX } else { listening.per_address };
-        let places = (room.clone().try_acquire_owned().ok(), by_network.enter(network(from), max));
+        let places = (
+            room.clone().try_acquire_owned().ok(),
+            by_network.enter(network(from), max),
+        );
         let (Some(place), Some(counted)) = places else {
             if let Ok(farewell) = farewells.clone().try_acquire_owned() {
                 open.spawn(async move {
@@ -149,7 +152,10 @@ pub async fn serve(listener: TcpListener, app: Router, listening: Listening, sto
     drop(listener);
     open.close();
     if tokio::time::timeout(listening.grace, open.wait()).await.is_err() {
-        tracing::warn!(connections = open.len(), "requests that did not come to an end are cut off");
+        tracing::warn!(
+            connections = open.len(),
+            "requests that did not come to an end are cut off"
+        );
         over.cancel();
         open.wait().await;
     }
@@ -206,7 +212,9 @@ impl Patient {
             return written;
         }
         let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(waiting.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -105,11 +105,22 @@ mod tests {
     #[test]
     fn scripts_come_from_the_sites_folder_alone_and_no_host_can_say_otherwise() {
         let of = |host: &'static str| policy(Some(&HeaderValue::from_static(host)), "n0");
-        assert!(of("jobs.example.org:3000").contains("script-src 'nonce-n0' 'wasm-unsafe-eval' jobs.example.org:3000/pkg/;"));
-        for odd in ["localhost:1; script-src *", "localhost:1 'unsafe-inline'", "[::1]:3000", ""] {
+        assert!(
+            of("jobs.example.org:3000")
+                .contains("script-src 'nonce-n0' 'wasm-unsafe-eval' jobs.example.org:3000/pkg/;")
+        );
+        for odd in [
+            "localhost:1; script-src *",
+            "localhost:1 'unsafe-inline'",
+            "[::1]:3000",
+            "",
+        ] {
             assert!(of(odd).contains("'wasm-unsafe-eval' 'self';"), "{}", of(odd));
         }
-        let scripts = of("localhost").split(';').find(|d| d.contains("script-src ")).map(str::to_string);
+        let scripts = of("localhost")
+            .split(';')
+            .find(|d| d.contains("script-src "))
+            .map(str::to_string);
         assert!(scripts.is_some_and(|s| !s.contains("unsafe-inline") && !s.contains("'unsafe-eval'")));
     }
 }

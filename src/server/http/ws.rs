@@ -40,12 +40,10 @@ pub async fn logs(
     let closing = state.closing.clone();
     let changed = visitor.until_changed(state.service.clone());
     // Viewers send nothing but control frames.
-    Ok(upgrade
-        .max_message_size(4_096)
-        .on_upgrade(async move |socket| {
-            send(socket, log, closing, changed).await;
-            drop(place);
-        }))
+    Ok(upgrade.max_message_size(4_096).on_upgrade(async move |socket| {
+        send(socket, log, closing, changed).await;
+        drop(place);
+    }))
 }
 
 async fn send(

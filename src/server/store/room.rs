@@ -29,7 +29,11 @@ impl Used {
     fn fits_artifact(&self, size: u64, edge: &Edge) -> Result<(), StoreError> {
         self.fits(
             size,
-            ("the files that jobs leave behind", "ARTIFACTS_MAX_TOTAL", edge.artifacts_max_total),
+            (
+                "the files that jobs leave behind",
+                "ARTIFACTS_MAX_TOTAL",
+                edge.artifacts_max_total,
+            ),
             ("the files of one job", "ARTIFACTS_MAX_JOB", edge.artifacts_max_job),
         )
     }
@@ -127,7 +131,10 @@ mod tests {
             Err(StoreError::Full { setting, .. }) => setting,
             Err(_) => "another error",
         };
-        assert_eq!((setting(20), setting(21), setting(51), setting(u64::MAX)), ("fits", "TOTAL", "OWN", "OWN"));
+        assert_eq!(
+            (setting(20), setting(21), setting(51), setting(u64::MAX)),
+            ("fits", "TOTAL", "OWN", "OWN")
+        );
     }
 
     #[tokio::test]

@@ -34,7 +34,10 @@ struct Current {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is \"{text}\"; allowed: a whole number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is \"{text}\"; allowed: a whole number")),
+    )
 }
 
 impl Fuzz {
@@ -67,7 +70,9 @@ impl Fuzz {
             let end = (at + random.below(33)).min(case.len());
             match random.below(10) {
                 0 if at < case.len() => case[at] ^= 1 << random.below(8),
-                1 if at < case.len() => case[at] = *random.of(&[0, b' ', b'"', b'\'', b',', b'\\', b'%', b'\n', 0x7f, 0x80, 0xff]),
+                1 if at < case.len() => {
+                    case[at] = *random.of(&[0, b' ', b'"', b'\'', b',', b'\\', b'%', b'\n', 0x7f, 0x80, 0xff])
+                }
                 2 => drop(case.drain(at..end)),
                 3 => case.truncate(at),
                 4 => {
@@ -132,7 +137,11 @@ impl Iterator for Fuzz {
             None => self.mutated(&mut Random(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n)),
         };
         let current = &self.current;
-        current.case.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&case);
+        current
+            .case
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&case);
         current.number.store(n + 1, Ordering::Release);
         Some(case)
     }
@@ -147,7 +156,11 @@ impl Drop for Fuzz {
         let number = self.current.number.swap(0, Ordering::AcqRel);
         if std::thread::panicking() {
             let case = self.current.case.lock().unwrap_or_else(PoisonError::into_inner);
-            eprintln!("fuzz {}: {}", self.name, told(self.seed, number.saturating_sub(1), &case));
+            eprintln!(
+                "fuzz {}: {}",
+                self.name,
+                told(self.seed, number.saturating_sub(1), &case)
+            );
         } else {
             let seconds = self.began.elapsed().as_secs_f64().max(0.001);
             println!(
@@ -187,10 +200,62 @@ impl Random {
 
 /// What has been trouble in one program or another.
 const TROUBLE: &[&str] = &[
-    "0", "-1", "1e309", "-0", "9223372036854775807", "9223372036854775808", "18446744073709551616", "4294967296", "0.1", "NaN",
-    "null", "true", "{}", "[]", "\"\"", "[[[[[[[[[[[[[[[[", "{\"a\":{\"a\":{\"a\":", "\0", "\r\n", "\n\n", "\t", "%00", "%ff", "%", "+",
-    "&", "=", ";", ",", "../", "..\\", "/", "\\", "'", "\"", "`", "<script>", "' OR 1=1 --", "%%%", "_", "*", "\u{FEFF}", "\u{202E}", "\u{200B}",
-    "\u{1F600}", "ß", "İ", "e\u{301}", "\u{D7FF}", "\u{FFFD}", "99999999999999999999999999", "0000-00-00T00:00:00Z",
-    "9999-12-31T23:59:59.999999999Z", "2016-12-31T23:59:60Z", "+10000-01-01T00:00:00Z", "-0001-01-01T00:00:00Z",
-    "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "0",
+    "-1",
+    "1e309",
+    "-0",
+    "9223372036854775807",
+    "9223372036854775808",
+    "18446744073709551616",
+    "4294967296",
+    "0.1",
+    "NaN",
+    "null",
+    "true",
+    "{}",
+    "[]",
+    "\"\"",
+    "[[[[[[[[[[[[[[[[",
+    "{\"a\":{\"a\":{\"a\":",
+    "\0",
+    "\r\n",
+    "\n\n",
+    "\t",
+    "%00",
+    "%ff",
+    "%",
+    "+",
+    "&",
+    "=",
+    ";",
+    ",",
+    "../",
+    "..\\",
+    "/",
+    "\\",
+    "'",
+    "\"",
+    "`",
+    "<script>",
+    "' OR 1=1 --",
+    "%%%",
+    "_",
+    "*",
+    "\u{FEFF}",
+    "\u{202E}",
+    "\u{200B}",
+    "\u{1F600}",
+    "ß",
+    "İ",
+    "e\u{301}",
+    "\u{D7FF}",
+    "\u{FFFD}",
+    "99999999999999999999999999",
+    "0000-00-00T00:00:00Z",
+    "9999-12-31T23:59:59.999999999Z",
+    "2016-12-31T23:59:60Z",
+    "+10000-01-01T00:00:00Z",
+    "-0001-01-01T00:00:00Z",
+    "00000000-0000-0000-0000-000000000000",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
 ];

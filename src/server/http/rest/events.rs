@@ -104,7 +104,10 @@ pub async fn import(
     }
     let key = idempotency_key(&headers)?;
     let form = form?;
-    let mut incoming = state.service.begin_upload(&actor, announced.unwrap_or_default()).await?;
+    let mut incoming = state
+        .service
+        .begin_upload(&actor, announced.unwrap_or_default())
+        .await?;
     let (name, format) = receive(form, &mut incoming, max).await?;
     let sent = Sent { name, format, key };
     Ok(started(keep(&state, &actor, sent, incoming).await?))

@@ -45,7 +45,9 @@ impl Seek for Rationed {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
         self.file.seek(to).map_err(|e| match e.kind() {
             // The operating system says so, but it is the archive that is at fault.
-            std::io::ErrorKind::InvalidInput => ReadError::invalid("the ZIP is broken: it points outside of itself").into(),
+            std::io::ErrorKind::InvalidInput => {
+                ReadError::invalid("the ZIP is broken: it points outside of itself").into()
+            }
             _ => e,
         })
     }

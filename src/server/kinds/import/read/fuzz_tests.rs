@@ -23,8 +23,29 @@ const LINES: &str = "{\"camera_id\":\"c\",\"occurred_at\":\"2026-03-01T14:05:09Z
     {\"id\":\"7\",\"camera_id\":\"c\",\"occurred_at\":\"2026-03-01T14:05:09Z\",\"risk_level\":\"medium\",\"label\":\"x\",\"reviewed\":\"yes\"}\r\n";
 
 const WORDS: &[&str] = &[
-    "camera_id", "occurred_at", "risk_level", "metadata", "\"\"", "\"", "\r", "\n", "\r\n", "'=1+1", "\u{FEFF}", "PK\x03\x04", "PK\x05\x06",
-    "]", "[", "{", "}", "\\u0000", "\\ud800", "\\\"", "e1,", ";", "\t",
+    "camera_id",
+    "occurred_at",
+    "risk_level",
+    "metadata",
+    "\"\"",
+    "\"",
+    "\r",
+    "\n",
+    "\r\n",
+    "'=1+1",
+    "\u{FEFF}",
+    "PK\x03\x04",
+    "PK\x05\x06",
+    "]",
+    "[",
+    "{",
+    "}",
+    "\\u0000",
+    "\\ud800",
+    "\\\"",
+    "e1,",
+    ";",
+    "\t",
 ];
 
 #[derive(Default)]
@@ -78,7 +99,10 @@ fn judge(checks: &Checks, read: Result<(), ReadError>) {
     match read {
         Ok(()) => {}
         Err(ReadError::Invalid(words)) => {
-            assert!(!words.is_empty() && words.len() < 5_000 && !words.contains('\0'), "{words:?}");
+            assert!(
+                !words.is_empty() && words.len() < 5_000 && !words.contains('\0'),
+                "{words:?}"
+            );
         }
         Err(other) => panic!("{other:?}"),
     }
@@ -149,7 +173,10 @@ fn fuzz_import_zip() {
     let long = "x".repeat(50_000);
     let seeds = [
         archive(&[("a.csv", CSV), ("b/c.json", ARRAY)], zip::CompressionMethod::Deflated),
-        archive(&[("../a.ndjson", LINES), ("readme.txt", "hello")], zip::CompressionMethod::Stored),
+        archive(
+            &[("../a.ndjson", LINES), ("readme.txt", "hello")],
+            zip::CompressionMethod::Stored,
+        ),
         archive(&[("x.csv", &long)], zip::CompressionMethod::Deflated),
     ];
     let mut file = tempfile::NamedTempFile::new().expect("file");
@@ -170,7 +197,11 @@ fn fuzz_import_zip() {
             thorough: true,
         };
         let read = read_file(file.path(), "a.zip", ImportFormat::Auto, &setting, &mut checks);
-        assert!(checks.bytes <= UNPACKED_MAX + case.len() as u64, "{} bytes", checks.bytes);
+        assert!(
+            checks.bytes <= UNPACKED_MAX + case.len() as u64,
+            "{} bytes",
+            checks.bytes
+        );
         judge(&checks, read.map(|_| ()));
     }
 }
