@@ -20,6 +20,7 @@ use secret::without_password;
 pub use sign_in::{OpenidSettings, ProxySettings, is_private};
 pub use urls::{Database, PostgresUrl, RedisUrl, parse_database};
 
+use crate::domain::account;
 use crate::domain::kind::Rate;
 use crate::domain::retention::Rule;
 use crate::domain::status::Status;
@@ -237,7 +238,7 @@ impl Config {
             )?,
             admin: match (source.env_only("ADMIN_EMAIL"), source.env_only("ADMIN_PASSWORD")) {
                 (None, None) => None,
-                (Some(email), Some(password)) => Some((email, Secret(password))),
+                (Some(email), Some(password)) => Some(first_admin(email, password)?),
                 _ => {
                     return Err(ConfigError::Value {
                         name: "ADMIN_EMAIL and ADMIN_PASSWORD".into(),
@@ -383,6 +384,17 @@ fn retention(text: &str) -> Option<Vec<Rule>> {
             Some(Rule { status, kind, after_ms })
         })
         .collect()
+}
+
+/// The first admin, as the settings name them.
+fn first_admin(email: String, password: String) -> Result<(String, Secret), ConfigError> {
+    if let Err(problem) = account::email(&email) {
+        return Err(bad("ADMIN_EMAIL", &email, &problem.detail));
+    }
+    if let Err(problem) = account::check_password("ADMIN_PASSWORD", &password) {
+        return Err(bad("ADMIN_PASSWORD", "(not shown)", &problem.detail));
+    }
+    Ok((email, Secret(password)))
 }
 
 fn bad(name: &str, value: &str, allowed: &str) -> ConfigError {

@@ -35,7 +35,7 @@ async fn an_enqueued_job_is_answered_with_its_place_and_runs() {
     assert_eq!(location, format!("/api/jobs/{id}"));
     assert_eq!(
         (&job["queue"], &job["priority"], &job["owner"]),
-        (&json!("mail"), &json!("high"), &json!("admin"))
+        (&json!("mail"), &json!("high"), &json!("admin@example.org"))
     );
     s.until(id, "completed").await;
     let detail = s.detail(id).await;
@@ -133,7 +133,7 @@ async fn filters_and_searches_find_what_they_name() {
         [good.clone(), waiting.clone()]
     );
     assert_eq!(found("type=gate").await, only(&waiting));
-    assert_eq!(found("queue=default&owner=admin").await.len(), 3);
+    assert_eq!(found("queue=default&owner=admin@example.org").await.len(), 3);
     assert_eq!(found("q=failure%201").await, only(&bad));
     assert_eq!(found("q=AUTH_ERR").await, only(&bad));
     // A running job's message changes too often to be indexed; it is found all the same.

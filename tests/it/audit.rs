@@ -107,7 +107,7 @@ async fn every_change_removal_and_other_order_of_the_log_is_found() {
         "at = at + 1",
         "actor = 'eve'",
         "action = 'job.retry'",
-        "object = 'user'",
+        "object = object || 's'",
         "name = 'x'",
         "hash = 'x'",
     ];

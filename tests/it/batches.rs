@@ -40,7 +40,7 @@ async fn a_batch_counts_its_jobs_and_is_followed_as_one() {
     let done = finished(&s, &batch).await;
     assert_eq!(
         (&done["name"], &done["owner"], &done["total"], &done["progress"]),
-        (&json!("Nightly"), &json!("admin"), &json!(5), &json!(100.0))
+        (&json!("Nightly"), &json!("admin@example.org"), &json!(5), &json!(100.0))
     );
     assert_eq!(
         (&done["by_status"]["completed"], &done["by_status"]["failed"]),
@@ -117,7 +117,10 @@ async fn nothing_is_taken_from_a_paused_queue_and_others_go_on() {
         job["id"].as_str().expect("id").to_string()
     };
     let (status, paused) = s.post("/api/queues/mail/pause", json!({})).await;
-    assert_eq!((status, &paused["paused"]["by"]), (StatusCode::OK, &json!("admin")));
+    assert_eq!(
+        (status, &paused["paused"]["by"]),
+        (StatusCode::OK, &json!("admin@example.org"))
+    );
     let waits = [into("mail").await, into("mail").await];
     // These come later, and are looked at in the same go.
     for _ in 0..3 {

@@ -274,8 +274,8 @@ async fn a_members_keys_are_their_own() {
     body["unique_key"] = Value::Null;
     for person in &people {
         let (first, again) = (
-            begin(person, &body, Some(&key)).await,
-            begin(person, &body, Some(&key)).await,
+            begin(person, &body, Some("tonight")).await,
+            begin(person, &body, Some("tonight")).await,
         );
         assert_eq!(id(&first.1), id(&again.1));
         assert!(ids.insert(id(&first.1)), "{}", first.1);

@@ -204,7 +204,7 @@ async fn cancel_lets_a_running_job_stop_and_ends_a_waiting_one() {
     let (_, job) = s.act(later["id"].as_str().expect("id"), "cancel").await;
     assert_eq!(
         (&job["status"], &job["message"]),
-        (&json!("cancelled"), &json!("Cancelled by admin"))
+        (&json!("cancelled"), &json!("Cancelled by admin@example.org"))
     );
     s.stop().await;
 }
@@ -220,7 +220,11 @@ async fn abort_ends_a_task_that_does_not_listen() {
     let (status, job) = s.act(&id, "abort").await;
     assert_eq!(
         (status, &job["status"], &job["message"]),
-        (StatusCode::OK, &json!("cancelled"), &json!("Aborted by admin"))
+        (
+            StatusCode::OK,
+            &json!("cancelled"),
+            &json!("Aborted by admin@example.org")
+        )
     );
     gate(&name).acquire().await.expect("the task was dropped").forget();
     assert_eq!(s.detail(&id).await["attempts"][0]["outcome"], "aborted");

@@ -55,28 +55,32 @@ pub async fn signed_in(base: &str) -> Client {
 }
 
 async fn sign_in(base: &str, email: &str, password: &str) -> Client {
+    with_session(&begin_session(base, email, password).await)
+}
+
+/// The cookie of a session of the admin's, for what a client does not send.
+pub async fn session(base: &str) -> HeaderValue {
+    cookie(&begin_session(base, ADMIN.0, ADMIN.1).await)
+}
+
+async fn begin_session(base: &str, email: &str, password: &str) -> Response {
     let form = [("email", email), ("password", password)];
-    let answer = client(HeaderMap::new())
+    let sent = client(HeaderMap::new())
         .post(format!("{base}/session"))
         .form(&form)
-        .send()
-        .await
-        .expect("answer");
-    with_session(&answer)
+        .send();
+    sent.await.expect("answer")
 }
 
 /// A client with the session that an answer begins.
 fn with_session(answer: &Response) -> Client {
-    let cookie = answer.headers()[SET_COOKIE]
-        .to_str()
-        .expect("cookie")
-        .split(';')
-        .next()
-        .expect("pair");
-    client(HeaderMap::from_iter([(
-        COOKIE,
-        HeaderValue::from_str(cookie).expect("value"),
-    )]))
+    client(HeaderMap::from_iter([(COOKIE, cookie(answer))]))
+}
+
+/// The cookie of that session, as it is sent.
+fn cookie(answer: &Response) -> HeaderValue {
+    let set = answer.headers()[SET_COOKIE].to_str().expect("cookie");
+    HeaderValue::from_str(set.split(';').next().expect("pair")).expect("value")
 }
 
 pub struct Server {

@@ -287,7 +287,7 @@ async fn what_a_member_sees_is_their_own_at_every_door() {
     assert_eq!(get("/api/jobs/stats").await["total"], 0);
     let health = get("/api/admin/jobs/health").await;
     assert_eq!(
-        (&health["checks"]["slots"], &health["checks"]["pending_jobs"]),
+        (&health["checks"]["slots"], &health["checks"]["pendingJobs"]),
         (&json!(0), &json!(0))
     );
     let sent = member

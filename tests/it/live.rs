@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::Method;
+use reqwest::header::COOKIE;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use windlass::domain::event::ExportFormat;
 use windlass::domain::job::NewJob;
 use windlass::domain::live::LiveEvent;
@@ -150,7 +152,10 @@ async fn an_unknown_cursor_is_told_to_fetch_again() {
 /// Reads a log's socket until it says that the job has ended, or `stop` lines were read.
 async fn read_log(s: &Server, id: &str, after: u64, stop: usize) -> (Vec<u64>, bool) {
     let url = format!("{}/api/jobs/{id}/logs/ws?after={after}", s.base.replace("http", "ws"));
-    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("socket");
+    let mut request = url.into_client_request().expect("request");
+    let session = harness::session(&s.base).await;
+    request.headers_mut().insert(COOKIE, session);
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("socket");
     let mut seen = Vec::new();
     while let Some(message) = socket.next().await {
         let Message::Text(text) = message.expect("message") else {

@@ -194,7 +194,7 @@ async fn the_stream_brings_a_member_their_own_jobs_alone() {
     let own = start(&s, &member, json!({ "type": "echo" })).await;
     let reading = async {
         let mut text = String::new();
-        while !(text.contains(&own) && text.contains("\"pending_jobs\"")) {
+        while !(text.contains(&own) && text.contains("\"pendingJobs\"")) {
             let part = bytes.next().await.expect("the stream goes on").expect("bytes");
             text.push_str(&String::from_utf8_lossy(&part));
         }

@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::callers::{Callers, Counted, Party};
-use super::doors::{Door, door};
+use super::doors::{Door, door, is_path};
 use super::extract::ApiError;
 use super::{AppState, assets, proxied};
 use crate::domain::error::{Problem, ProblemCode};
@@ -287,6 +287,8 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
     };
     let refused = match (&known, door) {
         (_, Door::Public) => None,
+        // The router says how it may be called.
+        (Some(_), Door::Closed) if matched.is_some_and(is_path) => None,
         (_, Door::Closed) => Some(ApiError(Problem::not_found(format_args!("{path}"))).into_response()),
         (None, _) => Some(unknown(request.method(), request.uri(), kept_out)),
         (Some(known), door) => door

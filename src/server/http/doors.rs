@@ -181,6 +181,11 @@ pub fn door(method: &Method, path: &str) -> Door {
     found.map_or(Door::Closed, |(_, _, door)| *door)
 }
 
+/// Whether there is a route with this path, called in whatever way.
+pub fn is_path(path: &str) -> bool {
+    DOORS.iter().any(|(_, p, _)| same(p, path))
+}
+
 /// Whether two paths are the same but for the names of their parameters.
 fn same(one: &str, other: &str) -> bool {
     let (mut a, mut b) = (one.split('/'), other.split('/'));

@@ -120,11 +120,11 @@ mod tests {
     async fn files_may_be_long_and_heads_may_not() {
         let head = b"--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n".to_vec();
         let mut long = vec![head];
-        long.extend(std::iter::repeat_with(|| vec![b'a'; 1 << 16]).take(160));
+        long.extend(std::iter::repeat_with(|| vec![b'a'; 1 << 16]).take(24));
         long.push(b"\r\n--x--\r\n".to_vec());
-        assert_eq!(read(long).await, Ok(160 << 16));
+        assert_eq!(read(long).await, Ok(24 << 16));
         let mut endless = vec![b"--x\r\nX-Long: ".to_vec()];
-        endless.extend(std::iter::repeat_with(|| vec![b'a'; 1 << 16]).take(160));
+        endless.extend(std::iter::repeat_with(|| vec![b'a'; 1 << 16]).take(24));
         assert!(read(endless).await.is_err());
     }
 }

@@ -15,6 +15,10 @@ impl Service {
     /// Queues that have jobs, or are paused, by name.
     pub async fn queues(&self, actor: &Actor) -> Result<Vec<QueueInfo>, Problem> {
         require(actor, Want::ReadAll)?;
+        self.all_queues().await
+    }
+
+    async fn all_queues(&self) -> Result<Vec<QueueInfo>, Problem> {
         let mut paused: BTreeMap<String, Paused> = self.store.paused_queues().await?.into_iter().collect();
         let mut queues = self.store.counts().await?.by_queue;
         for name in paused.keys() {
@@ -49,7 +53,8 @@ impl Service {
             }
         }
         tracing::info!(queue = name, by = actor.name, pause, "a queue was paused or resumed");
-        let known = self.queues(actor).await?.into_iter().find(|q| q.name == name);
+        // Who may pause it may see what became of it.
+        let known = self.all_queues().await?.into_iter().find(|q| q.name == name);
         Ok(known.unwrap_or_else(|| QueueInfo {
             name: name.into(),
             by_status: BTreeMap::new(),

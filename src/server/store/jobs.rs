@@ -12,6 +12,9 @@ use crate::domain::job::{Attempt, Job, JobHistory, JobId, JobRef, Lane, Transiti
 use crate::domain::machine::State;
 use crate::domain::status::{Outcome, Status};
 
+/// The condition of the index that keeps unique keys apart.
+pub(super) const UNFINISHED: &str = "status NOT IN ('completed', 'failed', 'dead', 'cancelled')";
+
 /// The columns that [`job`] and [`state`] read.
 pub(super) const COLUMNS: &str = "seq, id, kind, queue, lane, status, owner, parent, created_at, run_at, started_at, \
     completed_at, attempt, max_attempts, attempts_per_round, crashes, epoch, worker, front, cancel_requested, pause_requested, \

@@ -13,7 +13,7 @@ use super::audit::append;
 use super::dialect::Ty;
 use super::error::StoreError;
 use super::errors::fingerprint;
-use super::jobs::{COLUMNS, JobRow, job_row, load};
+use super::jobs::{COLUMNS, JobRow, UNFINISHED, job_row, load};
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::audit::Deed;
@@ -23,9 +23,6 @@ use crate::domain::machine::{Effects, Event, Refused, apply};
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
-
-/// The condition of the index that keeps unique keys apart.
-pub(super) const UNFINISHED: &str = "status NOT IN ('completed', 'failed', 'dead', 'cancelled')";
 
 /// The right to write about a running job: the job and the epoch of its claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
