@@ -476,7 +476,7 @@ mod tests {
                 "redis-sentinel://me:s3cret-c@cache:26379?sentinelServiceName=x&sentinelUsername=y&sentinelPassword=s3cret-d",
             ),
             ("ADMIN_EMAIL", "admin@example.org"),
-            ("ADMIN_PASSWORD", "s3cret-e"),
+            ("ADMIN_PASSWORD", "s3cret-e of the admin"),
         ];
         let old = format!("{key}, {}", "fedcba9876543210".repeat(4));
         for with in [("SECRET_KEY", key.as_str()), ("SECRET_KEY_FILE", file.as_str())] {
