@@ -17,11 +17,11 @@ const WHO: [&str; 7] = ["nobody", "viewer", "member", "manager", "admin", "reade
 /// thing as an owner), and of one's own for the member in the second column.
 /// `.` served; `u` sign in first (401); `s` led to the sign-in (303); `f` not allowed (403); `h` as if it were not there (404).
 const TABLE: &[(&str, &str, &str, char)] = &[
-    ("GET", "/", "s......", '.'),
+    ("GET", "/", "s.....f", '.'),
     ("GET", "/jobs", "s.....f", '.'),
-    ("GET", "/jobs/{id}", "s.h...h", '.'),
+    ("GET", "/jobs/{id}", "s.h...f", '.'),
     ("GET", "/admin/jobs", "s.....f", '.'),
-    ("GET", "/admin/jobs/{id}", "s.h...h", '.'),
+    ("GET", "/admin/jobs/{id}", "s.h...f", '.'),
     ("GET", "/sign-in", ".......", '.'),
     ("GET", "/welcome/{key}", ".......", '.'),
     // Without a provider there is nothing behind them; with one, tests/it/oidc.rs walks through.
