@@ -98,6 +98,7 @@ fn AccountPage(
             <section class="part" aria-labelledby="tokens-title">
                 <h2 id="tokens-title">"API tokens"</h2>
                 <Transition fallback=Skeleton>{token_list}</Transition>
+                <tokens::AddToken again=tokens />
             </section>
         </div>
     }

@@ -21,7 +21,6 @@ use crate::ui::text;
 pub fn Tokens(list: Vec<Token>, again: Resource<Result<Vec<Token>, Problem>>) -> impl IntoView {
     let toaster = Toaster::expect();
     let asked = RwSignal::new(None::<Ask>);
-    let open = RwSignal::new(false);
     let revoke = Callback::new(move |id: uuid::Uuid| {
         spawn_local(async move {
             match rpc::revoke_token(id).await.inspect_err(lead_to_sign_in) {
@@ -66,6 +65,16 @@ pub fn Tokens(list: Vec<Token>, again: Resource<Result<Vec<Token>, Problem>>) ->
     };
     view! {
         {body}
+        <ConfirmDialog id="confirm-token" ask=asked />
+    }
+}
+
+/// Makes one more. Beside the list and not in it: the list is made anew when there is one more, and the dialog still has to show
+/// the secret then.
+#[component]
+pub fn AddToken(again: Resource<Result<Vec<Token>, Problem>>) -> impl IntoView {
+    let open = RwSignal::new(false);
+    view! {
         <div class="part-actions">
             <button type="button" class="btn" aria-haspopup="dialog" on:click=move |_| open.set(true)>
                 <Icon icon=icondata_lu::LuPlus />
@@ -73,7 +82,6 @@ pub fn Tokens(list: Vec<Token>, again: Resource<Result<Vec<Token>, Problem>>) ->
             </button>
         </div>
         <NewTokenDialog open again />
-        <ConfirmDialog id="confirm-token" ask=asked />
     }
 }
 
