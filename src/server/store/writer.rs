@@ -144,7 +144,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Operation {
     Single(Single),
-    Enqueue(Batch, Reply<Enqueued>),
+    Enqueue(Box<Batch>, Reply<Enqueued>),
     Finish(Finish, Reply<Finished>),
     Claim(Claim, Reply<Vec<Claimed>>),
     /// The last one.
@@ -244,7 +244,7 @@ impl Writer {
 
     pub async fn enqueue(&self, batch: Batch) -> Result<Enqueued, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(&self.jobs, Operation::Enqueue(batch, reply), answer).await
+        self.ask(&self.jobs, Operation::Enqueue(Box::new(batch), reply), answer).await
     }
 
     pub async fn finish(&self, finish: Finish) -> Result<Finished, StoreError> {
@@ -393,7 +393,7 @@ impl Work {
         for operation in batch {
             match operation {
                 Operation::Single(single) => work.singles.push(single),
-                Operation::Enqueue(batch, reply) => work.enqueues.push((batch, reply)),
+                Operation::Enqueue(batch, reply) => work.enqueues.push((*batch, reply)),
                 Operation::Finish(finish, reply) => work.finishes.push((finish, reply)),
                 Operation::Claim(claim, reply) => work.claims.push((claim, reply)),
                 Operation::Close(reply) => work.closing = Some(reply),
