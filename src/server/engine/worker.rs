@@ -309,7 +309,9 @@ async fn tell(shared: &Shared, seqs: &[i64], took: &Took) {
         .collect();
     let (back, done): (Vec<i64>, Vec<i64>) = seqs.iter().partition(|seq| back.contains(seq));
     queue.give_back(&back).await;
-    queue.settle(&done).await;
+    let settling = queue.clone();
+    // Jobs begin without waiting for the index to forget them.
+    tokio::spawn(async move { settling.settle(&done).await });
     if held.is_empty() {
         return;
     }

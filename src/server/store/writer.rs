@@ -244,7 +244,8 @@ impl Writer {
 
     pub async fn enqueue(&self, batch: Batch) -> Result<Enqueued, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(&self.jobs, Operation::Enqueue(Box::new(batch), reply), answer).await
+        self.ask(&self.jobs, Operation::Enqueue(Box::new(batch), reply), answer)
+            .await
     }
 
     pub async fn finish(&self, finish: Finish) -> Result<Finished, StoreError> {

@@ -8,7 +8,7 @@ mod kinds;
 mod ledger;
 mod redis;
 pub mod servers;
-mod truth;
+pub mod truth;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -197,11 +197,8 @@ impl Queue for RedisQueue {
     }
 
     async fn settle(&self, seqs: &[i64]) {
-        // Jobs begin without waiting for it. What stays is swept after its deadline, and refused when it is claimed again.
-        let (scripts, seqs) = (self.scripts.clone(), texts(seqs));
-        tokio::spawn(async move {
-            let _ = scripts.run::<i64>(&scripts.settle, seqs).await;
-        });
+        // What stays is swept after its deadline, and refused when it is claimed again.
+        let _ = self.scripts.run::<i64>(&self.scripts.settle, texts(seqs)).await;
     }
 
     async fn give_back(&self, seqs: &[i64]) {
