@@ -297,6 +297,10 @@ async fn judge(what: &str, answer: Response) {
         assert!(!text.contains("The server met an error"), "{what}: {status} {text}");
         return;
     }
+    // More lines than a head may have are refused before there is a request to answer.
+    if status == 431 && text.is_empty() {
+        return;
+    }
     assert!(status < 500, "{what}: {status} {text}");
     if path.starts_with("/api/") && status >= 400 {
         assert_eq!(media, "application/problem+json", "{what}: {status} {text}");

@@ -236,25 +236,21 @@ impl Store {
         })
     }
 
-    /// The number of the first job that was enqueued at this moment or later; beyond all numbers, where there is none.
+    /// The number of the first job that was enqueued at this moment or later; beyond all numbers, where there is none. Halves
+    /// the numbers within one statement: each of its own would be a way there and back.
     async fn first_since(&self, moment: i64) -> Result<i64, StoreError> {
-        let ends = Sql::new("SELECT COALESCE(MIN(seq), 0) AS first, COALESCE(MAX(seq), 0) AS last FROM jobs").build();
-        let Some(ends) = self.one(ends).await? else {
-            return Ok(0);
-        };
-        let (mut low, mut high): (i64, i64) = (ends.get("first")?, ends.get::<i64>("last")? + 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let next = Sql::with(
-                "SELECT seq, created_at FROM jobs WHERE seq >= $1 ORDER BY seq LIMIT 1",
-                [middle.into()],
-            );
-            match self.one(next).await? {
-                Some(row) if row.get::<i64>("created_at")? < moment => low = row.get::<i64>("seq")? + 1,
-                _ => high = middle,
-            }
+        const MIDDLE: &str = "FROM jobs WHERE seq >= low + (high - low) / 2 ORDER BY seq LIMIT 1";
+        let text = format!(
+            "WITH RECURSIVE halves(low, high) AS (\
+             SELECT COALESCE(MIN(seq), 0), COALESCE(MAX(seq), 0) + 1 FROM jobs UNION ALL \
+             SELECT CASE WHEN (SELECT created_at {MIDDLE}) < $1 THEN (SELECT seq + 1 {MIDDLE}) ELSE low END, \
+             CASE WHEN (SELECT created_at {MIDDLE}) < $1 THEN high ELSE low + (high - low) / 2 END \
+             FROM halves WHERE low < high) SELECT MAX(low) AS low FROM halves"
+        );
+        match self.one(Sql::with(&text, [moment.into()])).await? {
+            Some(row) => row.get("low"),
+            None => Ok(0),
         }
-        Ok(low)
     }
 
     /// For the table of counts, which knows no moments.
