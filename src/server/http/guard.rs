@@ -5,8 +5,9 @@ use axum::extract::{Request, State};
 use axum::http::header::UPGRADE;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
+use super::extract::ApiError;
 use super::{AppState, Site, page};
 use crate::domain::error::{Problem, ProblemCode, truncate};
 
@@ -14,6 +15,8 @@ use crate::domain::error::{Problem, ProblemCode, truncate};
 pub async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     match check(&state.site, request.method(), request.headers(), request.uri().host()) {
         Ok(()) => next.run(request).await,
+        // The API speaks in problems, whatever the caller would rather read.
+        Err(problem) if request.uri().path().starts_with("/api/") => ApiError(problem).into_response(),
         Err(problem) => page::refusal(request.headers(), problem),
     }
 }
