@@ -4,6 +4,7 @@ pub mod badge;
 pub mod copy;
 pub mod dialog;
 pub mod empty;
+pub mod entries_skeleton;
 pub mod form;
 pub mod icon;
 pub mod inputs;

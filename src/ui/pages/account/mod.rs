@@ -14,6 +14,7 @@ use crate::domain::account::{Me, Session, Token};
 use crate::domain::error::Problem;
 use crate::rpc;
 use crate::ui::components::Icon;
+use crate::ui::components::entries_skeleton::EntriesSkeleton;
 use crate::ui::components::refused::Refused;
 use crate::ui::layout::page_header::PageHeader;
 use crate::ui::signed::{Signed, lead_to_sign_in};
@@ -130,16 +131,8 @@ fn Person(me: Me) -> impl IntoView {
     }
 }
 
-/// The shape of a list before it is known.
+/// The shape of it before it is known.
 #[component]
 fn Skeleton() -> impl IntoView {
-    view! {
-        <div class="entries-skeleton" role="status">
-            <span class="visually-hidden">"Loading"</span>
-            <div class="skeleton wide"></div>
-            <div class="skeleton"></div>
-            <div class="skeleton wide"></div>
-            <div class="skeleton"></div>
-        </div>
-    }
+    view! { <EntriesSkeleton label="Loading" rows=2 /> }
 }

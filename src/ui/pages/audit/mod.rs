@@ -15,6 +15,7 @@ use crate::domain::error::Problem;
 use crate::domain::page::grouped;
 use crate::rpc;
 use crate::ui::components::empty::Empty;
+use crate::ui::components::entries_skeleton::EntriesSkeleton;
 use crate::ui::components::refused::Refused;
 use crate::ui::components::toast::Toaster;
 use crate::ui::components::{CopyButton, Icon};
@@ -207,19 +208,8 @@ fn BadQuery(url: AuditUrl) -> impl IntoView {
     }
 }
 
-/// The shape of the log before it is known.
+/// The shape of it before it is known.
 #[component]
 fn Skeleton() -> impl IntoView {
-    let row = || {
-        view! {
-            <div class="skeleton wide"></div>
-            <div class="skeleton"></div>
-        }
-    };
-    view! {
-        <div class="entries-skeleton" role="status">
-            <span class="visually-hidden">"Loading the audit log"</span>
-            {(0..8).map(|_| row()).collect_view()}
-        </div>
-    }
+    view! { <EntriesSkeleton label="Loading the audit log" rows=8 /> }
 }

@@ -17,6 +17,7 @@ use crate::domain::page::count_label;
 use crate::domain::user::Role;
 use crate::rpc;
 use crate::ui::components::dialog::{Ask, Dialog};
+use crate::ui::components::entries_skeleton::EntriesSkeleton;
 use crate::ui::components::form::Pick;
 use crate::ui::components::refused::Refused;
 use crate::ui::components::{ConfirmDialog, Icon};
@@ -154,19 +155,8 @@ fn roles() -> Vec<Pick> {
         .to_vec()
 }
 
-/// The shape of the list before it is known.
+/// The shape of it before it is known.
 #[component]
 fn Skeleton() -> impl IntoView {
-    let row = || {
-        view! {
-            <div class="skeleton wide"></div>
-            <div class="skeleton"></div>
-        }
-    };
-    view! {
-        <div class="entries-skeleton" role="status">
-            <span class="visually-hidden">"Loading users"</span>
-            {(0..4).map(|_| row()).collect_view()}
-        </div>
-    }
+    view! { <EntriesSkeleton label="Loading users" rows=4 /> }
 }
