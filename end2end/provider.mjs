@@ -1,16 +1,20 @@
 // A real OpenID provider for the tests: oidc-provider with people who are set by HTTP and a sign-in without a page.
 //
-//   node provider.mjs [RS256|ES256]
+//   node provider.mjs [RS256|ES256] [KEY CERTIFICATE]
 //
-// Prints its issuer and goes on until its standard input ends. Beside what a provider has:
+// Speaks TLS when it is given the files of a key and a certificate. Prints its issuer and goes on until its standard input
+// ends. Beside what a provider has:
 //   PUT  /people/NAME    what is known of NAME, as JSON claims: email, email_verified, name, groups
 //   PUT  /twist          what is wrong with the ID tokens from now on, as JSON: null, or { "claims": { … }, "key": "other" | "none" | "shared" }
+//   GET  /login/UID      a form that asks who it is
 //   POST /login/UID      NAME in the form's field "account" signs in; "deny" as NAME refuses
 import { createHmac, generateKeyPairSync, randomUUID, sign } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import { Provider } from "oidc-provider";
 
-const [algorithm = "RS256"] = process.argv.slice(2);
+const [algorithm = "RS256", keyFile, certificateFile] = process.argv.slice(2);
 if (!["RS256", "ES256"].includes(algorithm)) throw new Error(`"${algorithm}" is not RS256 or ES256`);
 
 const makeKey = () =>
@@ -45,9 +49,11 @@ async function bodyOf(request) {
   return Buffer.concat(parts).toString();
 }
 
-const server = createServer();
+const server = keyFile
+  ? createTlsServer({ key: readFileSync(keyFile), cert: readFileSync(certificateFile) })
+  : createServer();
 await new Promise((done) => server.listen(0, "127.0.0.1", done));
-const issuer = `http://127.0.0.1:${server.address().port}`;
+const issuer = `${keyFile ? "https" : "http"}://127.0.0.1:${server.address().port}`;
 
 const provider = new Provider(issuer, {
   clients: [
@@ -102,6 +108,12 @@ server.on("request", async (request, response) => {
     if (request.method === "PUT" && first === "twist") {
       twist = JSON.parse(await bodyOf(request));
       return done(204);
+    }
+    if (request.method === "GET" && first === "login") {
+      response.setHeader("content-type", "text/html; charset=utf-8");
+      return response.end(
+        `<!doctype html><html lang="en"><title>Provider</title><form method="post"><label>Account <input name="account"></label> <button>Continue</button></form>`,
+      );
     }
     if (request.method === "POST" && first === "login") {
       const account = new URLSearchParams(await bodyOf(request)).get("account");

@@ -55,7 +55,9 @@ impl FromServerFnError for Problem {
             ServerFnErrorErr::Request(e) => {
                 Self::new(ProblemCode::Network, format!("The server can't be reached: {e}"))
             }
-            ServerFnErrorErr::Args(e) | ServerFnErrorErr::MissingArg(e) => Self::new(ProblemCode::InvalidInput, e),
+            ServerFnErrorErr::Args(e) | ServerFnErrorErr::MissingArg(e) | ServerFnErrorErr::Deserialization(e) => {
+                Self::new(ProblemCode::InvalidInput, format!("What was sent can't be read: {e}"))
+            }
             other => Self::new(ProblemCode::Internal, other.to_string()),
         }
     }

@@ -13,9 +13,9 @@ use super::pages::audit::AuditRoute;
 use super::pages::jobs::detail::JobDetailRoute;
 use super::pages::jobs::{JobsPage, NoSelection};
 use super::pages::not_found::NotFound;
-use super::pages::sign_in::SignInPage;
+use super::pages::sign_in::SignInRoute;
 use super::pages::users::UsersRoute;
-use super::pages::welcome::WelcomePage;
+use super::pages::welcome::WelcomeRoute;
 use super::text;
 use crate::browser;
 
@@ -27,6 +27,8 @@ pub async fn fetch_parts(path: &str) {
         (Some("account"), _) => AccountRoute::preload().await,
         (Some("users"), _) => UsersRoute::preload().await,
         (Some("audit-log" | "audit-logs"), _) => AuditRoute::preload().await,
+        (Some("sign-in"), None) => SignInRoute::preload().await,
+        (Some("welcome"), _) => WelcomeRoute::preload().await,
         _ => {}
     }
 }
@@ -45,8 +47,8 @@ pub fn App() -> impl IntoView {
         <Router>
             <Routes fallback=|| view! { <Frame><NotFound /></Frame> }>
                 <Route path=path!("/") view=|| view! { <Redirect path="/jobs" /> } ssr=SsrMode::Async />
-                <Route path=path!("/sign-in") view=SignInPage ssr=SsrMode::Async />
-                <Route path=path!("/welcome/:key") view=WelcomePage ssr=SsrMode::Async />
+                <Route path=path!("/sign-in") view={Lazy::<SignInRoute>::new()} ssr=SsrMode::Async />
+                <Route path=path!("/welcome/:key") view={Lazy::<WelcomeRoute>::new()} ssr=SsrMode::Async />
                 <ParentRoute path=path!("") view=FramedPages ssr=SsrMode::Async>
                     <ParentRoute path=path!("/jobs") view=JobsPage ssr=SsrMode::Async>
                         <Route path=path!("") view=NoSelection />

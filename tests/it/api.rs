@@ -256,6 +256,43 @@ async fn what_is_not_there_is_a_problem_too() {
 }
 
 #[tokio::test]
+async fn an_address_or_arguments_that_can_not_be_read_are_the_callers_fault() {
+    let s = Server::start().await;
+    for path in ["/api/queues/%ff/pause", "/api/jobs/%ff/cancel"] {
+        let (status, problem) = s.post(path, json!({})).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::BAD_REQUEST, &json!("invalid_input")),
+            "{path}"
+        );
+    }
+    // Server functions: no JSON, and JSON of another shape.
+    for (path, body) in [("list_jobs", "{"), ("act", "{\"id\": 7}"), ("link", "\u{fffd}")] {
+        let sent = s.ask(Method::POST, &format!("/rpc/{path}")).body(body);
+        let (status, problem) = read(
+            sent.header("content-type", "application/json")
+                .send()
+                .await
+                .expect("answer"),
+        )
+        .await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::BAD_REQUEST, &json!("invalid_input")),
+            "{path}: {problem}"
+        );
+        assert!(
+            problem["detail"]
+                .as_str()
+                .expect("text")
+                .starts_with("What was sent can't be read: "),
+            "{problem}"
+        );
+    }
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn a_unique_key_answers_with_the_first_job_while_that_is_unfinished() {
     let s = Server::start().await;
     let name = unique();

@@ -293,25 +293,24 @@ async fn lanes_go_in_order_and_a_due_job_starts() {
     let name = unique();
     let first = s.enqueue("gate", json!({ "name": name })).await;
     s.until(&first, "running").await;
-    let mut ids = Vec::new();
+    // Each holds its slot until it is let go, so that which one runs is seen and not read off times.
+    let mut waiting = Vec::new();
     for lane in ["low", "normal", "high", "critical"] {
-        let (_, job) = s.post("/api/jobs", json!({ "type": "echo", "priority": lane })).await;
-        ids.push(job["id"].as_str().expect("id").to_string());
+        let body = json!({ "type": "gate", "priority": lane, "args": { "name": format!("{name} {lane}") } });
+        let (_, job) = s.post("/api/jobs", body).await;
+        waiting.push((lane, job["id"].as_str().expect("id").to_string()));
     }
     let (_, delayed) = s.post("/api/jobs", json!({ "type": "echo", "delay": 1 })).await;
     assert_eq!(delayed["status"], "scheduled");
     gate(&name).add_permits(1);
-    let mut started = Vec::new();
-    for id in &ids {
-        let job = s.until(id, "completed").await;
-        started.push((
-            job["started_at"].as_str().expect("time").to_string(),
-            job["priority"].as_str().expect("lane").to_string(),
-        ));
+    while let Some((lane, id)) = waiting.pop() {
+        s.until(&id, "running").await;
+        for (lower, id) in &waiting {
+            assert_eq!(s.job(id).await["status"], "pending", "{lower} beside {lane}");
+        }
+        gate(&format!("{name} {lane}")).add_permits(1);
+        s.until(&id, "completed").await;
     }
-    started.sort();
-    let lanes: Vec<_> = started.iter().map(|(_, lane)| lane.as_str()).collect();
-    assert_eq!(lanes, ["critical", "high", "normal", "low"]);
     let job = s.until(delayed["id"].as_str().expect("id"), "completed").await;
     assert!(
         job["started_at"].as_str() >= job["run_at"].as_str(),

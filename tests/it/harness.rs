@@ -28,6 +28,7 @@ use windlass::server::engine::Engine;
 use windlass::server::engine::context::Context;
 use windlass::server::engine::kind::{Halt, Kind, Registry};
 use windlass::server::http::{self, AppState, Listening, Site};
+use windlass::server::kinds::export::Export;
 use windlass::server::secrets::{Redactor, SecretKey};
 use windlass::server::service::Service;
 use windlass::server::{kinds, state, store};
@@ -397,6 +398,8 @@ pub fn registry(config: &Config) -> Registry {
         rate: None,
     };
     kinds::registry(policy, config.import_unzipped_max, config.import_dir.clone())
+        // Small pages: an export can be stopped in hundreds of places, so that there is time to come between.
+        .with(Export { page: 50 })
         .with(Echo)
         .with(Gate)
         .with(Stubborn)

@@ -29,6 +29,9 @@ export function remove(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
 }
 
+/** In a server's settings: its own address, which is known when it starts. */
+export const OWN_URL = "{own url}";
+
 /** Nothing of the machine's own settings reaches the server. */
 function environment(settings: Record<string, string>): NodeJS.ProcessEnv {
   return { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", RUST_BACKTRACE: "1", ...settings };
@@ -96,7 +99,7 @@ export class Server {
         DATA_DIR: this.data,
         ADMIN_EMAIL: admin.email,
         ADMIN_PASSWORD: admin.password,
-        ...this.settings,
+        ...Object.fromEntries(Object.entries(this.settings).map(([key, value]) => [key, value === OWN_URL ? this.url : value])),
       }),
       stdio: ["ignore", "pipe", "pipe"],
     });

@@ -138,6 +138,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// Other parts of an address, as text.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let read = axum::extract::Path::from_request_parts(parts, state).await;
+        let read = read.map_err(|e| Problem::invalid("path", format!("the address can't be read: {}", e.body_text())));
+        Ok(Self(read?.0))
+    }
+}
+
 /// A JSON body. An empty one stands for `{}`.
 pub struct Body<T>(pub T);
 

@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
 use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules};
-use super::{AppState, Site, auth, docs, guard, health, intake, oidc, page, session, sse, ws};
+use super::{AppState, Site, auth, docs, guard, health, intake, oidc, page, rpc, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::server::openid::CALLBACK;
 use crate::ui::app::App;
@@ -135,6 +135,7 @@ pub fn router(state: AppState) -> Router {
         move || page::provide(&context),
         move || shell(options.clone()),
     );
+    let pages = pages.layer(middleware::map_response(rpc::told));
     let layers = ServiceBuilder::new()
         // Outermost, so that refusals have them too.
         .map_response(hardened(&state.site))

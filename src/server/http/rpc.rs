@@ -1,8 +1,11 @@
 //! What server functions need of the request that they run in.
 
+use axum::body::{Body, to_bytes};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::Response;
 use leptos::prelude::use_context;
+use leptos::server_fn::error::SERVER_FN_ERROR_HEADER;
 use leptos_axum::ResponseOptions;
 
 use super::{AppState, auth};
@@ -51,4 +54,29 @@ pub fn answer<T>(answer: Result<T, Problem>) -> Result<T, Problem> {
         options.set_status(status);
     }
     answer
+}
+
+/// Bytes of a refusal; more than any has.
+const REFUSAL_MAX: usize = 1 << 20;
+
+/// Gives a refusal the status that it speaks of. A call whose arguments can't be read never comes to [`answer`], and the
+/// framework says 500 to it, as if the server were at fault.
+pub async fn told(answer: Response) -> Response {
+    let failed = answer.status() == StatusCode::INTERNAL_SERVER_ERROR;
+    if !failed || !answer.headers().contains_key(SERVER_FN_ERROR_HEADER) {
+        return answer;
+    }
+    let (mut head, body) = answer.into_parts();
+    let bytes = match to_bytes(body, REFUSAL_MAX).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::error!(%error, "A server function's refusal could not be read");
+            return Response::from_parts(head, Body::empty());
+        }
+    };
+    let told = serde_json::from_slice::<Problem>(&bytes).ok();
+    if let Some(status) = told.and_then(|problem| StatusCode::from_u16(problem.status).ok()) {
+        head.status = status;
+    }
+    Response::from_parts(head, Body::from(bytes))
 }

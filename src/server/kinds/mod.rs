@@ -3,7 +3,7 @@
 
 mod blocking;
 mod cell;
-mod export;
+pub mod export;
 mod import;
 pub mod sample;
 
@@ -18,6 +18,6 @@ use crate::server::engine::kind::Registry;
 /// archive may unpack to `unpacked_max` bytes.
 pub fn registry(default: Policy, unpacked_max: u64, import_dir: Option<PathBuf>) -> Registry {
     Registry::new(default)
-        .with(export::Export)
+        .with(export::Export::default())
         .with(import::Import::new(unpacked_max, import_dir))
 }

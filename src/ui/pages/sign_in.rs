@@ -3,8 +3,10 @@
 use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::hooks::use_query_map;
+use leptos_router::{LazyRoute, lazy_route};
 
 use crate::domain::account::{EMAIL_MAX, PASSWORD_MAX};
+use crate::domain::error::Problem;
 use crate::rpc;
 use crate::ui::components::Icon;
 use crate::ui::layout::bare::Bare;
@@ -13,8 +15,28 @@ use crate::ui::text;
 /// Where people go who came for no page of their own.
 const HOME: &str = "/jobs";
 
+/// The page, in a part of its own: who is signed in has no use for it.
+#[derive(Clone, Copy)]
+pub struct SignInRoute {
+    /// The OpenID provider's name, where there is one.
+    provider: Resource<Result<Option<String>, Problem>>,
+}
+
+#[lazy_route]
+impl LazyRoute for SignInRoute {
+    fn data() -> Self {
+        Self {
+            provider: Resource::new(|| (), |()| rpc::sign_in_with()),
+        }
+    }
+
+    fn view(this: Self) -> AnyView {
+        view! { <SignInPage provider=this.provider /> }.into_any()
+    }
+}
+
 #[component]
-pub fn SignInPage() -> impl IntoView {
+fn SignInPage(provider: Resource<Result<Option<String>, Problem>>) -> impl IntoView {
     let (next, problem) = use_query_map().with_untracked(|query| {
         let seconds = query.get("seconds").and_then(|s| s.parse().ok());
         let problem = query.get("problem").map(|name| words(&name, seconds));
@@ -55,21 +77,20 @@ pub fn SignInPage() -> impl IntoView {
                     {text::SIGN_IN}
                 </button>
             </form>
-            <SignInWith next />
+            <SignInWith next provider />
         </Bare>
     }
 }
 
 /// The way to sign in by the OpenID provider, where there is one. A link, not a form: pages may only send forms to this server.
 #[component]
-fn SignInWith(next: String) -> impl IntoView {
+fn SignInWith(next: String, provider: Resource<Result<Option<String>, Problem>>) -> impl IntoView {
     let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
     let href = format!("/session/oidc?{query}");
-    let name = Resource::new(|| (), |()| rpc::sign_in_with());
     let link = move || {
         let href = href.clone();
         Suspend::new(async move {
-            name.await.ok().flatten().map(|name| {
+            provider.await.ok().flatten().map(|name| {
                 view! {
                     <a class="btn" href=href rel="external">
                         {format!("Sign in with {name}")}

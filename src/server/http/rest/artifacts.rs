@@ -1,7 +1,7 @@
 //! Files that jobs left behind.
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
@@ -14,7 +14,7 @@ use tower_http::services::ServeFile;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Id};
+use crate::server::http::extract::{Answer, Id, Path};
 
 /// Downloads one of a job's files. Range requests are answered.
 #[utoipa::path(get, path = "/api/jobs/{id}/artifacts/{name}", tag = "jobs",

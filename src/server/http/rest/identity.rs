@@ -1,7 +1,7 @@
 //! Oneself, users, tokens, and the audit log.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::domain::audit::{AuditFilter, AuditHead, AuditPage, FIELDS};
 use crate::domain::error::Problem;
 use crate::server::http::AppState;
 use crate::server::http::auth::{Caller, Person};
-use crate::server::http::extract::{Answer, Body, Params};
+use crate::server::http::extract::{Answer, Body, Params, Path};
 
 /// An id in an address; one that can't be one names nothing that exists.
 fn id(what: &str, text: &str) -> Result<Uuid, Problem> {

@@ -1,13 +1,13 @@
 //! Queues, and problems that jobs share.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use crate::domain::error::{ErrorGroup, Problem};
 use crate::domain::queue::QueueInfo;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Params};
+use crate::server::http::extract::{Answer, Params, Path};
 
 /// Queues that have jobs, or are paused, by name.
 #[utoipa::path(get, path = "/api/queues", tag = "queues", responses((status = 200, body = Vec<QueueInfo>)))]

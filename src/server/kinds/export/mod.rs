@@ -26,8 +26,6 @@ use crate::server::engine::context::Context;
 use crate::server::engine::kind::{Halt, Kind};
 use crate::server::store::events::EventKey;
 
-/// Events fetched and handed to the writer at once.
-const PAGE: u32 = 2_000;
 /// Pages that wait for the writer; the reader waits when there are more.
 const PAGES_WAITING: usize = 2;
 /// How often the next attempt's beginning is written down.
@@ -52,7 +50,17 @@ pub struct ExportArgs {
 }
 
 /// The kind.
-pub struct Export;
+pub struct Export {
+    /// Events fetched and handed to the writer at once, at least 1. An attempt can be paused, cancelled and handed back between
+    /// two pages.
+    pub page: u32,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self { page: 2_000 }
+    }
+}
 
 #[async_trait]
 impl Kind for Export {
@@ -231,7 +239,7 @@ impl Export {
         let mut saved = Instant::now();
         loop {
             ctx.check()?;
-            let page = ctx.events().page(filter, reached.after.as_ref(), PAGE).await?;
+            let page = ctx.events().page(filter, reached.after.as_ref(), self.page).await?;
             let Some(last) = page.last() else { break };
             reached.after = Some(EventKey::of(last));
             let rows = page.len() as u64;
@@ -405,7 +413,7 @@ mod tests {
     #[test]
     fn a_filter_that_nothing_can_match_is_refused() {
         let with = |filter| {
-            Export.check(&ExportArgs {
+            Export::default().check(&ExportArgs {
                 filter,
                 format: ExportFormat::Csv,
             })
