@@ -181,12 +181,9 @@ fn the_build_and_the_server_agree_about_the_site() {
 
 #[test]
 fn every_setting_is_documented_with_its_default() {
-    let example: BTreeMap<String, String> = read(".env.example")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .collect();
+    // As the server reads it: people copy it to .env.
+    let example = dotenvy::from_read_iter(read(".env.example").as_bytes());
+    let example: BTreeMap<String, String> = example.map(|item| item.expect("NAME=value")).collect();
     let defaults: BTreeMap<String, String> = table("Leptos.toml", "windlass")
         .into_iter()
         .map(|(name, value)| (name.to_uppercase(), value))

@@ -20,16 +20,35 @@ pub struct Rule {
 impl Rule {
     /// Reads a rule, or says what is wrong with it.
     pub fn parse(cron: &str, zone: &str) -> Result<Self, Problem> {
-        let parser = CronParser::builder().seconds(Seconds::Optional).build();
-        let parsed = parser.parse(cron).map_err(|e| {
+        let refused = |why: &dyn std::fmt::Display| {
             Problem::invalid(
                 "cron",
                 format!(
-                    "cron \"{cron}\" can't be read: {e}; allowed are five fields (minute, hour, day of the month, month, \
+                    "cron \"{cron}\" can't be read: {why}; allowed are five fields (minute, hour, day of the month, month, \
                      day of the week), like 30 2 * * 1-5, or six with seconds first"
                 ),
             )
-        })?;
+        };
+        // The parser takes an empty item of a list for nothing, and for ever looks for the second that is none.
+        let holes = |field: &str| field.split(',').any(str::is_empty);
+        if let Some(field) = cron.split_whitespace().find(|field| holes(field)) {
+            return Err(refused(&format_args!(
+                "in \"{field}\" something is missing beside a comma"
+            )));
+        }
+        let parser = CronParser::builder().seconds(Seconds::Optional).build();
+        let parsed = parser.parse(cron).map_err(|e| refused(&e))?;
+        let pattern = &parsed.pattern;
+        for (name, field) in [
+            ("seconds", &pattern.seconds),
+            ("minutes", &pattern.minutes),
+            ("hours", &pattern.hours),
+            ("months", &pattern.months),
+        ] {
+            if field.values().is_empty() {
+                return Err(refused(&format_args!("it names no {name}")));
+            }
+        }
         let zone = Tz::from_str(zone).map_err(|_| {
             Problem::invalid(
                 "time_zone",
@@ -122,6 +141,25 @@ mod tests {
                 after.format("%m-%dT%H:%M").to_string()
             })
             .collect()
+    }
+
+    #[test]
+    fn a_rule_that_names_no_moment_is_refused_and_not_looked_for() {
+        for cron in [
+            ", * * * * *",
+            ",,, * * * *",
+            "1, * * * *",
+            "* ,5 * * *",
+            "0 0 1,,2 * *",
+            "* * * , *",
+        ] {
+            let problem = Rule::parse(cron, "UTC").expect_err(cron);
+            assert!(problem.detail.contains("beside a comma"), "{problem:?}");
+        }
+        assert!(Rule::parse("L * * * *", "UTC").is_err());
+        assert!(Rule::parse("0 0 L * *", "UTC").is_ok());
+        let never = Rule::parse("0 0 30 2 *", "UTC").expect("a rule that can be read");
+        assert_eq!(never.next(at("2026-01-01T00:00:00Z")), None);
     }
 
     #[test]

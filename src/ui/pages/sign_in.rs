@@ -6,7 +6,6 @@ use leptos_router::hooks::use_query_map;
 use leptos_router::{LazyRoute, lazy_route};
 
 use crate::domain::account::{EMAIL_MAX, PASSWORD_MAX};
-use crate::domain::error::Problem;
 use crate::rpc;
 use crate::ui::components::Icon;
 use crate::ui::layout::bare::Bare;
@@ -16,27 +15,21 @@ use crate::ui::text;
 const HOME: &str = "/jobs";
 
 /// The page, in a part of its own: who is signed in has no use for it.
-#[derive(Clone, Copy)]
-pub struct SignInRoute {
-    /// The OpenID provider's name, where there is one.
-    provider: Resource<Result<Option<String>, Problem>>,
-}
+pub struct SignInRoute;
 
 #[lazy_route]
 impl LazyRoute for SignInRoute {
     fn data() -> Self {
-        Self {
-            provider: Resource::new(|| (), |()| rpc::sign_in_with()),
-        }
+        Self
     }
 
-    fn view(this: Self) -> AnyView {
-        view! { <SignInPage provider=this.provider /> }.into_any()
+    fn view(_this: Self) -> AnyView {
+        SignInPage().into_any()
     }
 }
 
 #[component]
-fn SignInPage(provider: Resource<Result<Option<String>, Problem>>) -> impl IntoView {
+fn SignInPage() -> impl IntoView {
     let (next, problem) = use_query_map().with_untracked(|query| {
         let seconds = query.get("seconds").and_then(|s| s.parse().ok());
         let problem = query.get("problem").map(|name| words(&name, seconds));
@@ -77,14 +70,15 @@ fn SignInPage(provider: Resource<Result<Option<String>, Problem>>) -> impl IntoV
                     {text::SIGN_IN}
                 </button>
             </form>
-            <SignInWith next provider />
+            <SignInWith next />
         </Bare>
     }
 }
 
 /// The way to sign in by the OpenID provider, where there is one. A link, not a form: pages may only send forms to this server.
 #[component]
-fn SignInWith(next: String, provider: Resource<Result<Option<String>, Problem>>) -> impl IntoView {
+fn SignInWith(next: String) -> impl IntoView {
+    let provider = Resource::new(|| (), |()| rpc::sign_in_with());
     let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
     let href = format!("/session/oidc?{query}");
     let link = move || {

@@ -13,38 +13,28 @@ use crate::ui::components::empty::Empty;
 use crate::ui::layout::bare::Bare;
 use crate::ui::text;
 
-/// What a link is for and whose it is; `None` when it does not work any more.
-type Found = Resource<Result<Option<(Purpose, String)>, Problem>>;
-
 /// The page, in a part of its own: who is signed in has no use for it.
-#[derive(Clone, Copy)]
-pub struct WelcomeRoute {
-    link: Found,
-}
+pub struct WelcomeRoute;
 
 #[lazy_route]
 impl LazyRoute for WelcomeRoute {
     fn data() -> Self {
-        let key = key();
-        Self {
-            link: Resource::new(|| (), move |()| rpc::link(key.clone())),
-        }
+        Self
     }
 
-    fn view(this: Self) -> AnyView {
-        view! { <WelcomePage link=this.link /> }.into_any()
+    fn view(_this: Self) -> AnyView {
+        WelcomePage().into_any()
     }
-}
-
-/// The link's, from the address.
-fn key() -> String {
-    use_params_map().with_untracked(|params| params.get("key").unwrap_or_default())
 }
 
 #[component]
-fn WelcomePage(link: Found) -> impl IntoView {
-    let key = key();
+fn WelcomePage() -> impl IntoView {
+    let key = use_params_map().with_untracked(|params| params.get("key").unwrap_or_default());
     let problem = use_query_map().with_untracked(|query| query.get("problem"));
+    let link = Resource::new(|| (), {
+        let key = key.clone();
+        move |()| rpc::link(key.clone())
+    });
     let page = move || {
         let (key, problem) = (key.clone(), problem.clone());
         Suspend::new(async move {

@@ -20,33 +20,25 @@ use crate::ui::layout::page_header::PageHeader;
 use crate::ui::signed::{Signed, lead_to_sign_in};
 use crate::ui::text;
 
-/// The page, in a part of its own.
-#[derive(Clone, Copy)]
-pub struct AccountRoute {
-    sessions: Resource<Result<Vec<Session>, Problem>>,
-    tokens: Resource<Result<Vec<Token>, Problem>>,
-}
+/// The page, in a part of its own, with what it asks the server for.
+pub struct AccountRoute;
 
 #[lazy_route]
 impl LazyRoute for AccountRoute {
     fn data() -> Self {
-        Self {
-            sessions: Resource::new(|| (), async |()| rpc::my_sessions().await.inspect_err(lead_to_sign_in)),
-            tokens: Resource::new(|| (), async |()| rpc::my_tokens().await.inspect_err(lead_to_sign_in)),
-        }
+        Self
     }
 
-    fn view(this: Self) -> AnyView {
-        view! { <AccountPage sessions=this.sessions tokens=this.tokens /> }.into_any()
+    fn view(_this: Self) -> AnyView {
+        AccountPage().into_any()
     }
 }
 
 #[component]
-fn AccountPage(
-    sessions: Resource<Result<Vec<Session>, Problem>>,
-    tokens: Resource<Result<Vec<Token>, Problem>>,
-) -> impl IntoView {
+fn AccountPage() -> impl IntoView {
     let signed = Signed::expect();
+    let sessions = Resource::new(|| (), async |()| rpc::my_sessions().await.inspect_err(lead_to_sign_in));
+    let tokens = Resource::new(|| (), async |()| rpc::my_tokens().await.inspect_err(lead_to_sign_in));
     let person = move || Suspend::new(async move { signed.me().await.map(|me| view! { <Person me /> }) });
     // Who signs in with somebody else's word has none.
     let password = move || {

@@ -25,37 +25,28 @@ use crate::ui::text;
 use address::{Asked, AuditUrl};
 use filters::{ExportLinks, Filters};
 
-/// The page, in a part of its own.
-#[derive(Clone, Copy)]
-pub struct AuditRoute {
-    asked: Memo<Asked>,
-    first: Resource<Result<AuditPage, Problem>>,
-    actions: Resource<Result<Vec<String>, Problem>>,
-}
+/// The page, in a part of its own, with what it asks the server for.
+pub struct AuditRoute;
 
 #[lazy_route]
 impl LazyRoute for AuditRoute {
     fn data() -> Self {
-        let asked = address::asked();
-        let first = Resource::new(
-            move || asked.get(),
-            async |asked| rpc::audit(asked?, None).await.inspect_err(lead_to_sign_in),
-        );
-        let actions = Resource::new(|| (), async |()| rpc::audit_actions().await);
-        Self { asked, first, actions }
+        Self
     }
 
-    fn view(this: Self) -> AnyView {
-        view! { <AuditLog asked=this.asked first=this.first actions=this.actions /> }.into_any()
+    fn view(_this: Self) -> AnyView {
+        AuditLog().into_any()
     }
 }
 
 #[component]
-fn AuditLog(
-    asked: Memo<Asked>,
-    first: Resource<Result<AuditPage, Problem>>,
-    actions: Resource<Result<Vec<String>, Problem>>,
-) -> impl IntoView {
+fn AuditLog() -> impl IntoView {
+    let asked = address::asked();
+    let first = Resource::new(
+        move || asked.get(),
+        async |asked| rpc::audit(asked?, None).await.inspect_err(lead_to_sign_in),
+    );
+    let actions = Resource::new(|| (), async |()| rpc::audit_actions().await);
     let url = AuditUrl::new(asked);
     let bar = move || Suspend::new(async move { actions.await.ok().map(|actions| view! { <Filters url actions /> }) });
     let export = move || Suspend::new(async move { actions.await.is_ok().then(|| view! { <ExportLinks url /> }) });

@@ -26,29 +26,24 @@ use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
 use pending::Links;
 
-/// The page, in a part of its own.
-#[derive(Clone, Copy)]
-pub struct UsersRoute {
-    users: Resource<Result<Vec<User>, Problem>>,
-    links: Links,
-}
+/// The page, in a part of its own, with what it asks the server for.
+pub struct UsersRoute;
 
 #[lazy_route]
 impl LazyRoute for UsersRoute {
     fn data() -> Self {
-        Self {
-            users: Resource::new(|| (), async |()| rpc::users().await.inspect_err(lead_to_sign_in)),
-            links: Resource::new(|| (), async |()| rpc::links().await.inspect_err(lead_to_sign_in)),
-        }
+        Self
     }
 
-    fn view(this: Self) -> AnyView {
-        view! { <UsersPage users=this.users links=this.links /> }.into_any()
+    fn view(_this: Self) -> AnyView {
+        UsersPage().into_any()
     }
 }
 
 #[component]
-fn UsersPage(users: Resource<Result<Vec<User>, Problem>>, links: Links) -> impl IntoView {
+fn UsersPage() -> impl IntoView {
+    let users = Resource::new(|| (), async |()| rpc::users().await.inspect_err(lead_to_sign_in));
+    let links: Links = Resource::new(|| (), async |()| rpc::links().await.inspect_err(lead_to_sign_in));
     let body = move || {
         users.get().map(|answer| match answer {
             Ok(list) => view! { <Loaded list links /> }.into_any(),

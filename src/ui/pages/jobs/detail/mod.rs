@@ -36,54 +36,50 @@ pub fn job_title(kind: &str, id: &JobId) -> String {
     format!("{} #{}", label(kind), short_id(id))
 }
 
-/// The right side of the page: the job that the address names, in a part of its own.
-#[derive(Clone, Copy)]
-pub struct JobDetailRoute {
-    detail: Resource<Result<JobDetail, Problem>>,
-    news: RwSignal<Option<Job>>,
-}
+/// The right side of the page: the job that the address names, in a part of its own, with what it asks the server for.
+pub struct JobDetailRoute;
 
 #[lazy_route]
 impl LazyRoute for JobDetailRoute {
     fn data() -> Self {
-        let params = use_params_map();
-        // An address that is no id names a job that can't exist: the server answers as for any other that does not.
-        let id = Memo::new(move |_| {
-            params.with(|p| {
-                p.get("id")
-                    .and_then(|text| text.parse::<JobId>().ok())
-                    .unwrap_or_default()
-            })
-        });
-
-        // Listens before the first fetch, so that no change falls between the two.
-        let news = RwSignal::new(None::<Job>);
-        Live::expect().subscribe(move |event| {
-            if let LiveEvent::Jobs(jobs) = event
-                && let Some(wanted) = id.try_get_untracked()
-                && let Some(job) = jobs.iter().find(|j| j.id == wanted)
-            {
-                news.try_update(|known| {
-                    if known.as_ref().is_none_or(|k| k.id != job.id || k.rev < job.rev) {
-                        *known = Some(job.clone());
-                    }
-                });
-            }
-        });
-        let detail = Resource::new(
-            move || id.get(),
-            async |id| job_detail(id).await.inspect_err(lead_to_sign_in),
-        );
-        Self { detail, news }
+        Self
     }
 
-    fn view(this: Self) -> AnyView {
-        view! { <JobDetailPanel detail=this.detail news=this.news /> }.into_any()
+    fn view(_this: Self) -> AnyView {
+        JobDetailPanel().into_any()
     }
 }
 
 #[component]
-fn JobDetailPanel(detail: Resource<Result<JobDetail, Problem>>, news: RwSignal<Option<Job>>) -> impl IntoView {
+fn JobDetailPanel() -> impl IntoView {
+    let params = use_params_map();
+    // An address that is no id names a job that can't exist: the server answers as for any other that does not.
+    let id = Memo::new(move |_| {
+        params.with(|p| {
+            p.get("id")
+                .and_then(|text| text.parse::<JobId>().ok())
+                .unwrap_or_default()
+        })
+    });
+
+    // Listens before the first fetch, so that no change falls between the two.
+    let news = RwSignal::new(None::<Job>);
+    Live::expect().subscribe(move |event| {
+        if let LiveEvent::Jobs(jobs) = event
+            && let Some(wanted) = id.try_get_untracked()
+            && let Some(job) = jobs.iter().find(|j| j.id == wanted)
+        {
+            news.try_update(|known| {
+                if known.as_ref().is_none_or(|k| k.id != job.id || k.rev < job.rev) {
+                    *known = Some(job.clone());
+                }
+            });
+        }
+    });
+    let detail = Resource::new(
+        move || id.get(),
+        async |id| job_detail(id).await.inspect_err(lead_to_sign_in),
+    );
     view! {
         <section class="detail" aria-label="Job details">
             <Transition fallback=Skeleton>
