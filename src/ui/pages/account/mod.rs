@@ -10,8 +10,7 @@ use leptos::prelude::*;
 use leptos_meta::Title;
 use leptos_router::{LazyRoute, lazy_route};
 
-use crate::domain::account::{Me, Session, Token};
-use crate::domain::error::Problem;
+use crate::domain::account::Me;
 use crate::rpc;
 use crate::ui::components::Icon;
 use crate::ui::components::entries_skeleton::EntriesSkeleton;

@@ -11,7 +11,6 @@ use leptos_meta::Title;
 use leptos_router::{LazyRoute, lazy_route};
 
 use crate::domain::audit::{AuditEntry, AuditHead, AuditPage};
-use crate::domain::error::Problem;
 use crate::domain::page::grouped;
 use crate::rpc;
 use crate::ui::components::empty::Empty;
@@ -22,7 +21,7 @@ use crate::ui::components::{CopyButton, Icon};
 use crate::ui::layout::page_header::PageHeader;
 use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
-use address::{Asked, AuditUrl};
+use address::AuditUrl;
 use filters::{ExportLinks, Filters};
 
 /// The page, in a part of its own, with what it asks the server for.

@@ -12,7 +12,6 @@ use leptos_router::{LazyRoute, lazy_route};
 use uuid::Uuid;
 
 use crate::domain::account::{OnceLink, User};
-use crate::domain::error::Problem;
 use crate::domain::page::count_label;
 use crate::domain::user::Role;
 use crate::rpc;
