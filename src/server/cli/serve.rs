@@ -1,5 +1,6 @@
 //! `windlass serve`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -55,10 +56,10 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
             "" => format!("http://{address}"),
             url => url.to_string(),
         };
-        println!(
+        say(format_args!(
             "There is no user yet. Open this link within an hour to become the first admin:\n  {base}{}",
             link.path
-        );
+        ));
     }
     let (stop, lost) = (closing.clone(), system.service.lost());
     let taken_over = lost.clone();
@@ -82,8 +83,18 @@ pub async fn run(args: ServeArgs, config: &Config) -> Result<(), CliError> {
 }
 
 fn announce(address: SocketAddr, config: &Config) {
-    println!("Windlass {} is ready: http://{address}/jobs", env!("CARGO_PKG_VERSION"));
+    say(format_args!(
+        "Windlass {} is ready: http://{address}/jobs",
+        env!("CARGO_PKG_VERSION")
+    ));
     tracing::info!(%address, database = %config.database_name(), redis = config.redis.is_some(), slots = config.worker_concurrency, "serving");
+}
+
+/// Prints a line. Whoever reads along may stop reading: that is no reason to stop serving.
+pub(super) fn say(line: std::fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        tracing::warn!(%error, "standard output can't be written to");
+    }
 }
 
 pub(super) async fn asked_to_stop() {

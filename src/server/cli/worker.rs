@@ -1,7 +1,7 @@
 //! `windlass worker`.
 
 use super::CliError;
-use super::serve::asked_to_stop;
+use super::serve::{asked_to_stop, say};
 use crate::server::config::Config;
 use crate::server::state;
 
@@ -28,7 +28,10 @@ pub async fn run(args: WorkerArgs, config: &Config) -> Result<(), CliError> {
     };
     let system = state::start(config, state::registry(config), true).await?;
     let slots = config.worker_concurrency;
-    println!("Windlass {} runs jobs in {slots} slots", env!("CARGO_PKG_VERSION"));
+    say(format_args!(
+        "Windlass {} runs jobs in {slots} slots",
+        env!("CARGO_PKG_VERSION")
+    ));
     let lost = system.service.lost();
     tokio::select! {
         () = asked_to_stop() => tracing::info!("stopping"),
