@@ -69,13 +69,20 @@ pub enum Scope {
     /// Delete jobs and schedules.
     #[serde(rename = "jobs:delete")]
     JobsDelete,
-    /// Run jobs: fetch them, report on them.
+    /// Run jobs: fetch them, report on them. Not available yet: tokens that have it are read, and none is made.
     #[serde(rename = "worker")]
     Worker,
 }
 
 impl Scope {
     pub const ALL: [Self; 4] = [Self::JobsRead, Self::JobsWrite, Self::JobsDelete, Self::Worker];
+    /// Those that a new token can have. There is no API yet for workers that run elsewhere: a token for them could do nothing.
+    pub const OFFERED: [Self; 3] = [Self::JobsRead, Self::JobsWrite, Self::JobsDelete];
+
+    /// The names of [`Scope::OFFERED`], with commas between them.
+    pub fn offered() -> String {
+        Self::OFFERED.map(Self::as_str).join(", ")
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -322,6 +329,14 @@ mod tests {
         for (role, want, expected) in table {
             assert_eq!(may(&actor(role), want), expected, "{role:?} {want:?}");
         }
+    }
+
+    #[test]
+    fn all_scopes_are_read_and_those_that_do_something_are_offered() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.as_str()), Some(scope));
+        }
+        assert_eq!(Scope::offered(), "jobs:read, jobs:write, jobs:delete");
     }
 
     #[test]

@@ -292,6 +292,25 @@ async fn a_call_can_be_sent_again_with_a_token_that_only_writes() {
 }
 
 #[tokio::test]
+async fn what_no_token_can_do_yet_is_not_offered() {
+    let s = Server::start().await;
+    for path in ["/api/tokens", "/api/me/tokens"] {
+        for scopes in [json!(["worker"]), json!(["jobs:read", "worker"])] {
+            let (status, problem) = s.post(path, json!({ "name": "w", "scopes": scopes })).await;
+            assert_eq!(
+                (status, &problem["field"]),
+                (StatusCode::BAD_REQUEST, &json!("scopes")),
+                "{path} {scopes}: {problem}"
+            );
+            let detail = problem["detail"].as_str().expect("detail");
+            assert!(detail.contains("worker is not available yet"), "{detail}");
+        }
+    }
+    assert_eq!(s.get("/api/tokens").await, json!([]));
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_does_not_lead_out_of_a_members_limit() {
     let s = Server::with(|c| c.member_max_jobs = 1).await;
     let member = s.user(MEMBER, Role::Member).await;
