@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::Problem;
+use super::filter::name;
 use super::user::{Actor, Via};
 
 /// One thing that somebody did.
@@ -121,7 +122,18 @@ impl AuditFilter {
                 _ => {}
             }
         }
-        Ok(filter)
+        filter.checked()
+    }
+
+    /// The filter in the form that the store is asked in, whichever way it came here, or what is wrong with it.
+    pub fn checked(self) -> Result<Self, Problem> {
+        Ok(Self {
+            actor: name("actor", self.actor)?,
+            action: name("action", self.action)?,
+            object: name("object", self.object)?,
+            name: name("name", self.name)?,
+            ..self
+        })
     }
 
     /// Its fields as they stand in a query string.
@@ -199,6 +211,14 @@ mod tests {
         let again = AuditFilter::from_pairs(pairs.iter().map(|(k, v)| (*k, v.as_str())));
         assert_eq!(again, Ok(filter));
         assert!(AuditFilter::from_pairs([("since", "yesterday")]).is_err());
+        for bad in ["a\0b".to_string(), "x".repeat(1_000)] {
+            let filter = AuditFilter {
+                name: Some(bad),
+                ..AuditFilter::default()
+            };
+            let problem = filter.checked().expect_err("refused");
+            assert_eq!(problem.field.as_deref(), Some("name"));
+        }
         assert!(AuditFilter::from_pairs([("actor", "")]).is_ok_and(|f| f.is_empty()));
     }
 }

@@ -1,11 +1,15 @@
 //! What a member sees and does is their own at every door, and a token does no more than whom it acts for.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use windlass::domain::user::Role;
 
-use crate::harness::{Server, gate, read, unique};
+use crate::chaos::truth;
+use crate::harness::{Server, arrange, config, gate, read, unique};
 
 const OTHER: &str = "other@example.org";
 const MEMBER: &str = "member@example.org";
@@ -222,6 +226,32 @@ async fn a_full_queue_does_not_tell_how_many_wait() {
     );
     let detail = problem["detail"].as_str().expect("detail");
     assert!(!detail.contains(|c: char| c.is_ascii_digit()), "{detail}");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_search_does_not_tell_how_many_jobs_changed() {
+    // It runs nothing, nor does it make the search know what it does not.
+    let s = Server::on(Arc::new(TempDir::new().expect("folder")), false, |_| {}).await;
+    let member = s.user(MEMBER, Role::Member).await;
+    let echoes = token_of(&s, &s.client, "/api/tokens", &["jobs:read"], &["echo"]).await;
+    let mut settings = config(s.dir.path());
+    arrange(&mut settings, s.dir.path()).await;
+    // More than a search looks at itself.
+    let lag = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20005) \
+        INSERT INTO search_stale (job_seq) SELECT -i FROM n RETURNING CAST(job_seq AS BIGINT)";
+    truth::ask(&settings, lag).await;
+    let search = async |by: &Client| ask(&s, by, Method::GET, "/api/jobs?q=abc").await.1;
+    let all = search(&s.client).await;
+    assert_eq!((&all["unsearched"], &all["total_capped"]), (&json!(5), &json!(true)));
+    for by in [&member, &echoes] {
+        let own = search(by).await;
+        assert_eq!(
+            (&own["unsearched"], &own["total_capped"]),
+            (&json!(0), &json!(true)),
+            "that some may be missing, and no number: {own}"
+        );
+    }
     s.stop().await;
 }
 

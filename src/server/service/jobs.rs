@@ -72,23 +72,25 @@ impl Service {
         rows.truncate(limit as usize);
         let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(filter, row).encode());
         let (total, capped) = self.store.count(filter).await?;
-        let unsearched = match filter.q {
+        let lag = match filter.q {
             Some(_) => self.store.unsearched().await?,
             None => 0,
         };
+        // It counts everybody's jobs: who does not see them all learns that some of theirs may be missing, and no number.
+        let unsearched = if may(actor, Want::ReadAll) { lag } else { 0 };
         Ok(Page {
             items: rows.into_iter().map(|r| r.job).collect(),
             total,
-            total_capped: capped || unsearched > 0,
+            total_capped: capped || lag > 0,
             unsearched,
             next_cursor,
         })
     }
 
-    /// Narrows a filter to what the actor may see.
+    /// Checks a filter, and narrows it to what the actor may see.
     fn visible(&self, actor: &Actor, filter: &JobFilter) -> Result<JobFilter, Problem> {
         require(actor, Want::ReadOwn)?;
-        let mut filter = filter.clone();
+        let mut filter = filter.clone().checked()?;
         let forbidden = |detail: String| Err(Problem::new(ProblemCode::Forbidden, detail));
         if actor.sees_own_only() {
             match &filter.owner {
