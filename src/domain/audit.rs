@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::Problem;
 use super::filter::name;
-use super::user::{Actor, Via};
+use super::user::{Actor, TokenRef, Via};
 
 /// One thing that somebody did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct Deed {
     /// A person's e-mail, or `token:NAME`.
     pub actor: String,
     pub via: Via,
+    /// Which token it was done with; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenRef>,
     /// Where the request came from; empty for this machine itself.
     pub address: String,
     /// Like `job.cancel`.
@@ -53,6 +56,7 @@ impl Deed {
         Self {
             actor: actor.name.clone(),
             via: actor.via,
+            token: actor.token.clone(),
             address: actor.address.clone(),
             action: action.into(),
             object: object.into(),

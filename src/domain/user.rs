@@ -1,6 +1,7 @@
 //! Who asks, and what they may do. Every call of the service layer takes an [`Actor`] and asks [`may`].
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::status::Action;
 
@@ -115,6 +116,14 @@ pub struct Grant {
     pub kinds: Vec<String>,
 }
 
+/// The token that a caller came in with: a person may have several, and names of tokens may be the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct TokenRef {
+    pub id: Uuid,
+    pub name: String,
+}
+
 /// How a caller came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
@@ -155,6 +164,8 @@ pub struct Actor {
     /// What their token narrows them to; none without a token.
     pub grant: Option<Grant>,
     pub via: Via,
+    /// Their token; none without one.
+    pub token: Option<TokenRef>,
     /// Where the request came from; empty for what this machine does by itself.
     pub address: String,
 }
@@ -173,6 +184,7 @@ impl Actor {
             kinds: Vec::new(),
             grant: None,
             via: Via::Machine,
+            token: None,
             address: String::new(),
         }
     }

@@ -9,7 +9,7 @@ use windlass::domain::audit::AuditHead;
 use windlass::server::store::Store;
 
 use crate::crash::windlass;
-use crate::harness::{ADMIN, Server, arrangement, config, gate, unique};
+use crate::harness::{ADMIN, Server, arrangement, config, gate, read, unique};
 
 async fn log(s: &Server, query: &str) -> Vec<Value> {
     s.get(&format!("/api/admin/audit-logs?limit=1000&{query}")).await["items"]
@@ -59,6 +59,64 @@ async fn whatever_somebody_does_is_in_the_log_with_before_and_after() {
     assert_eq!(log(&s, "").await.len(), before + 1);
     gate(&key).add_permits(1);
     s.stop().await;
+}
+
+#[tokio::test]
+async fn entries_say_which_token_acted() {
+    let s = Server::start().await;
+    // Two of one person, and one that acts for itself: all three are called the same.
+    let mut ids = Vec::new();
+    for (path, actor) in [
+        ("/api/me/tokens", ADMIN.0),
+        ("/api/me/tokens", ADMIN.0),
+        ("/api/tokens", "token:ci"),
+    ] {
+        let body = json!({ "name": "ci", "scopes": ["jobs:read", "jobs:write"] });
+        let (status, made) = s.post(path, body).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let token = made["token"]["id"].as_str().expect("id").to_string();
+        let request = s
+            .nobody()
+            .post(format!("{}/api/jobs", s.base))
+            .bearer_auth(made["secret"].as_str().expect("secret"))
+            .json(&json!({ "type": "echo" }));
+        let (status, job) = read(request.send().await.expect("answer")).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{job}");
+        let entry = &log(&s, &format!("name={}", job["id"].as_str().expect("id"))).await[0];
+        assert_eq!(
+            (&entry["actor"], &entry["via"], &entry["token"]),
+            (&json!(actor), &json!("token"), &json!({ "id": token, "name": "ci" })),
+            "{entry}"
+        );
+        ids.push(token);
+    }
+    let own = s.enqueue("echo", json!({})).await;
+    assert_eq!(log(&s, &format!("name={own}")).await[0]["token"], Value::Null);
+    let text = async |path: &str| {
+        let answer = s.ask(reqwest::Method::GET, path).send().await.expect("answer");
+        answer.text().await.expect("text")
+    };
+    let lines = text("/api/admin/audit-logs/export?action=job.enqueue").await;
+    let table = text("/api/admin/audit-logs/export?action=job.enqueue&format=csv").await;
+    let page = text("/audit-log?action=job.enqueue").await;
+    for id in &ids {
+        let count = |text: &str, part: String| text.matches(&part).count();
+        assert_eq!(count(&lines, format!("\"token\":{{\"id\":\"{id}\"")), 1, "{lines}");
+        assert_eq!(count(&table, format!(",token,{id},ci,")), 1, "{table}");
+        assert!(count(&page, format!("title=\"{id}\"")) >= 1, "{page}");
+    }
+    let dir = s.stop().await;
+    if arrangement() != "sqlite" {
+        return;
+    }
+    // Nor can it be said afterwards that it was another one.
+    let other = format!(
+        "UPDATE audit SET body = replace(body, '{}', '{}') WHERE action = 'job.enqueue'",
+        ids[0], ids[1]
+    );
+    tampered(dir.path(), &other).await;
+    let (well, said) = audit(dir.path(), &["verify"]);
+    assert!(!well && said.contains("was changed"), "{said}");
 }
 
 /// What can be done to a table by whoever has the database, past everything that guards it.
@@ -295,7 +353,7 @@ async fn the_log_is_had_as_a_file_with_the_same_filters_and_that_is_noted() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines[0],
-        "seq,at,actor,via,address,action,object,name,reason,before,after,hash"
+        "seq,at,actor,via,token,token_name,address,action,object,name,reason,before,after,hash"
     );
     assert_eq!(lines.len(), 3, "{text}");
     assert!(
