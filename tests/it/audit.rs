@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{Connection, Row};
 use windlass::domain::audit::AuditHead;
+use windlass::domain::secret::MASK;
 use windlass::server::store::Store;
 
 use crate::crash::windlass;
@@ -117,6 +118,48 @@ async fn entries_say_which_token_acted() {
     tampered(dir.path(), &other).await;
     let (well, said) = audit(dir.path(), &["verify"]);
     assert!(!well && said.contains("was changed"), "{said}");
+}
+
+#[tokio::test]
+async fn all_of_a_schedule_is_noted_before_and_after_and_none_of_its_secrets() {
+    let s = Server::start().await;
+    let (name, secret, other) = (unique(), unique(), unique());
+    let body = |cron: &str, queue: &str, password: &str| {
+        json!({
+            "name": name, "cron": cron, "time_zone": "Europe/Berlin", "type": "login", "queue": queue, "misfire": "skip",
+            "args": { "user": "ada", "password": password },
+        })
+    };
+    let (status, made) = s.post("/api/schedules", body("0 3 1 1 *", "default", &secret)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let id = made["id"].as_str().expect("id").to_string();
+    let path = format!("/api/schedules/{id}");
+    let change = s
+        .ask(reqwest::Method::PUT, &path)
+        .json(&body("0 4 1 1 *", "mail", &other));
+    let (status, changed) = read(change.send().await.expect("answer")).await;
+    assert_eq!(status, StatusCode::OK, "{changed}");
+    let gone = s.ask(reqwest::Method::DELETE, &path).send().await.expect("answer");
+    assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+    let entries = log(&s, &format!("name={id}")).await;
+    let actions: Vec<&Value> = entries.iter().map(|e| &e["action"]).collect();
+    assert_eq!(actions, ["schedule.delete", "schedule.change", "schedule.create"]);
+    let (create, change, delete) = (&entries[2], &entries[1], &entries[0]);
+    let told = |cron: &str, queue: &str, args: &Value| {
+        json!({
+            "name": name, "cron": cron, "time_zone": "Europe/Berlin", "type": "login", "queue": queue, "misfire": "skip",
+            "args": args, "priority": "normal", "owner": ADMIN.0, "paused": false,
+        })
+    };
+    assert_eq!(create["before"], Value::Null);
+    assert_eq!(create["after"], told("0 3 1 1 *", "default", &made["args"]));
+    assert_eq!(change["before"], create["after"]);
+    assert_eq!(change["after"], told("0 4 1 1 *", "mail", &changed["args"]));
+    assert_eq!((&delete["before"], &delete["after"]), (&change["after"], &Value::Null));
+    assert_eq!(change["after"]["args"]["password"], MASK);
+    let all = json!(entries).to_string();
+    assert!(!all.contains(&secret) && !all.contains(&other), "{all}");
+    s.stop().await;
 }
 
 /// What can be done to a table by whoever has the database, past everything that guards it.
