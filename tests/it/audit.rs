@@ -162,6 +162,137 @@ async fn all_of_a_schedule_is_noted_before_and_after_and_none_of_its_secrets() {
     s.stop().await;
 }
 
+#[tokio::test]
+async fn a_batch_that_is_cancelled_is_noted_with_what_came_of_it() {
+    let s = Server::start().await;
+    let held = json!({ "type": "gate", "args": { "name": unique() } });
+    let later = json!({ "type": "echo", "delay": 3_600 });
+    let (status, begun) = s.post("/api/jobs/bulk?batch=long", json!([held, later, later])).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{begun}");
+    let batch = begun["batch"].as_str().expect("batch").to_string();
+    let jobs: Vec<&str> = begun["ids"]
+        .as_array()
+        .expect("ids")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    s.until(jobs[0], "running").await;
+    let path = format!("/api/batches/{batch}/cancel");
+    let (status, done) = s.post(&path, json!({ "reason": "it was the wrong file" })).await;
+    assert_eq!(status, StatusCode::OK, "{done}");
+    let noted = log(&s, "action=batch.cancel").await;
+    assert_eq!(noted.len(), 1, "{noted:?}");
+    assert_eq!(
+        (&noted[0]["name"], &noted[0]["reason"], &noted[0]["after"]),
+        (
+            &json!(batch),
+            &json!("it was the wrong file"),
+            &json!({ "cancelled": 2, "asked": 1, "left": 0 })
+        )
+    );
+    // Each of its jobs has an entry of its own, in the transaction that cancels it.
+    for job in &jobs {
+        let own = &log(&s, &format!("action=job.cancel&name={job}")).await[0];
+        assert_eq!(own["reason"], format!("with batch {batch}: it was the wrong file"));
+        assert!(own["seq"].as_u64() < noted[0]["seq"].as_u64(), "{own}");
+    }
+    for job in &jobs {
+        s.until(job, "cancelled").await;
+    }
+    let (status, done) = s.post(&path, json!({})).await;
+    assert_eq!(
+        (status, done),
+        (StatusCode::OK, json!({ "cancelled": 0, "asked": 0, "left": 0 }))
+    );
+    assert_eq!(log(&s, "action=batch.cancel").await.len(), 1, "nothing was cancelled");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn the_reason_of_an_action_is_kept_where_people_look() {
+    let s = Server::start().await;
+    let why = "nobody needs it\nany more";
+    let because = json!({ "reason": why });
+    let (_, waits) = s.post("/api/jobs", json!({ "type": "echo", "delay": 3_600 })).await;
+    let waits = waits["id"].as_str().expect("id").to_string();
+    let runs = s.enqueue("gate", json!({ "name": unique() })).await;
+    let fails = s.enqueue("flaky", json!({ "times": 1, "permanent": true })).await;
+    s.until(&runs, "running").await;
+    s.until(&fails, "failed").await;
+    for (id, action) in [(&waits, "cancel"), (&runs, "abort"), (&fails, "retry")] {
+        let (status, job) = s.post(&format!("/api/jobs/{id}/{action}"), because.clone()).await;
+        assert_eq!(status, StatusCode::OK, "{job}");
+        let entry = &log(&s, &format!("action=job.{action}&name={id}")).await[0];
+        assert_eq!(entry["reason"], why, "{entry}");
+        let history = s.get(&format!("/api/jobs/{id}/history")).await;
+        let told = format!("by {}: {why}", ADMIN.0);
+        let transitions = history["transitions"].as_array().expect("transitions");
+        let says = |t: &&Value| t["reason"].as_str().is_some_and(|reason| reason.ends_with(&told));
+        assert_eq!(transitions.iter().filter(says).count(), 1, "{history}");
+    }
+    s.until(&fails, "completed").await;
+    let gone = s.ask(reqwest::Method::DELETE, &format!("/api/jobs/{fails}?reason=tidy%20up"));
+    assert_eq!(gone.send().await.expect("answer").status(), StatusCode::OK);
+    assert_eq!(
+        log(&s, &format!("action=job.delete&name={fails}")).await[0]["reason"],
+        "tidy up"
+    );
+    for action in ["pause", "resume"] {
+        let (status, queue) = s.post(&format!("/api/queues/mail/{action}"), because.clone()).await;
+        assert_eq!(status, StatusCode::OK, "{queue}");
+        assert_eq!(log(&s, &format!("action=queue.{action}")).await[0]["reason"], why);
+    }
+    // What can't be taken changes nothing.
+    let (_, begun) = s
+        .post("/api/jobs/bulk?batch=b", json!([{ "type": "echo", "delay": 3_600 }]))
+        .await;
+    let job = begun["ids"][0].as_str().expect("id");
+    let before = log(&s, "").await.len();
+    let long = "x".repeat(501);
+    for bad in ["a\u{0}b", "\u{1b}[31m", &long] {
+        for path in [
+            format!("/api/jobs/{job}/cancel"),
+            format!("/api/jobs/{job}/pause"),
+            format!("/api/jobs/{job}/retry"),
+            "/api/queues/mail/pause".into(),
+            format!("/api/batches/{}/cancel", begun["batch"].as_str().expect("batch")),
+        ] {
+            let (status, problem) = s.post(&path, json!({ "reason": bad })).await;
+            assert_eq!(
+                (status, &problem["field"]),
+                (StatusCode::BAD_REQUEST, &json!("reason")),
+                "{path}: {problem}"
+            );
+        }
+        let call = json!({ "id": job, "action": "cancel", "options": { "reason": bad } });
+        let (status, problem) = s.post("/rpc/act", call).await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!("reason")),
+            "{problem}"
+        );
+    }
+    let delete = s.ask(reqwest::Method::DELETE, &format!("/api/jobs/{job}?reason={long}"));
+    assert_eq!(delete.send().await.expect("answer").status(), StatusCode::BAD_REQUEST);
+    let (status, problem) = s
+        .post(&format!("/api/jobs/{job}/cancel"), json!({ "reasn": "x" }))
+        .await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    assert_eq!(s.job(job).await["status"], "scheduled");
+    assert_eq!(log(&s, "").await.len(), before);
+    // The document says so.
+    let document = s.get("/api/openapi.json").await;
+    assert!(document["components"]["schemas"]["Reason"]["properties"]["reason"].is_object());
+    for path in [
+        "/api/jobs/{id}/cancel",
+        "/api/queues/{name}/pause",
+        "/api/batches/{id}/cancel",
+    ] {
+        assert!(document["paths"][path]["post"]["requestBody"].is_object(), "{path}");
+    }
+    s.stop().await;
+}
+
 /// What can be done to a table by whoever has the database, past everything that guards it.
 async fn tampered(s: &std::path::Path, statement: &str) {
     let mut db = sqlx::SqliteConnection::connect(&format!("sqlite://{}", s.join("windlass.db").display()))

@@ -400,9 +400,9 @@ async fn a_viewer_cancels_no_batch_even_one_that_has_ended() {
     assert_eq!(ask(&s, &s.client, Method::POST, &cancel).await.0, StatusCode::OK);
     let log = s.get("/api/admin/audit-logs?action=batch.cancel").await;
     assert_eq!(
-        log["items"].as_array().map(Vec::len),
-        Some(1),
-        "what was refused is no deed: {log}"
+        log["items"],
+        json!([]),
+        "what was refused is no deed, nor is what cancelled nothing"
     );
     s.stop().await;
 }
