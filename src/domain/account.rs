@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::Problem;
-use super::user::{Role, Scope, Via};
+use super::user::{Role, Scope, TokenRef, Via};
 
 /// Characters of a password: fewer are guessed, and nobody types more.
 pub const PASSWORD_MIN: usize = 10;
@@ -154,6 +154,15 @@ pub struct Token {
     pub used_at: Option<DateTime<Utc>>,
     pub used_from: Option<String>,
     pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl From<Token> for TokenRef {
+    fn from(token: Token) -> Self {
+        Self {
+            id: token.id,
+            name: token.name,
+        }
+    }
 }
 
 /// A wish for a token.

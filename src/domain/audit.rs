@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::Problem;
-use super::user::{Actor, Via};
+use super::filter::name;
+use super::user::{Actor, TokenRef, Via};
 
 /// One thing that somebody did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Deed {
     /// A person's e-mail, or `token:NAME`.
     pub actor: String,
     pub via: Via,
+    /// Which token it was done with; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenRef>,
     /// Where the request came from; empty for this machine itself.
     pub address: String,
     /// Like `job.cancel`.
@@ -46,12 +50,43 @@ pub struct Deed {
     pub reason: String,
 }
 
+/// Bytes of the reason that somebody gives for what they do.
+pub const REASON_MAX: usize = 500;
+
+/// What may be said about an action: the body of calls that take nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Why it is done, for the audit log and the job's history: at most 500 bytes, no control characters but line breaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A reason as it is kept, empty where none is given; or what is wrong with it.
+pub fn checked_reason(reason: Option<String>) -> Result<String, Problem> {
+    let reason = reason.unwrap_or_default();
+    let reason = reason.trim();
+    let odd = |c: char| c.is_control() && c != '\n';
+    match reason.len() <= REASON_MAX && !reason.contains(odd) {
+        true => Ok(reason.into()),
+        false => Err(Problem::invalid(
+            "reason",
+            format!(
+                "reason has {} bytes; allowed: at most {REASON_MAX}, no control characters but line breaks",
+                reason.len()
+            ),
+        )),
+    }
+}
+
 impl Deed {
     /// What `actor` does; what it changes is said by the others.
     pub fn of(actor: &Actor, action: &str, object: &str, name: impl std::fmt::Display) -> Self {
         Self {
             actor: actor.name.clone(),
             via: actor.via,
+            token: actor.token.clone(),
             address: actor.address.clone(),
             action: action.into(),
             object: object.into(),
@@ -59,6 +94,19 @@ impl Deed {
             before: None,
             after: None,
             reason: String::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn because(self, reason: String) -> Self {
+        Self { reason, ..self }
+    }
+
+    /// Like "Cancel by ada@example.org: it takes too long", as a job's history has it.
+    pub fn in_words(&self, what: &str) -> String {
+        match self.reason.as_str() {
+            "" => format!("{what} by {}", self.actor),
+            reason => format!("{what} by {}: {reason}", self.actor),
         }
     }
 
@@ -121,7 +169,18 @@ impl AuditFilter {
                 _ => {}
             }
         }
-        Ok(filter)
+        filter.checked()
+    }
+
+    /// The filter in the form that the store is asked in, whichever way it came here, or what is wrong with it.
+    pub fn checked(self) -> Result<Self, Problem> {
+        Ok(Self {
+            actor: name("actor", self.actor)?,
+            action: name("action", self.action)?,
+            object: name("object", self.object)?,
+            name: name("name", self.name)?,
+            ..self
+        })
     }
 
     /// Its fields as they stand in a query string.
@@ -188,6 +247,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn reasons_are_short_texts_and_said_where_there_are_any() {
+        let kept = |text: &str| checked_reason(Some(text.into()));
+        assert_eq!(checked_reason(None), Ok(String::new()));
+        assert_eq!(
+            kept(" too slow,\nand too large "),
+            Ok("too slow,\nand too large".into())
+        );
+        for bad in ["a\0b", "a\u{1b}[31m", "a\rb", &"x".repeat(REASON_MAX + 1)] {
+            assert_eq!(
+                kept(bad).expect_err("refused").field.as_deref(),
+                Some("reason"),
+                "{bad:?}"
+            );
+        }
+        let deed = Deed::of(&Actor::machine(), "job.cancel", "job", 1);
+        assert_eq!(deed.in_words("Cancel"), "Cancel by machine");
+        assert_eq!(deed.because("why".into()).in_words("Cancel"), "Cancel by machine: why");
+    }
+
+    #[test]
     fn a_filter_survives_its_query_string() {
         let filter = AuditFilter {
             actor: Some("ada@example.org".into()),
@@ -199,6 +278,14 @@ mod tests {
         let again = AuditFilter::from_pairs(pairs.iter().map(|(k, v)| (*k, v.as_str())));
         assert_eq!(again, Ok(filter));
         assert!(AuditFilter::from_pairs([("since", "yesterday")]).is_err());
+        for bad in ["a\0b".to_string(), "x".repeat(1_000)] {
+            let filter = AuditFilter {
+                name: Some(bad),
+                ..AuditFilter::default()
+            };
+            let problem = filter.checked().expect_err("refused");
+            assert_eq!(problem.field.as_deref(), Some("name"));
+        }
         assert!(AuditFilter::from_pairs([("actor", "")]).is_ok_and(|f| f.is_empty()));
     }
 }

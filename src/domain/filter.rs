@@ -81,6 +81,28 @@ impl Order {
 /// Longest search text, in characters.
 pub const QUERY_MAX: usize = 200;
 
+/// Bytes of a name that is filtered by: no kind, queue or person has a longer one.
+pub const NAME_MAX: usize = 300;
+
+/// A name that is filtered by, trimmed; none where nothing is left of it. Not every database takes a zero character.
+pub(super) fn name(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    match trimmed(field, text)? {
+        Some(text) if text.len() > NAME_MAX => Err(Problem::invalid(
+            field,
+            format!("{field} is longer than {NAME_MAX} bytes"),
+        )),
+        text => Ok(text),
+    }
+}
+
+fn trimmed(field: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    let text = text.map(|text| text.trim().to_string()).filter(|text| !text.is_empty());
+    match text.as_ref().is_some_and(|text| text.contains('\0')) {
+        true => Err(Problem::invalid(field, format!("{field} has a zero character"))),
+        false => Ok(text),
+    }
+}
+
 /// Query parameters.
 pub type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
@@ -132,15 +154,7 @@ impl JobFilter {
                 return Err(Problem::invalid(name, format!("{name} has a zero character")));
             }
             match name {
-                "q" => {
-                    if value.chars().count() > QUERY_MAX {
-                        return Err(Problem::invalid(
-                            "q",
-                            format!("q is longer than {QUERY_MAX} characters"),
-                        ));
-                    }
-                    filter.q = text();
-                }
+                "q" => filter.q = text(),
                 "status" => {
                     for part in value.split(',').map(str::trim).filter(|p| !p.is_empty()) {
                         if part.eq_ignore_ascii_case("all") {
@@ -149,11 +163,8 @@ impl JobFilter {
                         let status = Status::parse(part).ok_or_else(|| {
                             Problem::invalid("status", choices("status", part, Status::ALL.map(Status::as_str)))
                         })?;
-                        if !filter.status.contains(&status) {
-                            filter.status.push(status);
-                        }
+                        filter.status.push(status);
                     }
-                    filter.status.sort_unstable();
                 }
                 "type" => filter.kind = text().filter(|t| !t.eq_ignore_ascii_case("all")),
                 "queue" => filter.queue = text(),
@@ -168,17 +179,7 @@ impl JobFilter {
                         _ => filter.batch = id.transpose()?,
                     }
                 }
-                "error" => {
-                    filter.error = text()
-                        .map(|print| match is_fingerprint(&print) {
-                            true => Ok(print),
-                            false => Err(Problem::invalid(
-                                "error",
-                                format!("error \"{print}\" is not an error's fingerprint, as GET /api/errors gives it"),
-                            )),
-                        })
-                        .transpose()?;
-                }
+                "error" => filter.error = text(),
                 "created_after" => filter.created_after = time(name, value)?,
                 "created_before" => filter.created_before = time(name, value)?,
                 "sort" => {
@@ -199,7 +200,36 @@ impl JobFilter {
                 _ => rest.push((name, value)),
             }
         }
-        if let (Some(after), Some(before)) = (filter.created_after, filter.created_before)
+        Ok((filter.checked()?, rest))
+    }
+
+    /// The filter in the form that the store is asked in, whichever way it came here: each status once and in their order, no
+    /// empty texts. Or a [`Problem`] that names the parameter which can't be taken.
+    pub fn checked(self) -> Result<Self, Problem> {
+        let q = trimmed("q", self.q)?;
+        if q.as_ref().is_some_and(|q| q.chars().count() > QUERY_MAX) {
+            let detail = format!("q is longer than {QUERY_MAX} characters");
+            return Err(Problem::invalid("q", detail));
+        }
+        let mut status = self.status;
+        status.sort_unstable();
+        status.dedup();
+        let error = name("error", self.error)?;
+        if let Some(print) = error.as_ref().filter(|print| !is_fingerprint(print)) {
+            let detail = format!("error \"{print}\" is not an error's fingerprint, as GET /api/errors gives it");
+            return Err(Problem::invalid("error", detail));
+        }
+        for (field, time) in [
+            ("created_after", self.created_after),
+            ("created_before", self.created_before),
+        ] {
+            // RFC 3339 can't write any other year.
+            if let Some(time) = time.filter(|time| !(0..=9_999).contains(&chrono::Datelike::year(time))) {
+                let detail = format!("{field} \"{time}\" does not lie in the years 0 to 9999");
+                return Err(Problem::invalid(field, detail));
+            }
+        }
+        if let (Some(after), Some(before)) = (self.created_after, self.created_before)
             && after > before
         {
             return Err(Problem::invalid(
@@ -207,7 +237,15 @@ impl JobFilter {
                 "created_after is later than created_before: nothing can match",
             ));
         }
-        Ok((filter, rest))
+        Ok(Self {
+            q,
+            status,
+            kind: name("type", self.kind)?,
+            queue: name("queue", self.queue)?,
+            owner: name("owner", self.owner)?,
+            error,
+            ..self
+        })
     }
 
     /// The filter as query parameters, defaults left out.
@@ -362,11 +400,9 @@ fn time(name: &str, value: &str) -> Result<Option<Timestamp>, Problem> {
         return Ok(None);
     }
     // A "+" of an offset arrives as a space when a client forgot to encode it.
-    let time = chrono::DateTime::parse_from_rfc3339(&value.replace(' ', "+")).map(|t| t.to_utc());
-    // In another zone the year may be one that RFC 3339 can't write.
-    match time {
-        Ok(time) if (0..=9_999).contains(&chrono::Datelike::year(&time)) => Ok(Some(time)),
-        _ => Err(Problem::invalid(
+    match chrono::DateTime::parse_from_rfc3339(&value.replace(' ', "+")) {
+        Ok(time) => Ok(Some(time.to_utc())),
+        Err(_) => Err(Problem::invalid(
             name,
             format!("{name} \"{value}\" is not a time; write RFC 3339, like 2026-03-01T14:05:00Z"),
         )),
@@ -423,6 +459,43 @@ mod tests {
                 .0
                 .is_active()
         );
+    }
+
+    #[test]
+    fn what_did_not_come_as_a_query_string_is_checked_alike() {
+        let many = JobFilter {
+            status: [Status::Dead, Status::Running].repeat(50_000),
+            q: Some("  ".into()),
+            kind: Some(" export ".into()),
+            ..JobFilter::default()
+        };
+        let checked = many.checked().expect("taken");
+        assert_eq!(checked.status, [Status::Running, Status::Dead]);
+        assert_eq!((checked.q.as_deref(), checked.kind.as_deref()), (None, Some("export")));
+        assert_eq!(checked.clone().checked(), Ok(checked));
+        let of = |field: &str, text: String| {
+            let text = Some(text);
+            let filter = JobFilter::default();
+            match field {
+                "q" => JobFilter { q: text, ..filter },
+                "type" => JobFilter { kind: text, ..filter },
+                "queue" => JobFilter { queue: text, ..filter },
+                "owner" => JobFilter { owner: text, ..filter },
+                _ => JobFilter { error: text, ..filter },
+            }
+        };
+        for field in ["q", "type", "queue", "owner", "error"] {
+            for bad in ["a\0b".to_string(), "x".repeat(NAME_MAX + 1)] {
+                let problem = of(field, bad).checked().expect_err("refused");
+                assert_eq!(problem.field.as_deref(), Some(field), "{problem}");
+            }
+        }
+        let late = JobFilter {
+            created_after: Some(Timestamp::MAX_UTC),
+            ..JobFilter::default()
+        };
+        let problem = late.checked().expect_err("refused");
+        assert_eq!(problem.field.as_deref(), Some("created_after"));
     }
 
     #[test]

@@ -345,6 +345,9 @@ pub struct ActOptions {
     #[serde(default)]
     #[cfg_attr(feature = "ssr", schema(value_type = Option<Object>))]
     pub args: Option<Value>,
+    /// Why it is done, for the audit log and the job's history: at most 500 bytes, no control characters but line breaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A job that another one waits for, as a wish names it.

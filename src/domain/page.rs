@@ -30,7 +30,7 @@ pub struct Page<T> {
     pub total: u64,
     /// There may be more: counting stopped at [`COUNT_CAP`], or the search could not look at every job.
     pub total_capped: bool,
-    /// Jobs that changed so short a time ago that the search has not looked at them.
+    /// Jobs that changed so short a time ago that the search has not looked at them; 0 for those who don't see all jobs.
     #[serde(default)]
     pub unsearched: u64,
     /// Hand it in as `cursor` for the next part; absent at the end.

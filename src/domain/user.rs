@@ -1,6 +1,7 @@
 //! Who asks, and what they may do. Every call of the service layer takes an [`Actor`] and asks [`may`].
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::status::Action;
 
@@ -69,13 +70,20 @@ pub enum Scope {
     /// Delete jobs and schedules.
     #[serde(rename = "jobs:delete")]
     JobsDelete,
-    /// Run jobs: fetch them, report on them.
+    /// Run jobs: fetch them, report on them. Not available yet: tokens that have it are read, and none is made.
     #[serde(rename = "worker")]
     Worker,
 }
 
 impl Scope {
     pub const ALL: [Self; 4] = [Self::JobsRead, Self::JobsWrite, Self::JobsDelete, Self::Worker];
+    /// Those that a new token can have. There is no API yet for workers that run elsewhere: a token for them could do nothing.
+    pub const OFFERED: [Self; 3] = [Self::JobsRead, Self::JobsWrite, Self::JobsDelete];
+
+    /// The names of [`Scope::OFFERED`], with commas between them.
+    pub fn offered() -> String {
+        Self::OFFERED.map(Self::as_str).join(", ")
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -106,6 +114,14 @@ pub struct Grant {
     pub scopes: Vec<Scope>,
     /// The kinds that it is good for; empty: all.
     pub kinds: Vec<String>,
+}
+
+/// The token that a caller came in with: a person may have several, and names of tokens may be the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
+pub struct TokenRef {
+    pub id: Uuid,
+    pub name: String,
 }
 
 /// How a caller came in.
@@ -148,6 +164,8 @@ pub struct Actor {
     /// What their token narrows them to; none without a token.
     pub grant: Option<Grant>,
     pub via: Via,
+    /// Their token; none without one.
+    pub token: Option<TokenRef>,
     /// Where the request came from; empty for what this machine does by itself.
     pub address: String,
 }
@@ -166,6 +184,7 @@ impl Actor {
             kinds: Vec::new(),
             grant: None,
             via: Via::Machine,
+            token: None,
             address: String::new(),
         }
     }
@@ -322,6 +341,14 @@ mod tests {
         for (role, want, expected) in table {
             assert_eq!(may(&actor(role), want), expected, "{role:?} {want:?}");
         }
+    }
+
+    #[test]
+    fn all_scopes_are_read_and_those_that_do_something_are_offered() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.as_str()), Some(scope));
+        }
+        assert_eq!(Scope::offered(), "jobs:read, jobs:write, jobs:delete");
     }
 
     #[test]

@@ -293,6 +293,64 @@ async fn an_address_or_arguments_that_can_not_be_read_are_the_callers_fault() {
 }
 
 #[tokio::test]
+async fn filters_are_checked_by_whichever_door_they_come() {
+    let s = Server::start().await;
+    let id = s.enqueue("echo", json!({})).await;
+    s.until(&id, "completed").await;
+    let call = async |name: &str, filter: Value| {
+        let body = match name {
+            "list_jobs" => json!({ "filter": filter, "page": {} }),
+            _ => json!({ "filter": filter }),
+        };
+        s.post(&format!("/rpc/{name}"), body).await
+    };
+    // More than any database takes as values of one statement.
+    let many = ["completed", "failed"].repeat(40_000);
+    let (status, page) = call("list_jobs", json!({ "status": many })).await;
+    assert_eq!((status, ids(&page)), (StatusCode::OK, only(&id)), "{page}");
+    let zero = "a\0b".to_string();
+    let long = "x".repeat(1_000);
+    for (name, given, field) in [
+        ("list_jobs", "q", "q"),
+        ("list_jobs", "kind", "type"),
+        ("list_jobs", "queue", "queue"),
+        ("list_jobs", "owner", "owner"),
+        ("list_jobs", "error", "error"),
+        ("audit", "actor", "actor"),
+        ("audit", "action", "action"),
+        ("audit", "object", "object"),
+        ("audit", "name", "name"),
+    ] {
+        for text in [&zero, &long] {
+            let (status, problem) = call(name, json!({ given: text })).await;
+            assert_eq!(
+                (status, &problem["code"], &problem["field"]),
+                (StatusCode::BAD_REQUEST, &json!("invalid_input"), &json!(field)),
+                "{name} {given}: {problem}"
+            );
+        }
+    }
+    let order = json!({ "created_after": "2026-03-02T00:00:00Z", "created_before": "2026-03-01T00:00:00Z" });
+    let (status, problem) = call("list_jobs", order).await;
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::BAD_REQUEST, &json!("created_after")),
+        "{problem}"
+    );
+    for path in [
+        format!("/api/jobs?owner={long}"),
+        format!("/api/admin/audit-logs?name={long}"),
+        format!("/api/admin/audit-logs/export?name={long}"),
+    ] {
+        let (status, problem) = read(s.ask(Method::GET, &path).send().await.expect("answer")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {problem}");
+    }
+    let none = s.ask(Method::GET, &format!("/api/jobs/{id}/artifacts/a%00b"));
+    assert_eq!(none.send().await.expect("answer").status(), StatusCode::NOT_FOUND);
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn a_unique_key_answers_with_the_first_job_while_that_is_unfinished() {
     let s = Server::start().await;
     let name = unique();

@@ -6,10 +6,11 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{Connection, Row};
 use windlass::domain::audit::AuditHead;
+use windlass::domain::secret::MASK;
 use windlass::server::store::Store;
 
 use crate::crash::windlass;
-use crate::harness::{ADMIN, Server, arrangement, config, gate, unique};
+use crate::harness::{ADMIN, Server, arrangement, config, gate, read, unique};
 
 async fn log(s: &Server, query: &str) -> Vec<Value> {
     s.get(&format!("/api/admin/audit-logs?limit=1000&{query}")).await["items"]
@@ -58,6 +59,237 @@ async fn whatever_somebody_does_is_in_the_log_with_before_and_after() {
     }
     assert_eq!(log(&s, "").await.len(), before + 1);
     gate(&key).add_permits(1);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn entries_say_which_token_acted() {
+    let s = Server::start().await;
+    // Two of one person, and one that acts for itself: all three are called the same.
+    let mut ids = Vec::new();
+    for (path, actor) in [
+        ("/api/me/tokens", ADMIN.0),
+        ("/api/me/tokens", ADMIN.0),
+        ("/api/tokens", "token:ci"),
+    ] {
+        let body = json!({ "name": "ci", "scopes": ["jobs:read", "jobs:write"] });
+        let (status, made) = s.post(path, body).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        let token = made["token"]["id"].as_str().expect("id").to_string();
+        let request = s
+            .nobody()
+            .post(format!("{}/api/jobs", s.base))
+            .bearer_auth(made["secret"].as_str().expect("secret"))
+            .json(&json!({ "type": "echo" }));
+        let (status, job) = read(request.send().await.expect("answer")).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{job}");
+        let entry = &log(&s, &format!("name={}", job["id"].as_str().expect("id"))).await[0];
+        assert_eq!(
+            (&entry["actor"], &entry["via"], &entry["token"]),
+            (&json!(actor), &json!("token"), &json!({ "id": token, "name": "ci" })),
+            "{entry}"
+        );
+        ids.push(token);
+    }
+    let own = s.enqueue("echo", json!({})).await;
+    assert_eq!(log(&s, &format!("name={own}")).await[0]["token"], Value::Null);
+    let text = async |path: &str| {
+        let answer = s.ask(reqwest::Method::GET, path).send().await.expect("answer");
+        answer.text().await.expect("text")
+    };
+    let lines = text("/api/admin/audit-logs/export?action=job.enqueue").await;
+    let table = text("/api/admin/audit-logs/export?action=job.enqueue&format=csv").await;
+    let page = text("/audit-log?action=job.enqueue").await;
+    for id in &ids {
+        let count = |text: &str, part: String| text.matches(&part).count();
+        assert_eq!(count(&lines, format!("\"token\":{{\"id\":\"{id}\"")), 1, "{lines}");
+        assert_eq!(count(&table, format!(",token,{id},ci,")), 1, "{table}");
+        assert!(count(&page, format!("title=\"{id}\"")) >= 1, "{page}");
+    }
+    let dir = s.stop().await;
+    if arrangement() != "sqlite" {
+        return;
+    }
+    // Nor can it be said afterwards that it was another one.
+    let other = format!(
+        "UPDATE audit SET body = replace(body, '{}', '{}') WHERE action = 'job.enqueue'",
+        ids[0], ids[1]
+    );
+    tampered(dir.path(), &other).await;
+    let (well, said) = audit(dir.path(), &["verify"]);
+    assert!(!well && said.contains("was changed"), "{said}");
+}
+
+#[tokio::test]
+async fn all_of_a_schedule_is_noted_before_and_after_and_none_of_its_secrets() {
+    let s = Server::start().await;
+    let (name, secret, other) = (unique(), unique(), unique());
+    let body = |cron: &str, queue: &str, password: &str| {
+        json!({
+            "name": name, "cron": cron, "time_zone": "Europe/Berlin", "type": "login", "queue": queue, "misfire": "skip",
+            "args": { "user": "ada", "password": password },
+        })
+    };
+    let (status, made) = s.post("/api/schedules", body("0 3 1 1 *", "default", &secret)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let id = made["id"].as_str().expect("id").to_string();
+    let path = format!("/api/schedules/{id}");
+    let change = s
+        .ask(reqwest::Method::PUT, &path)
+        .json(&body("0 4 1 1 *", "mail", &other));
+    let (status, changed) = read(change.send().await.expect("answer")).await;
+    assert_eq!(status, StatusCode::OK, "{changed}");
+    let gone = s.ask(reqwest::Method::DELETE, &path).send().await.expect("answer");
+    assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+    let entries = log(&s, &format!("name={id}")).await;
+    let actions: Vec<&Value> = entries.iter().map(|e| &e["action"]).collect();
+    assert_eq!(actions, ["schedule.delete", "schedule.change", "schedule.create"]);
+    let (create, change, delete) = (&entries[2], &entries[1], &entries[0]);
+    let told = |cron: &str, queue: &str, args: &Value| {
+        json!({
+            "name": name, "cron": cron, "time_zone": "Europe/Berlin", "type": "login", "queue": queue, "misfire": "skip",
+            "args": args, "priority": "normal", "owner": ADMIN.0, "paused": false,
+        })
+    };
+    assert_eq!(create["before"], Value::Null);
+    assert_eq!(create["after"], told("0 3 1 1 *", "default", &made["args"]));
+    assert_eq!(change["before"], create["after"]);
+    assert_eq!(change["after"], told("0 4 1 1 *", "mail", &changed["args"]));
+    assert_eq!((&delete["before"], &delete["after"]), (&change["after"], &Value::Null));
+    assert_eq!(change["after"]["args"]["password"], MASK);
+    let all = json!(entries).to_string();
+    assert!(!all.contains(&secret) && !all.contains(&other), "{all}");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_cancelled_is_noted_with_what_came_of_it() {
+    let s = Server::start().await;
+    let held = json!({ "type": "gate", "args": { "name": unique() } });
+    let later = json!({ "type": "echo", "delay": 3_600 });
+    let (status, begun) = s.post("/api/jobs/bulk?batch=long", json!([held, later, later])).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{begun}");
+    let batch = begun["batch"].as_str().expect("batch").to_string();
+    let jobs: Vec<&str> = begun["ids"]
+        .as_array()
+        .expect("ids")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    s.until(jobs[0], "running").await;
+    let path = format!("/api/batches/{batch}/cancel");
+    let (status, done) = s.post(&path, json!({ "reason": "it was the wrong file" })).await;
+    assert_eq!(status, StatusCode::OK, "{done}");
+    let noted = log(&s, "action=batch.cancel").await;
+    assert_eq!(noted.len(), 1, "{noted:?}");
+    assert_eq!(
+        (&noted[0]["name"], &noted[0]["reason"], &noted[0]["after"]),
+        (
+            &json!(batch),
+            &json!("it was the wrong file"),
+            &json!({ "cancelled": 2, "asked": 1, "left": 0 })
+        )
+    );
+    // Each of its jobs has an entry of its own, in the transaction that cancels it.
+    for job in &jobs {
+        let own = &log(&s, &format!("action=job.cancel&name={job}")).await[0];
+        assert_eq!(own["reason"], format!("with batch {batch}: it was the wrong file"));
+        assert!(own["seq"].as_u64() < noted[0]["seq"].as_u64(), "{own}");
+    }
+    for job in &jobs {
+        s.until(job, "cancelled").await;
+    }
+    let (status, done) = s.post(&path, json!({})).await;
+    assert_eq!(
+        (status, done),
+        (StatusCode::OK, json!({ "cancelled": 0, "asked": 0, "left": 0 }))
+    );
+    assert_eq!(log(&s, "action=batch.cancel").await.len(), 1, "nothing was cancelled");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn the_reason_of_an_action_is_kept_where_people_look() {
+    let s = Server::start().await;
+    let why = "nobody needs it\nany more";
+    let because = json!({ "reason": why });
+    let (_, waits) = s.post("/api/jobs", json!({ "type": "echo", "delay": 3_600 })).await;
+    let waits = waits["id"].as_str().expect("id").to_string();
+    let runs = s.enqueue("gate", json!({ "name": unique() })).await;
+    let fails = s.enqueue("flaky", json!({ "times": 1, "permanent": true })).await;
+    s.until(&runs, "running").await;
+    s.until(&fails, "failed").await;
+    for (id, action) in [(&waits, "cancel"), (&runs, "abort"), (&fails, "retry")] {
+        let (status, job) = s.post(&format!("/api/jobs/{id}/{action}"), because.clone()).await;
+        assert_eq!(status, StatusCode::OK, "{job}");
+        let entry = &log(&s, &format!("action=job.{action}&name={id}")).await[0];
+        assert_eq!(entry["reason"], why, "{entry}");
+        let history = s.get(&format!("/api/jobs/{id}/history")).await;
+        let told = format!("by {}: {why}", ADMIN.0);
+        let transitions = history["transitions"].as_array().expect("transitions");
+        let says = |t: &&Value| t["reason"].as_str().is_some_and(|reason| reason.ends_with(&told));
+        assert_eq!(transitions.iter().filter(says).count(), 1, "{history}");
+    }
+    s.until(&fails, "completed").await;
+    let gone = s.ask(reqwest::Method::DELETE, &format!("/api/jobs/{fails}?reason=tidy%20up"));
+    assert_eq!(gone.send().await.expect("answer").status(), StatusCode::OK);
+    assert_eq!(
+        log(&s, &format!("action=job.delete&name={fails}")).await[0]["reason"],
+        "tidy up"
+    );
+    for action in ["pause", "resume"] {
+        let (status, queue) = s.post(&format!("/api/queues/mail/{action}"), because.clone()).await;
+        assert_eq!(status, StatusCode::OK, "{queue}");
+        assert_eq!(log(&s, &format!("action=queue.{action}")).await[0]["reason"], why);
+    }
+    // What can't be taken changes nothing.
+    let (_, begun) = s
+        .post("/api/jobs/bulk?batch=b", json!([{ "type": "echo", "delay": 3_600 }]))
+        .await;
+    let job = begun["ids"][0].as_str().expect("id");
+    let before = log(&s, "").await.len();
+    let long = "x".repeat(501);
+    for bad in ["a\u{0}b", "\u{1b}[31m", &long] {
+        for path in [
+            format!("/api/jobs/{job}/cancel"),
+            format!("/api/jobs/{job}/pause"),
+            format!("/api/jobs/{job}/retry"),
+            "/api/queues/mail/pause".into(),
+            format!("/api/batches/{}/cancel", begun["batch"].as_str().expect("batch")),
+        ] {
+            let (status, problem) = s.post(&path, json!({ "reason": bad })).await;
+            assert_eq!(
+                (status, &problem["field"]),
+                (StatusCode::BAD_REQUEST, &json!("reason")),
+                "{path}: {problem}"
+            );
+        }
+        let call = json!({ "id": job, "action": "cancel", "options": { "reason": bad } });
+        let (status, problem) = s.post("/rpc/act", call).await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!("reason")),
+            "{problem}"
+        );
+    }
+    let delete = s.ask(reqwest::Method::DELETE, &format!("/api/jobs/{job}?reason={long}"));
+    assert_eq!(delete.send().await.expect("answer").status(), StatusCode::BAD_REQUEST);
+    let (status, problem) = s
+        .post(&format!("/api/jobs/{job}/cancel"), json!({ "reasn": "x" }))
+        .await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    assert_eq!(s.job(job).await["status"], "scheduled");
+    assert_eq!(log(&s, "").await.len(), before);
+    // The document says so.
+    let document = s.get("/api/openapi.json").await;
+    assert!(document["components"]["schemas"]["Reason"]["properties"]["reason"].is_object());
+    for path in [
+        "/api/jobs/{id}/cancel",
+        "/api/queues/{name}/pause",
+        "/api/batches/{id}/cancel",
+    ] {
+        assert!(document["paths"][path]["post"]["requestBody"].is_object(), "{path}");
+    }
     s.stop().await;
 }
 
@@ -295,7 +527,7 @@ async fn the_log_is_had_as_a_file_with_the_same_filters_and_that_is_noted() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
         lines[0],
-        "seq,at,actor,via,address,action,object,name,reason,before,after,hash"
+        "seq,at,actor,via,token,token_name,address,action,object,name,reason,before,after,hash"
     );
     assert_eq!(lines.len(), 3, "{text}");
     assert!(

@@ -279,6 +279,46 @@ async fn no_other_site_reads_along() {
 }
 
 #[tokio::test]
+async fn a_link_of_another_site_leads_to_no_call_for_admins() {
+    let s = Server::start().await;
+    let follow = async |path: &str, from: &'static str| {
+        let request = s
+            .ask(Method::GET, path)
+            .header("sec-fetch-site", from)
+            .header("sec-fetch-mode", "navigate")
+            .header("sec-fetch-dest", "document");
+        read(request.send().await.expect("answer")).await
+    };
+    let exports = async || {
+        let log = s.get("/api/admin/audit-logs?action=audit.export").await;
+        log["items"].as_array().expect("items").len()
+    };
+    let calls = DOORS
+        .iter()
+        .filter(|(method, path, _)| *method == "GET" && path.starts_with("/api/admin/"));
+    let mut tried = 0;
+    for (_, path, _) in calls {
+        for from in ["cross-site", "same-site"] {
+            let (status, problem) = follow(path, from).await;
+            assert_eq!(
+                (status, &problem["code"]),
+                (StatusCode::FORBIDDEN, &json!("cross_site")),
+                "{path} from {from}"
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried >= 8, "{tried}");
+    assert_eq!(exports().await, 0, "nothing was noted in the admin's name");
+    // From a page of its own it is what the admin wants, and so is an address that they typed.
+    for from in ["same-origin", "none"] {
+        assert_eq!(follow("/api/admin/audit-logs/export", from).await.0, StatusCode::OK);
+    }
+    assert_eq!(exports().await, 2);
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn a_head_that_is_sent_byte_by_byte_loses_its_connection() {
     let s = Server::with(|c| c.edge.client_timeout = Duration::from_secs(1)).await;
     let head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: ".iter().copied();
@@ -290,7 +330,7 @@ async fn a_head_that_is_sent_byte_by_byte_loses_its_connection() {
 }
 
 async fn secret(s: &Server) -> String {
-    let body = json!({ "name": unique(), "scopes": Scope::ALL });
+    let body = json!({ "name": unique(), "scopes": Scope::OFFERED });
     let (status, made) = s.post("/api/tokens", body).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     made["secret"].as_str().expect("secret").to_string()

@@ -160,7 +160,7 @@ fn yearly(name: &str, kind: &str, next_at: i64) -> ScheduleDraft {
 async fn put(store: &Store, draft: ScheduleDraft) -> Uuid {
     let id = Uuid::now_v7();
     store
-        .put_schedule(id, draft, None)
+        .put_schedule(id, draft, |_, _| None)
         .await
         .expect("written")
         .expect("free");
@@ -270,7 +270,7 @@ async fn a_run_that_was_enqueued_before_the_clock_went_back_is_passed_over() {
     let first = first.expect("a job").job.id;
     // Somebody edits it while the clock shows an earlier time.
     store
-        .put_schedule(id, yearly("daily", "noop", 1_000), None)
+        .put_schedule(id, yearly("daily", "noop", 1_000), |_, _| None)
         .await
         .expect("written");
     assert!(
@@ -315,7 +315,7 @@ async fn no_run_is_enqueued_twice_and_none_is_missed() {
     };
     let id = uuid::Uuid::now_v7();
     store
-        .put_schedule(id, draft, None)
+        .put_schedule(id, draft, |_, _| None)
         .await
         .expect("written")
         .expect("free");

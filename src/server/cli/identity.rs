@@ -72,8 +72,8 @@ pub enum TokenCommand {
     Create {
         /// What it is for.
         name: String,
-        /// jobs:read, jobs:write, jobs:delete, worker; with commas between them
-        #[arg(long, value_delimiter = ',', required = true, value_parser = scope)]
+        #[arg(long, value_delimiter = ',', required = true, value_parser = scope,
+            help = format!("{}; with commas between them", Scope::offered()))]
         scope: Vec<Scope>,
         /// Kinds that it is good for, with commas between them; none: all.
         #[arg(long, value_delimiter = ',')]
@@ -115,7 +115,7 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
-    Scope::parse(text).ok_or_else(|| "allowed: jobs:read, jobs:write, jobs:delete, worker".into())
+    Scope::parse(text).ok_or_else(|| format!("allowed: {}", Scope::offered()))
 }
 
 impl From<Problem> for CliError {

@@ -13,7 +13,8 @@ use crate::domain::error::{Problem, ProblemCode, truncate};
 
 /// Refuses requests to foreign host names, and whatever comes from other sites but the visit of a page by a link.
 pub async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    match check(&state.site, request.method(), request.headers(), request.uri().host()) {
+    let (method, uri) = (request.method(), request.uri());
+    match check(&state.site, method, uri.path(), request.headers(), uri.host()) {
         Ok(()) => next.run(request).await,
         // The API speaks in problems, whatever the caller would rather read.
         Err(problem) if request.uri().path().starts_with("/api/") => ApiError(problem).into_response(),
@@ -26,7 +27,17 @@ const FETCH_SITE: &str = "sec-fetch-site";
 const FETCH_MODE: &str = "sec-fetch-mode";
 const FETCH_DEST: &str = "sec-fetch-dest";
 
-pub(super) fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host: Option<&str>) -> Result<(), Problem> {
+/// What no link of another site leads to: it is called by pages of this one and by programs, and the audit log notes some of it
+/// in the name of whoever is led there.
+const NO_VISITS: &str = "/api/admin/";
+
+pub(super) fn check(
+    site: &Site,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    uri_host: Option<&str>,
+) -> Result<(), Problem> {
     // What can't be read is not trusted either.
     let text = |name: &str| Some(headers.get(name)?.to_str().unwrap_or("(unreadable)"));
     let host = text("host").or(uri_host).unwrap_or_default();
@@ -41,8 +52,8 @@ pub(super) fn check(site: &Site, method: &Method, headers: &HeaderMap, uri_host:
         headers.contains_key(UPGRADE) || text("accept").is_some_and(|types| types.contains("text/event-stream"));
     // A link from elsewhere is followed by a navigation of the whole window; all else that another site's page asks for is to
     // be used there. Browsers that don't say, and programs, are left to what follows.
-    let visits =
-        reads && !streams && text(FETCH_MODE).is_none_or(|mode| mode == "navigate") && !framed(text(FETCH_DEST));
+    let navigates = text(FETCH_MODE).is_none_or(|mode| mode == "navigate") && !framed(text(FETCH_DEST));
+    let visits = reads && !streams && navigates && !path.starts_with(NO_VISITS);
     if let Some(site) = text(FETCH_SITE)
         && !matches!(site, "same-origin" | "none")
         && !visits
@@ -102,6 +113,10 @@ mod tests {
     use super::*;
 
     fn ask(method: Method, pairs: &[(&'static str, &'static str)]) -> Result<(), ProblemCode> {
+        ask_for(method, "/jobs", pairs)
+    }
+
+    fn ask_for(method: Method, path: &str, pairs: &[(&'static str, &'static str)]) -> Result<(), ProblemCode> {
         let headers = pairs.iter().map(|(k, v)| {
             let name: axum::http::HeaderName = k.parse().expect("name");
             (name, axum::http::HeaderValue::from_static(v))
@@ -110,7 +125,7 @@ mod tests {
             public_url: "https://jobs.example.org".into(),
             ..Site::default()
         };
-        check(&site, &method, &headers.collect(), None).map_err(|p| p.code)
+        check(&site, &method, path, &headers.collect(), None).map_err(|p| p.code)
     }
 
     #[test]
@@ -198,6 +213,27 @@ mod tests {
             for site in ["cross-site", "same-site"] {
                 assert_eq!(from_elsewhere(mode, dest, site), no, "{mode} {dest}");
             }
+        }
+    }
+
+    #[test]
+    fn links_of_other_sites_lead_to_no_call_for_admins() {
+        let follow = |path: &str, site: &'static str| {
+            let pairs = [
+                ("host", "localhost:3000"),
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", "document"),
+            ];
+            ask_for(Method::GET, path, &pairs)
+        };
+        let export = "/api/admin/audit-logs/export";
+        for site in ["cross-site", "same-site"] {
+            assert_eq!(follow(export, site), Err(ProblemCode::CrossSite), "{site}");
+            assert_eq!(follow("/admin/audit-logs", site), Ok(()), "a page, by {site}");
+        }
+        for site in ["same-origin", "none"] {
+            assert_eq!(follow(export, site), Ok(()), "{site}");
         }
     }
 

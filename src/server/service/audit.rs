@@ -25,7 +25,8 @@ impl Service {
                 format!("limit {limit} is not within 1 to {LIMIT_MAX}"),
             ));
         }
-        let mut items = self.store.audit(filter, before, limit + 1).await?;
+        let filter = filter.clone().checked()?;
+        let mut items = self.store.audit(&filter, before, limit + 1).await?;
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
         let next = items.last().filter(|_| more).map(|entry: &AuditEntry| entry.seq);
@@ -36,6 +37,7 @@ impl Service {
     /// Notes that somebody takes a part of the log away as a file; its entries are had from [`Service::audit`].
     pub async fn begin_audit_export(&self, actor: &Actor, filter: &AuditFilter, format: &str) -> Result<(), Problem> {
         require(actor, Want::ReadAudit)?;
+        let filter = filter.clone().checked()?;
         let deed = Deed::of(actor, "audit.export", "audit", "");
         let deed = deed.to(json!({ "format": format, "filter": filter }));
         Ok(self.store.note(deed).await?)

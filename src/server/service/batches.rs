@@ -1,9 +1,10 @@
 //! Batches: followed and cancelled as one.
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{Service, require};
-use crate::domain::audit::Deed;
+use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::batch::{Batch, BatchCancelled};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::ActOptions;
@@ -56,15 +57,43 @@ impl Service {
             .ok_or_else(|| Problem::not_found(format_args!("batch {id}")))
     }
 
-    /// Cancels what waits of a batch, and asks what runs to stop.
-    pub async fn cancel_batch(&self, actor: &Actor, id: Uuid) -> Result<BatchCancelled, Problem> {
+    /// Cancels what waits of a batch, and asks what runs to stop. Each job is cancelled, and noted, in a transaction of its own;
+    /// one more entry says of the whole what came of it.
+    pub async fn cancel_batch(
+        &self,
+        actor: &Actor,
+        id: Uuid,
+        reason: Option<String>,
+    ) -> Result<BatchCancelled, Problem> {
+        let reason = checked_reason(reason)?;
         let batch = self.batch(actor, id).await?;
         // Each job is asked about again; this is for whoever may cancel none, however few are left of it.
         let (action, owner) = (Action::Cancel, batch.owner.as_str());
         let kind = "";
         require(actor, Want::Act { action, owner, kind })?;
-        self.store.note(Deed::of(actor, "batch.cancel", "batch", id)).await?;
         let mut done = BatchCancelled::default();
+        let cancelled = self.cancel_jobs_of(actor, id, &reason, &mut done).await;
+        // What was done until something went wrong is done.
+        if done.cancelled + done.asked > 0 {
+            let deed = Deed::of(actor, "batch.cancel", "batch", id).because(reason);
+            self.store.note(deed.to(json!(done))).await?;
+        }
+        cancelled.map(|()| done)
+    }
+
+    /// Cancels the jobs of a batch, and counts them in `done`.
+    async fn cancel_jobs_of(
+        &self,
+        actor: &Actor,
+        id: Uuid,
+        reason: &str,
+        done: &mut BatchCancelled,
+    ) -> Result<(), Problem> {
+        // Each job's own entry says what it belongs to, should this process end before the batch's is written.
+        let reason = match reason {
+            "" => format!("with batch {id}"),
+            reason => format!("with batch {id}: {reason}"),
+        };
         let mut after = 0;
         loop {
             let page = self.store.unfinished_of(id, after, PAGE).await?;
@@ -75,19 +104,24 @@ impl Service {
                 done.left = batch.total - batch.finished;
                 break;
             }
-            let acts = page
-                .iter()
-                .map(|(_, job)| self.act(actor, *job, Action::Cancel, ActOptions::default()));
+            let acts = page.iter().map(|(_, job)| {
+                let options = ActOptions::default();
+                self.act_because(actor, *job, Action::Cancel, options, reason.clone())
+            });
+            let mut failed = None;
             for outcome in futures::future::join_all(acts).await {
                 match outcome {
                     Ok(job) if job.status == Status::Cancelled => done.cancelled += 1,
                     Ok(_) => done.asked += 1,
                     // It ended, or was removed, in between.
                     Err(problem) if matches!(problem.code, ProblemCode::WrongStatus | ProblemCode::NotFound) => {}
-                    Err(problem) => return Err(problem),
+                    Err(problem) => failed = Some(problem),
                 }
             }
+            if let Some(problem) = failed {
+                return Err(problem);
+            }
         }
-        Ok(done)
+        Ok(())
     }
 }

@@ -122,6 +122,10 @@ impl Service {
     pub async fn artifact(&self, actor: &Actor, id: JobId, name: &str) -> Result<(Artifact, PathBuf), Problem> {
         let row = self.row(actor, id).await?;
         let missing = || Problem::not_found(format_args!("artifact \"{name}\" of job {id}"));
+        // Not every database takes a zero character, and no file has one in its name.
+        if name.contains('\0') {
+            return Err(missing());
+        }
         let (artifact, path) = self.store.artifact(row.seq, name).await?.ok_or_else(missing)?;
         if !self.store.files().is_artifact(&path).await {
             tracing::error!(job = %id, name, "an artifact's file is missing, or is a link");

@@ -243,6 +243,7 @@ pub(super) fn actor(user: &User, via: Via, address: &str) -> Actor {
         kinds: user.kinds.clone(),
         grant: None,
         via,
+        token: None,
         address: address.into(),
     }
 }
@@ -325,6 +326,7 @@ impl Service {
         Ok(Some(Known {
             actor: Actor {
                 grant: Some(grant),
+                token: Some(token.into()),
                 ..actor
             },
             user,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Service, no_job, require};
-use crate::domain::audit::Deed;
+use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{ActOptions, Job, JobDetail, JobHistory, JobId, JobRef};
@@ -72,23 +72,25 @@ impl Service {
         rows.truncate(limit as usize);
         let next_cursor = rows.last().filter(|_| more).map(|row| Cursor::of(filter, row).encode());
         let (total, capped) = self.store.count(filter).await?;
-        let unsearched = match filter.q {
+        let lag = match filter.q {
             Some(_) => self.store.unsearched().await?,
             None => 0,
         };
+        // It counts everybody's jobs: who does not see them all learns that some of theirs may be missing, and no number.
+        let unsearched = if may(actor, Want::ReadAll) { lag } else { 0 };
         Ok(Page {
             items: rows.into_iter().map(|r| r.job).collect(),
             total,
-            total_capped: capped || unsearched > 0,
+            total_capped: capped || lag > 0,
             unsearched,
             next_cursor,
         })
     }
 
-    /// Narrows a filter to what the actor may see.
+    /// Checks a filter, and narrows it to what the actor may see.
     fn visible(&self, actor: &Actor, filter: &JobFilter) -> Result<JobFilter, Problem> {
         require(actor, Want::ReadOwn)?;
-        let mut filter = filter.clone();
+        let mut filter = filter.clone().checked()?;
         let forbidden = |detail: String| Err(Problem::new(ProblemCode::Forbidden, detail));
         if actor.sees_own_only() {
             match &filter.owner {
@@ -215,10 +217,24 @@ impl Service {
     }
 
     /// Does `action` to one job. Answers with the job as it is then: for Run again the copy, for Delete its last state.
-    pub async fn act(&self, actor: &Actor, id: JobId, action: Action, options: ActOptions) -> Result<Job, Problem> {
+    pub async fn act(&self, actor: &Actor, id: JobId, action: Action, mut options: ActOptions) -> Result<Job, Problem> {
+        let reason = checked_reason(options.reason.take())?;
+        self.act_because(actor, id, action, options, reason).await
+    }
+
+    /// [`Service::act`] for a reason that is not the one in the options.
+    pub(super) async fn act_because(
+        &self,
+        actor: &Actor,
+        id: JobId,
+        action: Action,
+        options: ActOptions,
+        reason: String,
+    ) -> Result<Job, Problem> {
         let row = self.row(actor, id).await?;
         let (owner, kind) = (&row.job.owner, &row.job.kind);
         require(actor, Want::Act { action, owner, kind })?;
+        let deed = Deed::of(actor, &deed_name(action), "job", id).because(reason);
         let checkpoints = self.catalog.info(&row.job.kind).is_some_and(|i| i.checkpoints);
         let event = match action {
             Action::RunNow => Event::RunNow,
@@ -226,23 +242,22 @@ impl Service {
             Action::Resume => Event::Resume,
             Action::Cancel => Event::Cancel,
             Action::Abort => Event::Abort,
-            Action::Retry => return self.retry(actor, row, options).await,
-            Action::RunAgain => return self.run_again(actor, row).await,
+            Action::Retry => return self.retry(actor, row, options, deed).await,
+            Action::RunAgain => return self.run_again(actor, row, deed).await,
             Action::Delete => {
                 if !row.job.status.actions(checkpoints).contains(&Action::Delete) {
                     return Err(wrong_status(action, row.job.status));
                 }
-                return self.remove(actor, &row).await;
+                return self.remove(&row, deed).await;
             }
         };
-        let reason = format!("{} by {}", action.label(), actor.name);
-        let deed = Deed::of(actor, &deed_name(action), "job", id);
-        let changed = self.store.act(id, event, reason, deed).await.map_err(no_lease)?;
+        let words = deed.in_words(action.label());
+        let changed = self.store.act(id, event, words, deed).await.map_err(no_lease)?;
         self.settle(&changed).await;
         Ok(changed.row.job)
     }
 
-    async fn retry(&self, actor: &Actor, row: JobRow, options: ActOptions) -> Result<Job, Problem> {
+    async fn retry(&self, actor: &Actor, row: JobRow, options: ActOptions, deed: Deed) -> Result<Job, Problem> {
         let at = self.retry_time(options.delay).await?;
         let args = match options.args {
             Some(args) => {
@@ -254,11 +269,7 @@ impl Service {
             None => None,
         };
         let (id, event) = (row.job.id, Event::Retry { at });
-        let changed = self
-            .store
-            .retry(id, event, args, Deed::of(actor, "job.retry", "job", id))
-            .await
-            .map_err(no_lease)?;
+        let changed = self.store.retry(id, event, args, deed).await.map_err(no_lease)?;
         self.settle(&changed).await;
         Ok(changed.row.job)
     }
@@ -270,7 +281,8 @@ impl Service {
     }
 
     /// `DELETE /api/jobs/{id}`: cancels what waits, aborts what runs, removes what has ended; `purge` removes whatever it is.
-    pub async fn delete(&self, actor: &Actor, id: JobId, purge: bool) -> Result<Job, Problem> {
+    pub async fn delete(&self, actor: &Actor, id: JobId, purge: bool, reason: Option<String>) -> Result<Job, Problem> {
+        let reason = checked_reason(reason)?;
         let row = self.row(actor, id).await?;
         let status = row.job.status;
         if !purge && !status.is_finished() {
@@ -279,15 +291,16 @@ impl Service {
             } else {
                 Action::Cancel
             };
-            return self.act(actor, id, action, ActOptions::default()).await;
+            let options = ActOptions::default();
+            return self.act_because(actor, id, action, options, reason).await;
         }
         let (action, owner, kind) = (Action::Delete, &row.job.owner, &row.job.kind);
         require(actor, Want::Act { action, owner, kind })?;
-        self.remove(actor, &row).await
+        let deed = Deed::of(actor, &deed_name(action), "job", id).because(reason);
+        self.remove(&row, deed).await
     }
 
-    async fn remove(&self, actor: &Actor, row: &JobRow) -> Result<Job, Problem> {
-        let deed = Deed::of(actor, "job.delete", "job", row.job.id);
+    async fn remove(&self, row: &JobRow, deed: Deed) -> Result<Job, Problem> {
         let gone = self.store.delete(row.job.id, deed).await?;
         if gone.job.status == Status::Running {
             let (id, epoch, wish) = (gone.job.id, gone.state.epoch, Wish::Abort);
@@ -298,7 +311,7 @@ impl Service {
         Ok(gone.job)
     }
 
-    async fn run_again(&self, actor: &Actor, row: JobRow) -> Result<Job, Problem> {
+    async fn run_again(&self, actor: &Actor, row: JobRow, deed: Deed) -> Result<Job, Problem> {
         let id = row.job.id;
         require(actor, Want::Enqueue { kind: &row.job.kind })?;
         if !row.job.status.actions(false).contains(&Action::RunAgain) {
@@ -319,7 +332,7 @@ impl Service {
             reason: Some(format!("Run again of {id}")),
             ..Enqueue::of(&row.job.kind, &actor.name, args, &policy)
         };
-        let deed = Deed::of(actor, "job.run_again", "job", id).to(json!({ "job": copy.id }));
+        let deed = deed.to(json!({ "job": copy.id }));
         Ok(self.write(copy, deed).await?.into_row().job)
     }
 }

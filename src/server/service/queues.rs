@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Service, require};
-use crate::domain::audit::Deed;
+use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::error::{ErrorGroup, Problem};
 use crate::domain::job::valid_queue_name;
 use crate::domain::page::{LIMIT_DEFAULT, LIMIT_MAX};
@@ -33,8 +33,15 @@ impl Service {
     }
 
     /// Stops a queue, or lets it go on. What runs goes on running.
-    pub async fn pause_queue(&self, actor: &Actor, name: &str, pause: bool) -> Result<QueueInfo, Problem> {
+    pub async fn pause_queue(
+        &self,
+        actor: &Actor,
+        name: &str,
+        pause: bool,
+        reason: Option<String>,
+    ) -> Result<QueueInfo, Problem> {
         require(actor, Want::PauseQueue)?;
+        let reason = checked_reason(reason)?;
         if !valid_queue_name(name) {
             return Err(Problem::not_found(format_args!("queue {name}")));
         }
@@ -42,12 +49,12 @@ impl Service {
         // The database decides; the index is told so that nobody looks in vain.
         match pause {
             true => {
-                let deed = Deed::of(actor, "queue.pause", "queue", name);
+                let deed = Deed::of(actor, "queue.pause", "queue", name).because(reason);
                 self.store.pause_queue(name.into(), deed).await?;
                 self.queue.hold(&hold, PAUSED_MS).await;
             }
             false => {
-                let deed = Deed::of(actor, "queue.resume", "queue", name);
+                let deed = Deed::of(actor, "queue.resume", "queue", name).because(reason);
                 self.store.resume_queue(name.into(), deed).await?;
                 self.queue.release(&hold).await;
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::cron::Rule;
@@ -39,6 +39,22 @@ impl Service {
             .unwrap_or_default();
         schedule.args = self.masked_args(&schedule.kind, schedule.args);
         schedule
+    }
+
+    /// What the audit log says of a schedule: all that people decide about it, without its secrets.
+    fn noted(&self, schedule: &Schedule) -> Value {
+        json!({
+            "name": schedule.name,
+            "cron": schedule.cron,
+            "time_zone": schedule.time_zone,
+            "type": schedule.kind,
+            "args": self.masked_args(&schedule.kind, schedule.args.clone()),
+            "queue": schedule.queue,
+            "priority": schedule.priority,
+            "misfire": schedule.misfire,
+            "owner": schedule.owner,
+            "paused": schedule.paused,
+        })
     }
 
     pub async fn schedules(&self, actor: &Actor) -> Result<Vec<Schedule>, Problem> {
@@ -106,8 +122,15 @@ impl Service {
         };
         let id = id.unwrap_or_else(Uuid::now_v7);
         let deed = Deed::of(actor, action, "schedule", id);
-        let deed = deed.to(json!({ "name": draft.name, "cron": draft.cron, "type": draft.kind }));
-        match self.store.put_schedule(id, draft, Some(deed)).await? {
+        let service = self.clone();
+        let note = move |was: Option<&Schedule>, is: &Schedule| {
+            let deed = deed.to(service.noted(is));
+            Some(match was {
+                Some(was) => deed.from(service.noted(was)),
+                None => deed,
+            })
+        };
+        match self.store.put_schedule(id, draft, note).await? {
             Some(row) => Ok(self.told(row)),
             None => Err(Problem::invalid(
                 "name",
@@ -118,11 +141,9 @@ impl Service {
 
     pub async fn delete_schedule(&self, actor: &Actor, id: Uuid) -> Result<(), Problem> {
         require(actor, Want::Schedule { delete: true })?;
-        match self
-            .store
-            .delete_schedule(id, Deed::of(actor, "schedule.delete", "schedule", id))
-            .await?
-        {
+        let (deed, service) = (Deed::of(actor, "schedule.delete", "schedule", id), self.clone());
+        let note = move |was: &Schedule| deed.from(service.noted(was));
+        match self.store.delete_schedule(id, note).await? {
             true => Ok(()),
             false => Err(no_schedule(id)),
         }

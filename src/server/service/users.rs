@@ -12,7 +12,7 @@ use crate::domain::account::{
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::time::from_millis;
-use crate::domain::user::{Actor, Role, Via, Want, may};
+use crate::domain::user::{Actor, Role, Scope, Via, Want, may};
 use crate::server::store::sessions::TokenDraft;
 use crate::server::store::users::{Link, UserRefused};
 
@@ -290,10 +290,13 @@ impl Service {
             ));
         }
         if new.scopes.is_empty() {
-            return Err(Problem::invalid(
-                "scopes",
-                "a token needs one scope at least: jobs:read, jobs:write, jobs:delete, worker",
-            ));
+            let detail = format!("a token needs one scope at least: {}", Scope::offered());
+            return Err(Problem::invalid("scopes", detail));
+        }
+        if let Some(scope) = new.scopes.iter().find(|scope| !Scope::OFFERED.contains(scope)) {
+            let (name, offered) = (scope.as_str(), Scope::offered());
+            let detail = format!("the scope {name} is not available yet; allowed: {offered}");
+            return Err(Problem::invalid("scopes", detail));
         }
         if let Some(days) = new.days
             && !(1..=TOKEN_DAYS_MAX).contains(&days)

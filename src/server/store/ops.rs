@@ -71,11 +71,10 @@ impl Store {
         args: Option<serde_json::Value>,
         deed: Deed,
     ) -> Result<Changed, StoreError> {
-        let by = &deed.actor;
-        let reason = match args {
-            Some(_) => format!("Retry with other args by {by}"),
-            None => format!("Retry by {by}"),
-        };
+        let reason = deed.in_words(match args {
+            Some(_) => "Retry with other args",
+            None => "Retry",
+        });
         let (changed, unused) = self
             .writer()
             .write(move |tx| {

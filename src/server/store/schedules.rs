@@ -101,18 +101,27 @@ impl Store {
         }
     }
 
-    /// Writes a schedule down: a new one, or over the one with this id. `None`: its name is another's.
+    /// Writes a schedule down: a new one, or over the one with this id. `None`: its name is another's. `note`: what the audit
+    /// log says of it, of the one that was there and the one that is there now.
     pub async fn put_schedule(
         &self,
         id: Uuid,
         draft: ScheduleDraft,
-        deed: Option<Deed>,
+        note: impl FnOnce(Option<&Schedule>, &Schedule) -> Option<Deed> + Send + 'static,
     ) -> Result<Option<ScheduleRow>, StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
+                    // Held until the commit: what is noted as it was is what is written over.
+                    let text = format!(
+                        "SELECT {COLUMNS} FROM schedules WHERE id = $1{}",
+                        tx.dialect().hold_rows()
+                    );
+                    let was = tx.one(Sql::with(&text, [id.into()])).await?;
+                    let was = was.as_ref().map(schedule).transpose()?;
                     let written = put(tx, id, &draft).await?;
-                    if written.is_some() {
+                    if let Some(is) = &written {
+                        let deed = note(was.as_ref().map(|row| &row.schedule), &is.schedule);
                         append(tx, deed.as_slice()).await?;
                     }
                     Ok(written)
@@ -147,17 +156,21 @@ impl Store {
             .await
     }
 
-    /// Removes a schedule; its jobs stay. Says whether it was there.
-    pub async fn delete_schedule(&self, id: Uuid, deed: Deed) -> Result<bool, StoreError> {
+    /// Removes a schedule; its jobs stay. Says whether it was there. `note`: what the audit log says of it.
+    pub async fn delete_schedule(
+        &self,
+        id: Uuid,
+        note: impl FnOnce(&Schedule) -> Deed + Send + 'static,
+    ) -> Result<bool, StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
-                    let text = "DELETE FROM schedules WHERE id = $1";
-                    let done = tx.execute(Sql::with(text, [id.into()])).await? > 0;
-                    if done {
-                        append(tx, &[deed]).await?;
-                    }
-                    Ok(done)
+                    let text = format!("DELETE FROM schedules WHERE id = $1 RETURNING {COLUMNS}");
+                    let Some(row) = tx.one(Sql::with(&text, [id.into()])).await? else {
+                        return Ok(false);
+                    };
+                    append(tx, &[note(&schedule(&row)?.schedule)]).await?;
+                    Ok(true)
                 }
                 .boxed()
             })

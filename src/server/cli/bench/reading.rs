@@ -44,7 +44,7 @@ struct Filled {
 pub async fn measure(bench: &mut Bench, scale: u32) -> Result<(), CliError> {
     let system = bench.fresh().await?;
     let actor = Actor::machine();
-    let paused = system.service.pause_queue(&actor, HELD, true).await;
+    let paused = system.service.pause_queue(&actor, HELD, true, None).await;
     paused.map_err(failed)?;
     let began = Instant::now();
     let chunks = fill(&system, scale).await?;

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 
+use crate::domain::audit::Reason;
 use crate::domain::error::Problem;
 use crate::domain::job::{ActOptions, Job};
 use crate::domain::status::Action;
@@ -18,9 +19,20 @@ macro_rules! action {
     ($name:ident, $path:literal, $action:expr, $doc:literal) => {
         #[doc = $doc]
         #[utoipa::path(post, path = $path, tag = "actions", params(("id" = String, Path, description = "The job")),
-            responses((status = 200, body = Job), (status = 404, body = Problem), (status = 409, body = Problem)))]
-        pub async fn $name(State(state): State<AppState>, caller: Caller, id: Id) -> Answer<Json<Job>> {
-            act(state, caller, id, $action, ActOptions::default()).await
+            request_body(content = Option<Reason>),
+            responses((status = 200, body = Job), (status = 400, body = Problem), (status = 404, body = Problem),
+                (status = 409, body = Problem)))]
+        pub async fn $name(
+            State(state): State<AppState>,
+            caller: Caller,
+            id: Id,
+            Body(told): Body<Reason>,
+        ) -> Answer<Json<Job>> {
+            let options = ActOptions {
+                reason: told.reason,
+                ..ActOptions::default()
+            };
+            act(state, caller, id, $action, options).await
         }
     };
 }
@@ -78,15 +90,17 @@ pub async fn retry(
 
 /// Waiting: cancels. Running: aborts. Finished: removes for good, with logs and artifacts. `purge=true` removes in every status.
 #[utoipa::path(delete, path = "/api/jobs/{id}", tag = "actions",
-    params(("id" = String, Path, description = "The job"), ("purge" = Option<bool>, Query, description = "Remove in every status")),
-    responses((status = 200, body = Job), (status = 404, body = Problem)))]
+    params(("id" = String, Path, description = "The job"), ("purge" = Option<bool>, Query, description = "Remove in every status"),
+        ("reason" = Option<String>, Query, description = "Why, at most 500 bytes: for the audit log, and the history of a job that stays")),
+    responses((status = 200, body = Job), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub async fn delete(
     State(state): State<AppState>,
     Caller(actor): Caller,
     Id(id): Id,
     params: Params,
 ) -> Answer<Json<Job>> {
-    params.only(&["purge"])?;
+    params.only(&["purge", "reason"])?;
     let purge = params.parse("purge", "true or false")?.unwrap_or(false);
-    Ok(Json(state.service.delete(&actor, id, purge).await?))
+    let reason = params.get("reason").map(String::from);
+    Ok(Json(state.service.delete(&actor, id, purge, reason).await?))
 }

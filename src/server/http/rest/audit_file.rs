@@ -13,7 +13,7 @@ use crate::server::http::AppState;
 use crate::server::http::auth::{Caller, Visitor};
 use crate::server::http::extract::{Answer, Params};
 
-/// All entries that match as a file, the newest first: NDJSON, or CSV with `before` and `after` as JSON. The export itself is an
+/// All entries that match as a file, the newest first: NDJSON, or CSV with `token` (the id) and `token_name`, and `before` and `after` as JSON. The export itself is an
 /// entry, too.
 #[utoipa::path(get, path = "/api/admin/audit-logs/export", tag = "audit", params(
     ("format" = Option<String>, Query, description = "ndjson (default) or csv"),
@@ -66,8 +66,21 @@ enum Format {
 }
 
 /// The columns of the log as CSV.
-const COLUMNS: [&str; 12] = [
-    "seq", "at", "actor", "via", "address", "action", "object", "name", "reason", "before", "after", "hash",
+const COLUMNS: [&str; 14] = [
+    "seq",
+    "at",
+    "actor",
+    "via",
+    "token",
+    "token_name",
+    "address",
+    "action",
+    "object",
+    "name",
+    "reason",
+    "before",
+    "after",
+    "hash",
 ];
 
 impl Format {
@@ -120,6 +133,11 @@ fn row(entry: &AuditEntry) -> std::io::Result<String> {
         at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         deed.actor.clone(),
         deed.via.as_str().into(),
+        deed.token
+            .as_ref()
+            .map(|token| token.id.to_string())
+            .unwrap_or_default(),
+        deed.token.as_ref().map(|token| token.name.clone()).unwrap_or_default(),
         deed.address.clone(),
         deed.action.clone(),
         deed.object.clone(),

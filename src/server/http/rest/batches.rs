@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 
+use crate::domain::audit::Reason;
 use crate::domain::batch::{Batch, BatchCancelled};
 use crate::domain::error::Problem;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Id, Params};
+use crate::server::http::extract::{Answer, Body, Id, Params};
 
 /// Batches, the newest first. The next part begins behind the last one's id (`before`).
 #[utoipa::path(get, path = "/api/batches", tag = "batches",
@@ -32,7 +33,13 @@ pub async fn one(State(state): State<AppState>, Caller(actor): Caller, Id(id): I
 
 /// Cancels what waits of it, and asks what runs to stop.
 #[utoipa::path(post, path = "/api/batches/{id}/cancel", tag = "batches", params(("id" = String, Path, description = "The batch")),
-    responses((status = 200, body = BatchCancelled), (status = 404, body = Problem)))]
-pub async fn cancel(State(state): State<AppState>, Caller(actor): Caller, Id(id): Id) -> Answer<Json<BatchCancelled>> {
-    Ok(Json(state.service.cancel_batch(&actor, id).await?))
+    request_body(content = Option<Reason>),
+    responses((status = 200, body = BatchCancelled), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub async fn cancel(
+    State(state): State<AppState>,
+    Caller(actor): Caller,
+    Id(id): Id,
+    Body(told): Body<Reason>,
+) -> Answer<Json<BatchCancelled>> {
+    Ok(Json(state.service.cancel_batch(&actor, id, told.reason).await?))
 }

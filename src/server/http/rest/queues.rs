@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 
+use crate::domain::audit::Reason;
 use crate::domain::error::{ErrorGroup, Problem};
 use crate::domain::queue::QueueInfo;
 use crate::server::http::AppState;
 use crate::server::http::auth::Caller;
-use crate::server::http::extract::{Answer, Params, Path};
+use crate::server::http::extract::{Answer, Body, Params, Path};
 
 /// Queues that have jobs, or are paused, by name.
 #[utoipa::path(get, path = "/api/queues", tag = "queues", responses((status = 200, body = Vec<QueueInfo>)))]
@@ -17,24 +18,30 @@ pub async fn list(State(state): State<AppState>, Caller(actor): Caller) -> Answe
 
 /// Takes nothing from the queue any more. What runs goes on running.
 #[utoipa::path(post, path = "/api/queues/{name}/pause", tag = "queues", params(("name" = String, Path, description = "The queue")),
-    responses((status = 200, body = QueueInfo), (status = 404, body = Problem)))]
+    request_body(content = Option<Reason>),
+    responses((status = 200, body = QueueInfo), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub async fn pause(
     State(state): State<AppState>,
     Caller(actor): Caller,
     Path(name): Path<String>,
+    Body(told): Body<Reason>,
 ) -> Answer<Json<QueueInfo>> {
-    Ok(Json(state.service.pause_queue(&actor, &name, true).await?))
+    Ok(Json(state.service.pause_queue(&actor, &name, true, told.reason).await?))
 }
 
 /// Lets a paused queue go on.
 #[utoipa::path(post, path = "/api/queues/{name}/resume", tag = "queues", params(("name" = String, Path, description = "The queue")),
-    responses((status = 200, body = QueueInfo), (status = 404, body = Problem)))]
+    request_body(content = Option<Reason>),
+    responses((status = 200, body = QueueInfo), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub async fn resume(
     State(state): State<AppState>,
     Caller(actor): Caller,
     Path(name): Path<String>,
+    Body(told): Body<Reason>,
 ) -> Answer<Json<QueueInfo>> {
-    Ok(Json(state.service.pause_queue(&actor, &name, false).await?))
+    Ok(Json(
+        state.service.pause_queue(&actor, &name, false, told.reason).await?,
+    ))
 }
 
 /// Errors by what they have in common, the last seen first. Their jobs are `GET /api/jobs?error=`.

@@ -57,7 +57,7 @@ fn TokenForm(
             again.refetch();
         });
     };
-    let picks = Scope::ALL
+    let picks = Scope::OFFERED
         .map(|s| Pick::new(s.as_str(), s.as_str(), s.description()))
         .to_vec();
     let spans = SPANS

@@ -15,6 +15,7 @@ pub fn Entry(entry: AuditEntry) -> impl IntoView {
     let Deed {
         actor,
         via,
+        token,
         address,
         action,
         object,
@@ -38,6 +39,15 @@ pub fn Entry(entry: AuditEntry) -> impl IntoView {
                     <RelativeTime at=Signal::stored(Some(at)) />
                     <span class="deed-actor">{actor}</span>
                     <span>{words::via(via)}</span>
+                    {token
+                        .map(|token| {
+                            view! {
+                                // Names may be the same: the end of the id tells them apart, and the whole of it is beside it.
+                                <span title=token.id.to_string()>
+                                    {format!("“{}” #{}", token.name, short_id(&token.id))}
+                                </span>
+                            }
+                        })}
                     {(!address.is_empty()).then(|| view! { <span>{address}</span> })}
                     {(!reason.is_empty()).then(|| view! { <span>{format!("“{reason}”")}</span> })}
                 </span>

@@ -10,11 +10,13 @@ use leptos_router::hooks::use_navigate;
 use super::job_title;
 use super::retry::{Retry, RetryOptions};
 use super::selected::Selected;
+use crate::domain::audit::REASON_MAX;
 use crate::domain::job::ActOptions;
 use crate::domain::page::count_label;
 use crate::domain::status::Action;
 use crate::rpc::act;
 use crate::ui::components::dialog::{Answered, Ask};
+use crate::ui::components::form::TextField;
 use crate::ui::components::toast::Toaster;
 use crate::ui::components::{ConfirmDialog, Icon};
 use crate::ui::pages::jobs::JobsBase;
@@ -24,6 +26,7 @@ use crate::ui::text;
 #[component]
 pub fn Actions(selected: Selected) -> impl IntoView {
     let asked = RwSignal::new(None::<Ask>);
+    let reason = RwSignal::new(String::new());
     let busy = RwSignal::new(None::<Action>);
     let perform = performer(selected, busy);
     let retry = Retry::new(selected, asked);
@@ -49,14 +52,18 @@ pub fn Actions(selected: Selected) -> impl IntoView {
                 ..question
             }));
         }
-        Some(question) => asked.set(Some(Ask {
-            then: Arc::new(move || {
-                perform.try_run(action);
-                Answered::Yes
-            }),
-            ..question
-        })),
-        None => perform.run(action),
+        Some(question) => {
+            reason.set(String::new());
+            asked.set(Some(Ask {
+                more: Some(Arc::new(move || view! { <ReasonField reason=reason /> }.into_any())),
+                then: Arc::new(move || {
+                    perform.try_run((action, reason.get_untracked()));
+                    Answered::Yes
+                }),
+                ..question
+            }));
+        }
+        None => perform.run((action, String::new())),
     });
     view! {
         <div class="actions" role="group" aria-label="Actions">
@@ -65,6 +72,26 @@ pub fn Actions(selected: Selected) -> impl IntoView {
             </For>
         </div>
         <ConfirmDialog id="confirm-action" ask=asked />
+    }
+}
+
+/// Characters of a reason that can be typed: one as the browser counts them takes three bytes at the most.
+const REASON_CHARACTERS: usize = REASON_MAX / 3;
+
+/// Why it is done, for those who want to say so.
+#[component]
+fn ReasonField(reason: RwSignal<String>) -> impl IntoView {
+    view! {
+        <div class="ask-more">
+            <TextField
+                id="action-reason"
+                label="Reason (optional)"
+                value=reason
+                why=Signal::stored(String::new())
+                max=REASON_CHARACTERS
+                hint="Kept in the job's history and in the audit log."
+            />
+        </div>
     }
 }
 
@@ -161,12 +188,12 @@ fn question(action: Action, name: &str) -> Option<Ask> {
     })
 }
 
-/// Does an action and tells how it went.
-fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Action> {
+/// Does an action, for a reason that may be empty, and tells how it went.
+fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<(Action, String)> {
     let toaster = Toaster::expect();
     let base = JobsBase::expect();
     let navigate = StoredValue::new(use_navigate());
-    Callback::new(move |action| {
+    Callback::new(move |(action, reason): (Action, String)| {
         if busy.get_untracked().is_some() {
             return;
         }
@@ -183,10 +210,12 @@ fn performer(selected: Selected, busy: RwSignal<Option<Action>>) -> Callback<Act
             navigate(&href, options);
         };
         busy.set(Some(action));
+        let options = ActOptions {
+            reason: Some(reason).filter(|reason| !reason.is_empty()),
+            ..ActOptions::default()
+        };
         spawn_local(async move {
-            let answer = act(selected.id, action, ActOptions::default())
-                .await
-                .inspect_err(lead_to_sign_in);
+            let answer = act(selected.id, action, options).await.inspect_err(lead_to_sign_in);
             busy.try_set(None);
             match answer {
                 Err(problem) => {

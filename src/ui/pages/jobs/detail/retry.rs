@@ -117,6 +117,7 @@ fn read(args: &str, delay: &str, was: &Value) -> Result<ActOptions, (String, Str
     Ok(ActOptions {
         delay,
         args: (args != *was).then_some(args),
+        ..ActOptions::default()
     })
 }
 
