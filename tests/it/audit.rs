@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection, Row};
 use windlass::domain::audit::AuditHead;
@@ -11,6 +11,7 @@ use windlass::server::store::Store;
 
 use crate::crash::windlass;
 use crate::harness::{ADMIN, Server, arrangement, config, gate, read, unique};
+use crate::schedules::sql;
 
 async fn log(s: &Server, query: &str) -> Vec<Value> {
     s.get(&format!("/api/admin/audit-logs?limit=1000&{query}")).await["items"]
@@ -316,10 +317,16 @@ async fn every_change_removal_and_other_order_of_the_log_is_found() {
     if arrangement() != "sqlite" {
         return;
     }
-    let s = Server::start().await;
-    for _ in 0..6 {
-        s.enqueue("echo", json!({})).await;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let s = Server::start().await;
+        for _ in 0..6 {
+            s.enqueue("echo", json!({})).await;
+        }
+        others.push(s);
     }
+    let s = others.pop().expect("a server");
+    let another = others.pop().expect("another one").stop().await;
     let head: AuditHead = serde_json::from_value(s.get("/api/admin/audit-logs/head").await).expect("head");
     let dir = s.stop().await;
     let settings = config(dir.path());
@@ -365,6 +372,12 @@ async fn every_change_removal_and_other_order_of_the_log_is_found() {
         }
     }
     attacks.push("DELETE FROM audit".into());
+    // An entry that is sound by itself, since a server wrote it as that number of another log.
+    attacks.push(format!(
+        "ATTACH '{}' AS another; UPDATE audit SET (at, actor, action, object, name, body, hash) = \
+         (SELECT at, actor, action, object, name, body, hash FROM another.audit AS theirs WHERE theirs.seq = 4) WHERE seq = 4",
+        another.path().join("windlass.db").display()
+    ));
     attacks.push(format!("DELETE FROM audit WHERE seq > {}", whole.entries / 2));
     attacks.push(format!(
         "INSERT INTO audit SELECT seq + 1, at, actor, action, object, name, body, hash FROM audit WHERE seq = {}",
@@ -463,6 +476,98 @@ async fn kept_heads_show_that_the_end_of_the_log_was_cut_off() {
         let (well, said) = audit(dir, &["verify"]);
         assert!(!well && said.contains(why), "{why}: {said}");
     }
+}
+
+/// An entry is written in the transaction of what it speaks of: while none can be written, nothing is done.
+#[tokio::test]
+async fn what_can_not_be_noted_does_not_happen() {
+    let s = Server::start().await;
+    let (_, later) = s.post("/api/jobs", json!({ "type": "echo", "delay": 3_600 })).await;
+    let later = later["id"].as_str().expect("id");
+    let failed = s.enqueue("flaky", json!({ "times": 9, "permanent": true })).await;
+    s.until(&failed, "failed").await;
+    let done = s.enqueue("echo", json!({})).await;
+    s.until(&done, "completed").await;
+    let yearly = json!({ "name": "yearly", "cron": "0 0 1 1 *", "type": "echo" });
+    let (status, schedule) = s.post("/api/schedules", yearly).await;
+    assert_eq!(status, StatusCode::CREATED, "{schedule}");
+    let schedule = format!("/api/schedules/{}", schedule["id"].as_str().expect("id"));
+    let told = async || {
+        let mut told = Vec::new();
+        for path in [
+            "/api/jobs",
+            "/api/batches",
+            "/api/queues",
+            "/api/schedules",
+            "/api/users/links",
+        ] {
+            told.push(s.get(path).await);
+        }
+        for path in ["/api/tokens", "/api/me/sessions"] {
+            // They say when they were last used.
+            told.push(json!(s.get(path).await.as_array().map(Vec::len)));
+        }
+        told.push(json!(log(&s, "").await.len()));
+        told
+    };
+    let before = told().await;
+    sql(
+        s.dir.path(),
+        "CREATE TRIGGER refusing BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        "ALTER TABLE audit ADD CONSTRAINT refusing CHECK (seq < 0) NOT VALID",
+    )
+    .await;
+    let job = |rest: &str| format!("/api/jobs/{later}{rest}");
+    let deeds = [
+        (
+            Method::POST,
+            "/api/jobs".to_string(),
+            json!({ "type": "echo", "delay": 3_600 }),
+        ),
+        (
+            Method::POST,
+            "/api/jobs/bulk?batch=x".into(),
+            json!([{ "type": "echo", "delay": 3_600 }]),
+        ),
+        (Method::POST, job("/run-now"), json!({})),
+        (Method::POST, job("/cancel"), json!({})),
+        (Method::DELETE, job("?purge=true"), json!({})),
+        (Method::POST, format!("/api/jobs/{failed}/retry"), json!({})),
+        (Method::POST, format!("/api/jobs/{done}/run-again"), json!({})),
+        (Method::POST, "/api/queues/default/pause".into(), json!({})),
+        (Method::POST, format!("{schedule}/pause"), json!({})),
+        (Method::POST, format!("{schedule}/run-now"), json!({})),
+        (
+            Method::PUT,
+            schedule.clone(),
+            json!({ "name": "other", "cron": "0 0 2 1 *", "type": "echo" }),
+        ),
+        (Method::DELETE, schedule.clone(), json!({})),
+        (
+            Method::POST,
+            "/api/users".into(),
+            json!({ "email": "ada@example.org", "role": "admin" }),
+        ),
+        (
+            Method::POST,
+            "/api/tokens".into(),
+            json!({ "name": "test", "scopes": ["jobs:read"] }),
+        ),
+    ];
+    for (method, path, body) in &deeds {
+        let request = s.ask(method.clone(), path).json(body);
+        let (status, answer) = read(request.send().await.expect("answer")).await;
+        assert!(status.is_server_error(), "{method} {path}: {status} {answer}");
+        assert_eq!(told().await, before, "{method} {path}");
+    }
+    sql(
+        s.dir.path(),
+        "DROP TRIGGER refusing",
+        "ALTER TABLE audit DROP CONSTRAINT refusing",
+    )
+    .await;
+    assert_eq!(s.act(later, "cancel").await.0, StatusCode::OK);
+    s.stop().await;
 }
 
 #[tokio::test]

@@ -84,16 +84,35 @@ async fn get(client: &Client, url: String) -> Value {
 #[tokio::test]
 async fn a_job_survives_kill_9_and_runs_again() {
     let dir = TempDir::new().expect("folder");
-    let file = dir.path().join("events.csv");
+    let mut server = serve(dir.path(), &Client::new()).await;
+    let client = signed_in(&server.base).await;
+    let id = import_begun(&server, dir.path(), &client).await;
+    server.child.kill().expect("kill -9");
+    server.child.wait().expect("dead");
+    let server = serve(dir.path(), &client).await;
+    let client = signed_in(&server.base).await;
+    let detail = imported(&server, &client, &id, "worker_lost").await;
+    let (new, old) = (&detail["result"]["imported"], &detail["result"]["duplicates"]);
+    assert_eq!(
+        (new, old),
+        (&json!(60_000), &json!(0)),
+        "it went on where it was: the result is that of an undisturbed run"
+    );
+    let id = export(&server, &client).await;
+    let expected = exported(&server, &client, &id).await;
+    assert_eq!(expected["rows"], 60_000, "nothing lost, nothing doubled");
+    an_export_that_is_killed_gives_the_same_file(server, dir.path(), &client, &expected).await;
+}
+
+/// An import of 60,000 rows that is in its middle.
+async fn import_begun(server: &Process, dir: &Path, client: &Client) -> String {
+    let file = dir.join("events.csv");
     let made = windlass(
-        dir.path(),
+        dir,
         &["demo", "--events", "60000", "--to", file.to_str().expect("path")],
         "127.0.0.1:0",
     );
     assert!({ made }.status().expect("demo").success());
-    let client = Client::new();
-    let mut server = serve(dir.path(), &client).await;
-    let client = signed_in(&server.base).await;
     let form = Form::new().part(
         "file",
         Part::bytes(std::fs::read(&file).expect("file")).file_name("events.csv"),
@@ -107,37 +126,25 @@ async fn a_job_survives_kill_9_and_runs_again() {
     let started: Value = started.json().await.expect("json");
     let id = started["job_id"].as_str().expect("id").to_string();
     until("some rows", async || {
-        let job = get(&client, format!("{}/api/jobs/{id}", server.base)).await;
+        let job = get(client, format!("{}/api/jobs/{id}", server.base)).await;
         assert_ne!(job["status"], "completed", "it was to be killed in its middle");
         (job["message"].as_str()?.contains("Import") && job["done"].as_u64()? > 0).then_some(())
     })
     .await;
-    server.child.kill().expect("kill -9");
-    server.child.wait().expect("dead");
-    let server = serve(dir.path(), &client).await;
-    let client = signed_in(&server.base).await;
+    id
+}
+
+/// All of that job once its second attempt has completed; `first`: how the first one ended.
+async fn imported(server: &Process, client: &Client, id: &str, first: &str) -> Value {
     let detail = until("the second attempt", async || {
-        let detail = get(&client, format!("{}/api/jobs/{id}/detail", server.base)).await;
+        let detail = get(client, format!("{}/api/jobs/{id}/detail", server.base)).await;
         (detail["job"]["status"] == "completed").then_some(detail)
     })
     .await;
-    let outcomes: Vec<_> = detail["attempts"]
-        .as_array()
-        .expect("list")
-        .iter()
-        .map(|a| a["outcome"].clone())
-        .collect();
-    assert_eq!(outcomes, ["worker_lost", "completed"]);
-    let (new, old) = (&detail["result"]["imported"], &detail["result"]["duplicates"]);
-    assert_eq!(
-        (new, old),
-        (&json!(60_000), &json!(0)),
-        "it went on where it was: the result is that of an undisturbed run"
-    );
-    let id = export(&server, &client).await;
-    let expected = exported(&server, &client, &id).await;
-    assert_eq!(expected["rows"], 60_000, "nothing lost, nothing doubled");
-    an_export_that_is_killed_gives_the_same_file(server, dir.path(), &client, &expected).await;
+    let attempts = detail["attempts"].as_array().expect("list").iter();
+    let outcomes: Vec<_> = attempts.map(|a| a["outcome"].clone()).collect();
+    assert_eq!(outcomes, [first, "completed"]);
+    detail
 }
 
 async fn export(server: &Process, client: &Client) -> String {
@@ -190,11 +197,13 @@ async fn an_export_that_is_killed_gives_the_same_file(
     );
 }
 
+/// What runs is handed back at its next checkpoint, and goes on from there in the next process.
 #[tokio::test]
-async fn a_term_signal_ends_the_server_well() {
+async fn a_term_signal_ends_the_server_well_and_hands_back_what_runs() {
     let dir = TempDir::new().expect("folder");
-    let client = Client::new();
-    let mut server = serve(dir.path(), &client).await;
+    let mut server = serve(dir.path(), &Client::new()).await;
+    let client = signed_in(&server.base).await;
+    let id = import_begun(&server, dir.path(), &client).await;
     let pid = server.child.id().to_string();
     assert!(
         Command::new("kill")
@@ -209,6 +218,19 @@ async fn a_term_signal_ends_the_server_well() {
         .expect("in time")
         .expect("join");
     assert!(status.expect("status").success());
+    let server = serve(dir.path(), &client).await;
+    let client = signed_in(&server.base).await;
+    let detail = imported(&server, &client, &id, "handed_back").await;
+    let steps = detail["transitions"].as_array().expect("list");
+    let left = |step: &Value| {
+        step["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("from its checkpoint"))
+    };
+    assert!(steps.iter().any(left), "not at a checkpoint: {steps:?}");
+    assert_eq!(detail["job"]["attempt"], 2);
+    let (new, old) = (&detail["result"]["imported"], &detail["result"]["duplicates"]);
+    assert_eq!((new, old), (&json!(60_000), &json!(0)));
 }
 
 #[test]

@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tempfile::TempDir;
 use windlass::domain::job::JobId;
+use windlass::domain::kind::Policy;
+use windlass::domain::log::{Level, LogLine};
 use windlass::domain::machine::Event;
 use windlass::domain::retention::Rule;
 use windlass::domain::status::Status;
 use windlass::server::config::Config;
-use windlass::server::store::Store;
 use windlass::server::store::claim::Claim;
+use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued};
+use windlass::server::store::finish::Finish;
+use windlass::server::store::limits::Limits;
+use windlass::server::store::logs::Reported;
 use windlass::server::store::ops::Lease;
+use windlass::server::store::{Store, StoreError};
 
 use crate::harness::{self, Server, gate, read, unique, until};
 
@@ -516,4 +523,116 @@ async fn counts_agree_with_the_jobs_after_a_storm() {
         let listed = items.iter().filter(|j| j["status"] == status).count();
         assert_eq!(counts["by_status"][status], listed, "{status}");
     }
+}
+
+/// Jobs that wait, in a database without an engine.
+async fn waiting(store: &Store, n: usize) -> Vec<i64> {
+    let jobs = (0..n).map(|_| Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT));
+    let enqueued = store.enqueue(Batch::of(jobs.collect(), 10_000)).await.expect("written");
+    let Enqueued::Written(written) = enqueued else {
+        panic!("there is room");
+    };
+    written.into_iter().map(|one| one.into_row().seq).collect()
+}
+
+fn claim(seqs: &[i64]) -> Claim {
+    Claim {
+        seqs: seqs.to_vec(),
+        worker: "worker".into(),
+        lease_ms: LONG.as_millis() as i64,
+        limited: Vec::new(),
+    }
+}
+
+/// Two processes, where the database is one that several can use, want the same jobs by both ways that there are.
+#[tokio::test]
+async fn jobs_that_several_want_at_the_same_moment_are_taken_once() {
+    let dir = TempDir::new().expect("folder");
+    let mut config = harness::config(dir.path());
+    harness::arrange(&mut config, dir.path()).await;
+    let one = Store::open(&config).await.expect("store");
+    let other = match harness::arrangement() {
+        "sqlite" => one.clone(),
+        _ => Store::open_beside(&config).await.expect("store"),
+    };
+    for round in 0..5 {
+        let seqs = waiting(&one, 40).await;
+        let all = || claim(&seqs);
+        let (a, b, c, d) = tokio::join!(
+            one.claim(all()),
+            other.claim(all()),
+            one.claim_limited(all(), Limits::default()),
+            other.claim_limited(all(), Limits::default()),
+        );
+        let mut taken = vec![a.expect("claimed"), b.expect("claimed")];
+        taken.extend([c, d].map(|claimed| claimed.expect("claimed").0));
+        let mut taken: Vec<i64> = taken.iter().flatten().map(|job| job.lease.seq).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, seqs, "in round {round}");
+    }
+    other.close().await;
+    one.close().await;
+}
+
+/// All that an attempt can write, with the lease that a rescuer has ended and then with the one that holds.
+#[tokio::test]
+async fn what_is_written_with_a_lease_that_was_lost_is_refused() {
+    let dir = TempDir::new().expect("folder");
+    let mut config = harness::config(dir.path());
+    harness::arrange(&mut config, dir.path()).await;
+    let store = Store::open(&config).await.expect("store");
+    let seqs = waiting(&store, 1).await;
+    let lease = async || {
+        let mut claimed = store.claim(claim(&seqs)).await.expect("claimed");
+        claimed.pop().expect("a job").lease
+    };
+    let lost = lease().await;
+    for event in [Event::LeaseLost, Event::RunNow] {
+        let changed = store.change(lost.id, event, "test".into(), "test".into());
+        changed.await.expect("changed");
+    }
+    let held = lease().await;
+    assert_ne!(lost.epoch, held.epoch);
+    for lease in [lost, held] {
+        let judge = |what: &str, written: Result<(), StoreError>| match written {
+            Ok(()) => assert_eq!(lease, held, "{what} was taken"),
+            Err(error) => assert!(lease == lost && error.is_stale(), "{what}: {error}"),
+        };
+        let progress = Reported {
+            progress: Some((50.0, 1, 2)),
+            ..Reported::default()
+        };
+        judge("progress", store.report(lease, progress).await.map(drop));
+        let line = LogLine {
+            n: 1,
+            at: chrono::Utc::now(),
+            attempt: 1,
+            level: Level::Info,
+            message: "a line".into(),
+        };
+        let said = Reported {
+            lines: vec![line],
+            ..Reported::default()
+        };
+        judge("a line", store.report(lease, said).await.map(drop));
+        judge("a checkpoint", store.save_checkpoint(lease, "1".into()).await);
+        let file = dir.path().join(format!("file-{}", lease.epoch));
+        std::fs::write(&file, "a file").expect("a file");
+        let kept = store.files().keep(lease, "a.txt", "text/plain", &file).await;
+        let recorded = store.record_artifact(lease, kept.expect("kept")).await;
+        judge("an artifact", recorded.map(drop));
+        let beats = store.heartbeat(vec![lease], 60_000).await.expect("written");
+        assert_eq!(beats.len(), usize::from(lease == held));
+        let end = Finish {
+            lease,
+            result: None,
+            again: true,
+            cpu_ms: 0,
+        };
+        judge("an end", store.finish(end).await.map(drop));
+    }
+    let files = std::fs::read_dir(dir.path().join("artifacts").join(held.id.to_string()));
+    assert_eq!(files.expect("folder").count(), 1, "what was refused leaves no file");
+    assert_eq!(store.artifacts(held.seq).await.expect("read").len(), 1);
+    store.close().await;
 }

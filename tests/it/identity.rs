@@ -422,6 +422,38 @@ async fn links_are_listed_until_they_are_used_and_can_be_taken_back() {
 }
 
 #[tokio::test]
+async fn a_link_for_a_new_password_works_once() {
+    const ADA: &str = "ada@example.org";
+    let s = Server::start().await;
+    s.user(ADA, Role::Member).await;
+    let users = s.get("/api/users").await;
+    let ada = users.as_array().expect("users").iter().find(|u| u["email"] == ADA);
+    let id = ada.expect("user")["id"].as_str().expect("id");
+    let (status, link) = s.post(&format!("/api/users/{id}/reset"), json!({})).await;
+    assert_eq!(status, StatusCode::CREATED, "{link}");
+    let key = link["path"].as_str().expect("path").rsplit('/').next().expect("key");
+    let uses = async |password: &str| {
+        let form = [("key", key), ("password", password)];
+        let request = s.nobody().post(format!("{}/welcome", s.base)).form(&form);
+        cookie(&request.send().await.expect("answer")).is_some()
+    };
+    // Two at the same moment: one of them is in.
+    let (one, other) = tokio::join!(uses("the first password"), uses("the second password"));
+    assert_ne!(one, other);
+    assert!(!uses("the third password").await);
+    let lets_in = async |password: &str| cookie(&sign_in(&s, &s.nobody(), ADA, password).await).is_some();
+    assert_eq!(
+        (
+            lets_in("the first password").await,
+            lets_in("the second password").await
+        ),
+        (one, other)
+    );
+    assert!(!lets_in("the third password").await);
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn forms_are_answered_with_pages_and_programs_with_problems() {
     let s = Server::start().await;
     let send = async |path: &str, accept: &str, headers: &[(&str, &str)]| {

@@ -406,3 +406,36 @@ async fn a_viewer_cancels_no_batch_even_one_that_has_ended() {
     );
     s.stop().await;
 }
+
+/// What acts on many asks about each: a batch has jobs of others in it, and a list names kinds that are not theirs to start.
+#[tokio::test]
+async fn what_acts_on_many_jobs_asks_about_each_of_them() {
+    let s = Server::start().await;
+    let member = s.user(MEMBER, Role::Member).await;
+    let later = json!({ "type": "echo", "delay": 3_600 });
+    let (status, begun) = send(&s, &member, "/api/jobs/bulk?batch=mine", json!([later])).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{begun}");
+    let (own, batch) = (begun["ids"][0].as_str().expect("id"), &begun["batch"]);
+    let theirs = json!({ "type": "echo", "delay": 3_600, "batch": batch });
+    let theirs = start(&s, &s.client, theirs).await;
+    let cancel = format!("/api/batches/{}/cancel", batch.as_str().expect("batch"));
+    let (status, done) = send(&s, &member, &cancel, json!({})).await;
+    assert_eq!((status, &done["cancelled"]), (StatusCode::OK, &json!(1)), "{done}");
+    assert_eq!(s.job(own).await["status"], "cancelled");
+    assert_eq!(s.job(&theirs).await["status"], "scheduled");
+    let users = s.get("/api/users").await;
+    let user = users.as_array().expect("users").iter().find(|u| u["email"] == MEMBER);
+    let path = format!("/api/users/{}", user.expect("user")["id"].as_str().expect("id"));
+    let change = s.ask(Method::PATCH, &path).json(&json!({ "kinds": ["echo"] }));
+    assert_eq!(change.send().await.expect("answer").status(), StatusCode::OK);
+    let before = s.get("/api/jobs").await["total"].clone();
+    let mixed = json!([later, { "type": "gate", "args": { "name": unique() }, "delay": 3_600 }]);
+    let (status, problem) = send(&s, &member, "/api/jobs/bulk", mixed).await;
+    assert_eq!(
+        (status, &problem["field"]),
+        (StatusCode::FORBIDDEN, &json!("jobs[1]")),
+        "{problem}"
+    );
+    assert_eq!(s.get("/api/jobs").await["total"], before, "all or none");
+    s.stop().await;
+}

@@ -204,7 +204,11 @@ impl Service {
     /// Enqueues the runs that are due, each once whoever else does the same, and says how long the engine may wait, in
     /// milliseconds, when nothing else is told. A schedule that can't be fired here stays due, and is in no other's way.
     pub(in crate::server) async fn fire_due(&self) -> Result<Option<i64>, StoreError> {
-        let now = self.store.clock().await?;
+        self.fire_due_by(self.store.clock().await?).await
+    }
+
+    /// What the engine does when the database's clock shows `now`: whoever gives other moments sees what comes of years.
+    pub async fn fire_due_by(&self, now: i64) -> Result<Option<i64>, StoreError> {
         let mut after = None;
         loop {
             let page = self.store.schedules_due(now, after).await?;
@@ -213,7 +217,7 @@ impl Service {
             for due in page {
                 let (id, at) = (due.id, due.at);
                 let fired = match due.schedule {
-                    Ok(schedule) => self.fire(&schedule, at).await,
+                    Ok(schedule) => self.fire(&schedule, at, now).await,
                     Err(error) => Err(error),
                 };
                 match fired {
@@ -230,8 +234,7 @@ impl Service {
         }
     }
 
-    async fn fire(&self, schedule: &Schedule, due: i64) -> Result<(), StoreError> {
-        let now = self.store.clock().await?;
+    async fn fire(&self, schedule: &Schedule, due: i64, now: i64) -> Result<(), StoreError> {
         let tell = || self.faults.worth_telling(schedule.id);
         if self.catalog.policy(&schedule.kind).is_none() {
             // While versions change there may be other processes that know it.

@@ -133,10 +133,11 @@ impl RedisCluster {
     }
 
     /// Keys on each node.
-    pub fn keys(&self) -> [usize; 3] {
-        self.0
-            .each_ref()
-            .map(|node| node.cli(&["KEYS", "*"]).lines().filter(|line| !line.is_empty()).count())
+    pub fn keys(&self) -> [Vec<String>; 3] {
+        self.0.each_ref().map(|node| {
+            let said = node.cli(&["KEYS", "*"]);
+            said.lines().filter(|l| !l.is_empty()).map(String::from).collect()
+        })
     }
 }
 

@@ -117,6 +117,26 @@ fn a_good_row_is_read_whole() {
 }
 
 #[test]
+fn a_link_in_the_place_of_the_file_leads_nowhere() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (file, link) = (dir.path().join("good.csv"), dir.path().join("link.csv"));
+    std::fs::write(&file, csv(GOOD)).expect("written");
+    std::os::unix::fs::symlink(&file, &link).expect("link");
+    let rows = |path: &Path| {
+        let setting = Setting {
+            limits: small(),
+            stop: &|| false,
+            thorough: true,
+        };
+        let mut seen = Seen::default();
+        let done = read_file(path, "a.csv", ImportFormat::Auto, &setting, &mut seen);
+        done.map(|_| seen.events.len())
+    };
+    assert!(matches!(rows(&file), Ok(1)));
+    assert!(matches!(rows(&link), Err(ReadError::Io(_))));
+}
+
+#[test]
 fn what_is_exported_can_be_imported() {
     let mut events: Vec<_> = Samples::new(7, 200).collect();
     events[3].label = "=cmd".into();
