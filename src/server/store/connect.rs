@@ -18,7 +18,7 @@ use super::writer::Writer;
 use super::{Inner, Lock, Store, postgres};
 use crate::server::config::{Config, Database, PostgresUrl};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Connections that read. They see the last commit and never wait for the writer.
 const READERS: u32 = 4;
