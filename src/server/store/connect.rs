@@ -61,6 +61,7 @@ impl Store {
                 files,
                 artifact_ttl: config.artifact_ttl,
                 edge: config.edge,
+                crashes_max: config.job_max_crashes,
                 lock: Mutex::new(lock),
             }),
         })

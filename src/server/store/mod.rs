@@ -77,6 +77,8 @@ struct Inner {
     files: Files,
     artifact_ttl: Duration,
     edge: Edge,
+    /// Crashes after which a job is not tried again by itself.
+    crashes_max: u32,
     /// Held for as long as this process serves the database.
     lock: Mutex<Option<Lock>>,
 }

@@ -17,7 +17,7 @@ use super::writer::Tx;
 use crate::domain::audit::Deed;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::job::{Job, JobId};
-use crate::domain::machine::{Effects, Event, Refused, apply};
+use crate::domain::machine::{Effects, Event, Refused, apply, crashed_out};
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
@@ -176,6 +176,9 @@ impl Store {
     pub async fn rescue(&self, all: bool, held: Vec<Lease>) -> Result<Vec<Changed>, StoreError> {
         let held: Vec<(i64, u64)> = held.iter().map(|l| (l.seq, l.epoch)).collect();
         let held = to_json(&held)?;
+        let event = Event::LeaseLost {
+            crashes_max: self.inner.crashes_max,
+        };
         self.writer()
             .write(move |tx| {
                 async move {
@@ -190,7 +193,7 @@ impl Store {
                     let mut changed = Vec::new();
                     for row in tx.all(stmt).await? {
                         let reason = "its worker died or lost touch: the lease ran out";
-                        changed.push(change(tx, row.get("id")?, &Event::LeaseLost, "system", reason).await?);
+                        changed.push(change(tx, row.get("id")?, &event, "system", reason).await?);
                     }
                     Ok(changed)
                 }
@@ -276,9 +279,15 @@ async fn change_at_cost(
     }
     let error = match event {
         Event::Fail { error, .. } => Some(error.clone()),
-        Event::LeaseLost => Some(JobError::new(
+        Event::LeaseLost { crashes_max } => Some(JobError::new(
             crate::domain::error::ErrorCode::WorkerLost,
-            "the worker died, or lost touch with the database, in the middle of the attempt",
+            match to == Status::Dead && crashed_out(next.crashes, *crashes_max) {
+                true => format!(
+                    "its worker died {} times in the middle of an attempt: it is not tried again by itself (JOB_MAX_CRASHES)",
+                    next.crashes
+                ),
+                false => "the worker died, or lost touch with the database, in the middle of the attempt".into(),
+            },
         )),
         _ => None,
     };
