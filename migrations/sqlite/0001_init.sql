@@ -50,11 +50,14 @@ CREATE INDEX jobs_owner ON jobs (owner, seq);
 CREATE INDEX jobs_started ON jobs (started_at, seq) WHERE started_at IS NOT NULL;
 CREATE INDEX jobs_completed ON jobs (completed_at, seq) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_progress ON jobs (progress, seq) WHERE status = 'running' AND progress IS NOT NULL;
+-- Most jobs are in the default queue, and cost nothing here: a walk through all jobs soon finds them.
+CREATE INDEX jobs_queue ON jobs (queue, seq) WHERE queue <> 'default';
 CREATE INDEX jobs_batch ON jobs (batch, seq) WHERE batch IS NOT NULL;
 CREATE INDEX jobs_fingerprint ON jobs (fingerprint, seq) WHERE fingerprint IS NOT NULL;
 CREATE INDEX jobs_parent ON jobs (parent) WHERE parent IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (run_at) WHERE status IN ('scheduled', 'retrying');
-CREATE INDEX jobs_failed ON jobs (completed_at) WHERE status IN ('failed', 'dead');
+-- By status: what is kept for long is not walked past on the way to what is not.
+CREATE INDEX jobs_ended ON jobs (status, completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_key ON jobs (unique_key, seq) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
     WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled');
@@ -75,6 +78,7 @@ CREATE TABLE job_deps (
     job_seq   INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
     needs_seq INTEGER NOT NULL, -- may be removed before the other
     needs_id  BLOB    NOT NULL,
+    met       INTEGER NOT NULL DEFAULT 0, -- whether the other completed, and has been removed since
     PRIMARY KEY (job_seq, needs_seq)
 ) WITHOUT ROWID;
 

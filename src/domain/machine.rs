@@ -60,8 +60,10 @@ pub enum Event {
     Unblock,
     /// The engine: a worker takes it.
     Claim,
-    /// The engine: its worker's lease ran out.
-    LeaseLost,
+    /// The engine: its worker's lease ran out. `crashes_max`: so many crashes end a job, whatever attempts are left.
+    LeaseLost {
+        crashes_max: u32,
+    },
 
     /// A person.
     RunNow,
@@ -203,13 +205,14 @@ pub fn apply(state: &State, event: &Event, now: Timestamp) -> Result<(State, Eff
             }
             _ => return refuse(state.status, "Claiming"),
         },
-        Event::LeaseLost => match state.status {
+        Event::LeaseLost { crashes_max } => match state.status {
             Running => {
                 next.crashes += 1;
                 next.run_at = now;
                 fx.ended = Some(Outcome::WorkerLost);
                 fx.signal_abort = true;
-                next.status = if state.attempt >= state.max_attempts && !state.cancel_requested {
+                let ends = state.attempt >= state.max_attempts || crashed_out(next.crashes, *crashes_max);
+                next.status = if ends && !state.cancel_requested {
                     Dead
                 } else {
                     after_interruption(state, &mut fx)
@@ -286,6 +289,12 @@ pub fn apply(state: &State, event: &Event, now: Timestamp) -> Result<(State, Eff
         next.pause_requested = false;
     }
     Ok((next, fx))
+}
+
+/// Whether the last of so many crashes is one too many. They are counted for all of a job's life, so that it stays known for what
+/// it is; a person's Retry grants as many again.
+pub fn crashed_out(crashes: u32, max: u32) -> bool {
+    crashes > 0 && crashes.is_multiple_of(max)
 }
 
 /// Where a running job goes whose attempt was cut short through no fault of its own.

@@ -7,6 +7,8 @@ use crate::domain::time::from_millis;
 
 const NOW: i64 = 1_700_000_000_000;
 
+const LOST: Event = Event::LeaseLost { crashes_max: 3 };
+
 fn state(status: Status) -> State {
     State {
         status,
@@ -108,16 +110,47 @@ fn errors_lead_where_the_policy_says() {
 
 #[test]
 fn a_dead_worker_costs_an_attempt_and_a_hand_back_does_not() {
-    let (lost, _) = go(&state(Status::Running), Event::LeaseLost).expect("allowed");
+    let (lost, _) = go(&state(Status::Running), LOST).expect("allowed");
     assert_eq!((lost.status, lost.crashes, lost.max_attempts), (Status::Pending, 1, 3));
     let last = State {
         attempt: 3,
         ..state(Status::Running)
     };
-    assert_eq!(go(&last, Event::LeaseLost).expect("allowed").0.status, Status::Dead);
+    assert_eq!(go(&last, LOST).expect("allowed").0.status, Status::Dead);
     let (back, fx) = go(&last, Event::HandBack { epoch: 7 }).expect("allowed");
     assert_eq!((back.status, back.max_attempts, back.crashes), (Status::Pending, 4, 0));
     assert!(fx.announce);
+}
+
+#[test]
+fn a_job_that_kills_its_worker_again_and_again_ends_whatever_attempts_are_left() {
+    let mut at = State {
+        max_attempts: 1_000,
+        attempts_per_round: 1_000,
+        ..state(Status::Running)
+    };
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..3 {
+            at.status = Status::Running;
+            at = go(&at, LOST).expect("allowed").0;
+            rounds.push(at.status);
+        }
+        assert_eq!(at.status, Status::Dead);
+        at = go(&at, Event::Retry { at: from_millis(NOW) }).expect("allowed").0;
+    }
+    use Status::{Dead, Pending};
+    assert_eq!(
+        rounds,
+        [Pending, Pending, Dead, Pending, Pending, Dead],
+        "a Retry grants as many again"
+    );
+    let unwanted = State {
+        crashes: 2,
+        cancel_requested: true,
+        ..state(Status::Running)
+    };
+    assert_eq!(go(&unwanted, LOST).expect("allowed").0.status, Status::Cancelled);
 }
 
 #[test]
@@ -212,7 +245,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Due),
         Just(Event::Unblock),
         Just(Event::Claim),
-        Just(Event::LeaseLost),
+        Just(LOST),
         Just(Event::RunNow),
         any::<bool>().prop_map(|checkpoints| Event::Pause { checkpoints }),
         Just(Event::Resume),

@@ -46,6 +46,8 @@ pub struct Config {
     pub job_timeout: Duration,
     /// Attempts after the first.
     pub job_max_retries: u32,
+    /// Crashes after which a job is not tried again by itself, whatever attempts are left.
+    pub job_max_crashes: u32,
     /// Running jobs in the whole system; none: as many as there are slots.
     pub global_max_jobs: Option<u32>,
     /// Running jobs of each member.
@@ -182,6 +184,7 @@ impl Config {
             worker_lease: source.duration("worker_lease", Duration::from_secs(2), Duration::from_secs(600))?,
             job_timeout: source.duration("job_timeout", Duration::from_secs(1), TIMEOUT_MAX)?,
             job_max_retries: source.number("job_max_retries", 0..=1_000)? as u32,
+            job_max_crashes: whole("job_max_crashes", 1_000)? as u32,
             global_max_jobs: match source.number("global_max_jobs", 0..=1_000_000)? {
                 0 => None,
                 n => Some(n as u32),

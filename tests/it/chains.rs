@@ -284,27 +284,27 @@ async fn a_members_keys_are_their_own() {
 }
 
 /// A store without an engine.
-async fn store(dir: &TempDir) -> Store {
+pub async fn store(dir: &TempDir) -> Store {
     let mut config = harness::config(dir.path());
     harness::arrange(&mut config, dir.path()).await;
     Store::open(&config).await.expect("store")
 }
 
-async fn written(store: &Store, jobs: Vec<Enqueue>) -> Vec<JobRow> {
+pub async fn written(store: &Store, jobs: Vec<Enqueue>) -> Vec<JobRow> {
     match store.enqueue(Batch::of(jobs, 100_000)).await.expect("written") {
         Enqueued::Written(written) => written.into_iter().map(Written::into_row).collect(),
         Enqueued::Full { waiting } => panic!("{waiting} wait"),
     }
 }
 
-fn noop(depends_on: &[JobId]) -> Enqueue {
+pub fn noop(depends_on: &[JobId]) -> Enqueue {
     Enqueue {
         depends_on: depends_on.to_vec(),
         ..Enqueue::of("noop", "test", json!({}), &Policy::DEFAULT)
     }
 }
 
-async fn begin(store: &Store, seqs: &[i64]) -> Vec<Lease> {
+pub async fn begin(store: &Store, seqs: &[i64]) -> Vec<Lease> {
     let claim = Claim {
         seqs: seqs.to_vec(),
         worker: "worker".into(),
@@ -317,7 +317,7 @@ async fn begin(store: &Store, seqs: &[i64]) -> Vec<Lease> {
     claimed.into_iter().map(|c| c.lease).collect()
 }
 
-fn finish(lease: Lease) -> Finish {
+pub fn finish(lease: Lease) -> Finish {
     Finish {
         lease,
         result: None,
@@ -344,7 +344,7 @@ async fn thousands_that_wait_for_one_job_start_a_few_hundred_at_a_time() {
     }
     let (mut started, mut steps) = (BTreeSet::new(), 0);
     while store.dependents_due().await.expect("read") {
-        let changed = store.resolve_dependents().await.expect("resolved");
+        let changed = store.resolve_dependents().await.expect("resolved").changed;
         assert!(changed.len() <= Store::DEPENDENTS_STEP, "{} at once", changed.len());
         started.extend(changed.iter().map(|c| c.row.seq));
         steps += 1;

@@ -386,7 +386,9 @@ async fn what_an_attempt_writes_after_its_lease_does_not_end_the_next_one() {
     // As a rescuer elsewhere would.
     let lost = store.change(
         lease(&store, &id).await.id,
-        Event::LeaseLost,
+        Event::LeaseLost {
+            crashes_max: harness::CRASHES_MAX,
+        },
         "test".into(),
         "test".into(),
     );

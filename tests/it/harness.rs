@@ -39,6 +39,9 @@ pub const ADMIN: (&str, &str) = ("admin@example.org", "correct horse battery");
 /// What every server encrypts secrets with.
 pub const SECRET_KEY: &str = "b2d4a86f1c0e93577d3a51c8ee4069fb11f7c2935a4de8067c9d02b3f45a6e18";
 
+/// Crashes after which a test's job ends dead.
+pub const CRASHES_MAX: u32 = 5;
+
 /// What a process is told so that it has that admin.
 pub fn admin() -> [(&'static str, &'static str); 2] {
     [("ADMIN_EMAIL", ADMIN.0), ("ADMIN_PASSWORD", ADMIN.1)]
@@ -112,6 +115,7 @@ pub fn config(dir: &Path) -> Config {
         kind_timeouts: BTreeMap::new(),
         job_timeout: Duration::from_secs(60),
         job_max_retries: 2,
+        job_max_crashes: CRASHES_MAX,
         shutdown_grace: Duration::from_millis(200),
         upload_max: 20_000_000,
         args_max: 10_000,

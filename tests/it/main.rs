@@ -26,3 +26,4 @@ mod rules;
 mod schedules;
 mod search;
 mod secrets;
+mod upkeep;

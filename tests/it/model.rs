@@ -337,7 +337,10 @@ impl World {
                 let running: Vec<JobId> = self.in_status(Status::Running);
                 let rescued = self.store.rescue(true, Vec::new()).await.expect("rescued");
                 assert_eq!(rescued.len(), running.len());
-                self.take_over(rescued, &Event::LeaseLost).await;
+                let lost = Event::LeaseLost {
+                    crashes_max: harness::CRASHES_MAX,
+                };
+                self.take_over(rescued, &lost).await;
             }
             Op::Promote => {
                 let due = self.store.promote_due().await.expect("promoted");
@@ -353,7 +356,14 @@ impl World {
                     .delete(id, harness::deed("job.delete", id))
                     .await
                     .expect("deleted");
-                self.jobs.remove(&id);
+                let gone = self.jobs.remove(&id).expect("known");
+                if gone.state.status == Status::Completed {
+                    // That it did stays true for those that wait for it.
+                    let waiting = self.jobs.values_mut();
+                    waiting
+                        .filter(|job| job.needs.is_some_and(|(needed, _)| needed == id))
+                        .for_each(|job| job.needs = None);
+                }
                 assert!(self.store.job(id).await.expect("read").is_none());
             }
         }
@@ -458,7 +468,7 @@ impl World {
 
     async fn resolve(&mut self) {
         while self.store.dependents_due().await.expect("read") {
-            for changed in self.store.resolve_dependents().await.expect("resolved") {
+            for changed in self.store.resolve_dependents().await.expect("resolved").changed {
                 let id = changed.row.job.id;
                 let event = self
                     .verdict(self.jobs[&id].needs)

@@ -122,7 +122,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             } => fetched,
             () = tokio::time::sleep(STRANDED.saturating_sub(since.elapsed())), if waits => {
-                give_back(&shared, ahead.drain(..)).await;
+                give_back(&shared, ahead.drain(..), "it was claimed ahead of a free slot that did not come").await;
                 target = 0;
                 continue;
             }
@@ -156,7 +156,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     {
         ahead.extend(jobs);
     }
-    give_back(&shared, ahead.drain(..)).await;
+    give_back(&shared, ahead.drain(..), "the worker shut down before it had a slot").await;
 }
 
 /// Starts claimed jobs while there are free slots.
@@ -239,7 +239,10 @@ async fn apart(shared: &Shared, jobs: Vec<Claimed>, mut alone: Option<OwnedSemap
         match (job.job.is_suspect(), alone.is_some()) {
             (false, _) => taken.push((job, None)),
             (true, true) => taken.push((job, alone.take())),
-            (true, false) => give_back(shared, [(job, None)].into_iter()).await,
+            (true, false) => {
+                let reason = "it may kill its worker, and another such job runs there";
+                give_back(shared, [(job, None)].into_iter(), reason).await;
+            }
         }
     }
     taken
@@ -362,9 +365,9 @@ async fn lifted(shared: &Shared, held: impl Iterator<Item = &Hold>) -> Result<Ve
 }
 
 /// Gives jobs back that were claimed and not begun. It costs them no attempt.
-async fn give_back(shared: &Shared, jobs: impl Iterator<Item = Taken>) {
+async fn give_back(shared: &Shared, jobs: impl Iterator<Item = Taken>, reason: &str) {
     let leases = jobs.map(|(job, _)| job.lease);
-    hand_back(shared, leases, "claimed ahead of a free slot that did not come").await;
+    hand_back(shared, leases, reason).await;
 }
 
 /// Ends leases whose jobs go on elsewhere, or later. What has ended otherwise meanwhile has.

@@ -94,27 +94,54 @@ impl Store {
         rows.iter().map(|r| Ok((r.get("seq")?, r.get("id")?))).collect()
     }
 
-    /// Forgets batches without a job that were begun so long ago, and says how many.
-    pub async fn forget_batches(&self, older_than_ms: i64, limit: u32) -> Result<usize, StoreError> {
-        self.writer()
-            .write(move |tx| {
-                async move {
-                    let text = format!(
-                        "SELECT id FROM batches WHERE created_at < $1 \
-                         AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.batch = batches.id) ORDER BY created_at LIMIT {limit}{}",
-                        tx.dialect().take_rows()
-                    );
-                    let gone = tx.all(Sql::with(&text, [(tx.now() - older_than_ms).into()])).await?;
-                    for row in &gone {
-                        let id: Uuid = row.get("id")?;
-                        for text in ["DELETE FROM batch_counts WHERE batch = $1", "DELETE FROM batches WHERE id = $1"] {
-                            tx.execute(Sql::with(text, [id.into()])).await?;
-                        }
-                    }
-                    Ok(gone.len())
+    /// Forgets batches without a job that were begun so long ago, and says how many. Looks for them beside the writer, `page`
+    /// of all batches at once: most still have jobs, and nobody shall wait behind a walk past those.
+    pub async fn forget_batches(&self, older_than_ms: i64, page: u32) -> Result<usize, StoreError> {
+        let before = self.clock().await? - older_than_ms;
+        let text = format!(
+            "SELECT id, created_at, CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE jobs.batch = batches.id) THEN 1 ELSE 0 END AS used \
+             FROM batches WHERE created_at < $1 AND (created_at, id) > ($2, $3) ORDER BY created_at, id LIMIT {page}"
+        );
+        let (mut last, mut forgotten) = ((i64::MIN, Uuid::nil()), 0);
+        loop {
+            let values = [before.into(), last.0.into(), last.1.into()];
+            let rows = self.all(Sql::with(&text, values)).await?;
+            let Some(end) = rows.last() else { return Ok(forgotten) };
+            last = (end.get("created_at")?, end.get("id")?);
+            let mut empty: Vec<Uuid> = Vec::new();
+            for row in &rows {
+                if !row.flag("used")? {
+                    empty.push(row.get("id")?);
                 }
-                .boxed()
-            })
-            .await
+            }
+            if !empty.is_empty() {
+                forgotten += self
+                    .writer()
+                    .write(move |tx| async move { forget(tx, &empty).await }.boxed())
+                    .await?;
+            }
+        }
     }
+}
+
+/// Forgets those that still have no job.
+async fn forget(tx: &Tx<'_>, batches: &[Uuid]) -> Result<usize, StoreError> {
+    let text = format!(
+        "SELECT id FROM batches WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.batch = batches.id){}",
+        tx.dialect().take_rows()
+    );
+    let mut forgotten = 0;
+    for id in batches {
+        if tx.one(Sql::with(&text, [(*id).into()])).await?.is_none() {
+            continue;
+        }
+        for text in [
+            "DELETE FROM batch_counts WHERE batch = $1",
+            "DELETE FROM batches WHERE id = $1",
+        ] {
+            tx.execute(Sql::with(text, [(*id).into()])).await?;
+        }
+        forgotten += 1;
+    }
+    Ok(forgotten)
 }

@@ -30,6 +30,32 @@ struct Needed {
 pub(super) const AGAIN: &str =
     "ON CONFLICT (needs_seq, after_seq) DO UPDATE SET after_seq = excluded.after_seq WHERE false";
 
+/// Jobs are removed, for some of which others wait or waited. One that completed stays so for whoever still waits for another job,
+/// too. Any other did not complete, as far as anybody can tell, and that is looked at.
+pub(super) async fn removed(tx: &Tx<'_>, rows: &[JobRow]) -> Result<(), StoreError> {
+    let mut completed = Vec::new();
+    for row in rows.iter().filter(|row| row.dependents) {
+        match row.job.status {
+            Status::Completed => completed.push(row.seq),
+            _ => due(tx, row.seq).await?,
+        }
+    }
+    if completed.is_empty() {
+        return Ok(());
+    }
+    // In one statement and in their order, so that no two transactions wait for each other.
+    let list = tx.dialect().list("$1", Ty::Int);
+    let text = format!(
+        "UPDATE job_deps SET met = 1 WHERE (job_seq, needs_seq) IN (SELECT job_seq, needs_seq FROM job_deps \
+         WHERE needs_seq IN (SELECT value FROM {list} AS l) AND EXISTS \
+         (SELECT 1 FROM jobs WHERE jobs.seq = job_deps.job_seq AND jobs.status || '' = 'blocked') \
+         ORDER BY job_seq, needs_seq{})",
+        tx.dialect().hold_rows()
+    );
+    tx.execute(Sql::with(&text, [to_json(&completed)?.into()])).await?;
+    Ok(())
+}
+
 /// Notes that a job has ended, or is removed, for which others waited.
 pub(super) async fn due(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
     due_after(tx, seq, 0).await
@@ -40,6 +66,14 @@ async fn due_after(tx: &Tx<'_>, seq: i64, after: i64) -> Result<(), StoreError> 
     let text = format!("INSERT INTO deps_due (needs_seq, after_seq) VALUES ($1, $2) {AGAIN}");
     tx.execute(Sql::with(&text, [seq.into(), after.into()])).await?;
     Ok(())
+}
+
+/// What a look at jobs that wait for others came to.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Ends that were looked at; those that somebody else has in hand are passed over.
+    pub ends: usize,
+    pub changed: Vec<Changed>,
 }
 
 impl Store {
@@ -61,7 +95,7 @@ impl Store {
     pub const DEPENDENTS_STEP: usize = 250;
 
     /// Looks at jobs that wait for ones that have ended since: starts or cancels them. What was not looked at stays on record.
-    pub async fn resolve_dependents(&self) -> Result<Vec<Changed>, StoreError> {
+    pub async fn resolve_dependents(&self) -> Result<Resolved, StoreError> {
         self.writer().write(|tx| resolve(tx).boxed()).await
     }
 
@@ -261,7 +295,7 @@ async fn place(tx: &Tx<'_>, job: &Enqueue, blocked: bool) -> Result<Option<JobRo
 /// Jobs that have ended and whose dependents one step looks at, at the most.
 const ENDED_STEP: u32 = 100;
 
-async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
+async fn resolve(tx: &Tx<'_>) -> Result<Resolved, StoreError> {
     // The notes go first, and only then is looked at the jobs: should one that they name end once more meanwhile, that waits
     // for this commit and is noted anew. Notes that others hold, who look at them too or are about to end the job, are passed
     // over.
@@ -279,8 +313,12 @@ async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
     // All notes are taken and written before any job is locked, and those in the order of their numbers, so that no two
     // transactions wait for each other.
     let found = to_look_at(tx, &due).await?;
+    let mut resolved = Resolved {
+        ends: due.len(),
+        changed: Vec::new(),
+    };
     if found.is_empty() {
-        return Ok(Vec::new());
+        return Ok(resolved);
     }
     let seqs: Vec<i64> = found.keys().copied().collect();
     let orphans: Vec<i64> = found
@@ -294,7 +332,6 @@ async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
          AND (status || '' = 'blocked' OR seq IN (SELECT value FROM {alone} AS o)) ORDER BY seq{}",
         tx.dialect().hold_rows()
     );
-    let mut changed = Vec::new();
     for row in tx
         .all(Sql::with(&text, [to_json(&seqs)?.into(), to_json(&orphans)?.into()]))
         .await?
@@ -305,10 +342,10 @@ async fn resolve(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
             None => verdict(tx, seq, anyway).await?,
         };
         if let Some((event, reason)) = told {
-            changed.push(change(tx, id, &event, "system", &reason).await?);
+            resolved.changed.push(change(tx, id, &event, "system", &reason).await?);
         }
     }
-    Ok(changed)
+    Ok(resolved)
 }
 
 /// What waits, or waited, for these, and children that a cancelled one leaves behind, with the reason why they are cancelled: of
@@ -343,9 +380,9 @@ async fn to_look_at(tx: &Tx<'_>, due: &[(i64, i64)]) -> Result<BTreeMap<i64, Opt
 
 /// What becomes of a blocked job now, if anything.
 async fn verdict(tx: &Tx<'_>, seq: i64, anyway: bool) -> Result<Option<(Event, String)>, StoreError> {
-    // A job that is gone did not complete, as far as anybody can tell.
-    let text = "SELECT needs_seq, needs_id, COALESCE(jobs.status, 'gone') AS status FROM job_deps \
-        LEFT JOIN jobs ON jobs.seq = needs_seq WHERE job_seq = $1";
+    // A job that is gone did not complete, as far as anybody can tell, unless it had by then.
+    let text = "SELECT needs_seq, needs_id, CASE WHEN met = 1 THEN 'completed' ELSE COALESCE(jobs.status, 'gone') END AS status \
+        FROM job_deps LEFT JOIN jobs ON jobs.seq = needs_seq WHERE job_seq = $1";
     let mut open = false;
     for row in tx.all(Sql::with(text, [seq.into()])).await? {
         let (id, status): (JobId, String) = (row.get("needs_id")?, row.get("status")?);

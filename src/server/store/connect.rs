@@ -18,7 +18,7 @@ use super::writer::Writer;
 use super::{Inner, Lock, Store, postgres};
 use crate::server::config::{Config, Database, PostgresUrl};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Connections that read. They see the last commit and never wait for the writer.
 const READERS: u32 = 4;
@@ -61,6 +61,7 @@ impl Store {
                 files,
                 artifact_ttl: config.artifact_ttl,
                 edge: config.edge,
+                crashes_max: config.job_max_crashes,
                 lock: Mutex::new(lock),
             }),
         })

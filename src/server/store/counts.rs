@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{QueryResult, Value};
+use sea_orm::{QueryResult, Statement, Value};
 use uuid::Uuid;
 
 use super::dialect::{Dialect, Ty};
@@ -353,21 +353,26 @@ fn added(rows: &[QueryResult]) -> Result<Counts, StoreError> {
     Ok(counts)
 }
 
+/// What [`Facts`] are made of.
+pub(super) fn facts(dialect: Dialect, now: i64) -> Statement {
+    let text = format!(
+        "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM jobs{} WHERE status IN ('failed', 'dead') AND completed_at > $1 \
+         LIMIT 1000) AS found) AS failed, \
+         (SELECT MIN((SELECT MIN(run_at) FROM (SELECT run_at FROM jobs WHERE status = 'pending' \
+            AND kind = waiting.kind ORDER BY seq LIMIT 20) AS first)) \
+          FROM (SELECT kind FROM job_counts WHERE status = 'pending' GROUP BY kind HAVING SUM(n) > 0) AS waiting) AS oldest, \
+         (SELECT MAX(heartbeat_at) FROM workers) AS ping, \
+         (SELECT CAST(COALESCE(SUM(slots), 0) AS BIGINT) FROM workers WHERE heartbeat_at > $2) AS slots",
+        dialect.by("jobs_ended")
+    );
+    Sql::with(&text, [(now - 3_600_000).into(), (now - 60_000).into()])
+}
+
 impl Store {
     pub async fn facts(&self) -> Result<Facts, StoreError> {
         let now = self.clock().await?;
-        let stmt = Sql::with(
-            "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE status IN ('failed', 'dead') AND completed_at > $1 \
-             LIMIT 1000) AS found) AS failed, \
-             (SELECT MIN((SELECT MIN(run_at) FROM (SELECT run_at FROM jobs WHERE status = 'pending' \
-                AND kind = waiting.kind ORDER BY seq LIMIT 20) AS first)) \
-              FROM (SELECT kind FROM job_counts WHERE status = 'pending' GROUP BY kind HAVING SUM(n) > 0) AS waiting) AS oldest, \
-             (SELECT MAX(heartbeat_at) FROM workers) AS ping, \
-             (SELECT CAST(COALESCE(SUM(slots), 0) AS BIGINT) FROM workers WHERE heartbeat_at > $2) AS slots",
-            [(now - 3_600_000).into(), (now - 60_000).into()],
-        );
         let row = self
-            .one(stmt)
+            .one(facts(self.dialect(), now))
             .await?
             .ok_or_else(|| StoreError::corrupt("row", "the facts gave no row"))?;
         Ok(Facts {

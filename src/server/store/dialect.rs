@@ -89,6 +89,23 @@ impl Dialect {
         }
     }
 
+    /// Behind a table's name: SQLite goes by this index, and by no other. It has no figures of what its tables hold, so of two
+    /// indexes it takes the one of which it is given more columns, however many rows that leads past. Postgres has them.
+    pub(super) fn by(self, index: &str) -> String {
+        match self {
+            Self::Sqlite => format!(" INDEXED BY {index}"),
+            Self::Postgres => String::new(),
+        }
+    }
+
+    /// A text in the order of its bytes, as the keys of our tables have it.
+    pub(super) fn bytewise(self, column: &str) -> String {
+        match self {
+            Self::Sqlite => column.into(),
+            Self::Postgres => format!("{column} COLLATE \"C\""),
+        }
+    }
+
     /// The place of one text within another, from 1; 0 where it is not in it.
     pub(super) fn position(self) -> &'static str {
         match self {

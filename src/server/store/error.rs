@@ -1,5 +1,9 @@
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
 use sea_orm::{DbErr, RuntimeErr};
 
+use super::trouble::Trouble;
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
 use crate::domain::job::JobId;
 use crate::domain::machine::Refused;
@@ -96,6 +100,9 @@ impl StoreError {
     }
 }
 
+/// The database can't be used. It may be away for long, and whoever asks for a page meets that.
+static AWAY: Mutex<Trouble> = Mutex::new(Trouble::new());
+
 impl From<StoreError> for Problem {
     fn from(e: StoreError) -> Self {
         match &e {
@@ -108,7 +115,10 @@ impl From<StoreError> for Problem {
             StoreError::Full { .. } => Problem::new(ProblemCode::StorageFull, e.to_string()),
             StoreError::Database(_) | StoreError::Commit(_) | StoreError::Closed => {
                 // The edge logs the cause; callers learn no more than that they should come back.
-                tracing::error!(error = %e, "the store failed");
+                let due = AWAY.lock().unwrap_or_else(PoisonError::into_inner).met(Instant::now());
+                if let Some(more_like_this) = due {
+                    tracing::error!(error = %e, more_like_this, "the store failed");
+                }
                 Problem::new(
                     ProblemCode::Unavailable,
                     "The database can't be used at the moment; try again soon.",
@@ -132,5 +142,44 @@ impl From<StoreError> for JobError {
             _ => ErrorCode::DatabaseError,
         };
         JobError::caused(code, e.to_string(), &e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("lines").extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn requests_that_find_no_database_do_not_flood_the_log() {
+        let lines = Lines::default();
+        let into = lines.clone();
+        let logging = tracing_subscriber::fmt().with_writer(move || into.clone()).finish();
+        tracing::subscriber::with_default(logging, || {
+            for _ in 0..1_000 {
+                let problem = Problem::from(StoreError::Commit("it is away".into()));
+                assert_eq!(problem.code, ProblemCode::Unavailable);
+            }
+        });
+        let text = String::from_utf8(lines.0.lock().expect("lines").clone()).expect("text");
+        // A machine that stands still for long may come to a few.
+        assert!(text.lines().count() < 20, "{text}");
     }
 }

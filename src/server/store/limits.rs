@@ -192,10 +192,12 @@ async fn places(tx: &Tx<'_>, wanted: &[Wanted]) -> Result<HashMap<String, i64>, 
     let names: Vec<&String> = free.keys().collect();
     let names = to_json(&names)?;
     let list = tx.dialect().list("$1", Ty::Text);
-    // A row that is not there yet can't be locked.
+    // A row that is not there yet can't be locked, and one of which nobody takes a place may be removed at this moment
+    // (`zeros.rs`): one that is there is held, though not changed.
     let text = format!(
-        "INSERT INTO running_holds (hold, n) SELECT value, 0 FROM {list} AS l WHERE true ORDER BY value \
-         ON CONFLICT (hold) DO NOTHING"
+        "INSERT INTO running_holds (hold, n) SELECT value, 0 FROM {list} AS l WHERE true ORDER BY {} \
+         ON CONFLICT (hold) DO UPDATE SET n = running_holds.n WHERE false",
+        tx.dialect().bytewise("value")
     );
     tx.execute(Sql::with(&text, [names.clone().into()])).await?;
     let text = format!(

@@ -106,9 +106,11 @@ async fn report(tx: &Tx<'_>, lease: Lease, reported: Reported) -> Result<Job, St
         let given = tx
             .dialect()
             .rows("$2", &[&columns[..], &[("message", Ty::Text)]].concat());
+        // When the connection broke behind a commit, nobody knows that they are written, and they come again.
         let text = format!(
             "INSERT INTO job_logs (job_seq, n, at, attempt, level, message) \
-             SELECT $1, n, at, attempt, level, message FROM {given} AS given"
+             SELECT $1, n, at, attempt, level, message FROM {given} AS given WHERE true \
+             ON CONFLICT (job_seq, n) DO NOTHING"
         );
         tx.execute(Sql::with(&text, [lease.seq.into(), to_json(&rows)?.into()]))
             .await?;

@@ -10,6 +10,7 @@ mod commit;
 mod connect;
 pub mod counts;
 pub mod dialect;
+mod due;
 pub mod enqueue;
 mod error;
 pub mod errors;
@@ -23,6 +24,8 @@ mod links;
 pub mod list;
 pub mod logs;
 pub mod ops;
+#[cfg(test)]
+mod plan_tests;
 mod postgres;
 pub mod queues;
 pub mod raw;
@@ -35,12 +38,14 @@ mod session;
 pub mod sessions;
 mod sets;
 mod sql;
+mod trouble;
 mod uploads;
 pub mod users;
 pub mod vouched;
 mod waiting;
 mod workers;
 mod writer;
+mod zeros;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,6 +77,8 @@ struct Inner {
     files: Files,
     artifact_ttl: Duration,
     edge: Edge,
+    /// Crashes after which a job is not tried again by itself.
+    crashes_max: u32,
     /// Held for as long as this process serves the database.
     lock: Mutex<Option<Lock>>,
 }

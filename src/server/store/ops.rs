@@ -2,8 +2,6 @@
 //! statements of `claim` and `finish`, which do for many jobs what the machine says about one. What a worker writes carries
 //! its lease and is refused when that is no longer the job's.
 
-use std::collections::HashMap;
-
 use futures::FutureExt;
 use sea_orm::Value as SqlValue;
 use serde_json::{Value, json};
@@ -19,7 +17,7 @@ use super::writer::Tx;
 use crate::domain::audit::Deed;
 use crate::domain::error::{JobError, truncate};
 use crate::domain::job::{Job, JobId};
-use crate::domain::machine::{Effects, Event, Refused, apply};
+use crate::domain::machine::{Effects, Event, Refused, apply, crashed_out};
 use crate::domain::stats::Metric;
 use crate::domain::status::Status;
 use crate::domain::time::from_millis;
@@ -177,6 +175,9 @@ impl Store {
     pub async fn rescue(&self, all: bool, held: Vec<Lease>) -> Result<Vec<Changed>, StoreError> {
         let held: Vec<(i64, u64)> = held.iter().map(|l| (l.seq, l.epoch)).collect();
         let held = to_json(&held)?;
+        let event = Event::LeaseLost {
+            crashes_max: self.inner.crashes_max,
+        };
         self.writer()
             .write(move |tx| {
                 async move {
@@ -191,32 +192,13 @@ impl Store {
                     let mut changed = Vec::new();
                     for row in tx.all(stmt).await? {
                         let reason = "its worker died or lost touch: the lease ran out";
-                        changed.push(change(tx, row.get("id")?, &Event::LeaseLost, "system", reason).await?);
+                        changed.push(change(tx, row.get("id")?, &event, "system", reason).await?);
                     }
                     Ok(changed)
                 }
                 .boxed()
             })
             .await
-    }
-
-    /// Milliseconds until the next scheduled or retrying job falls due; 0 when one is.
-    pub async fn next_due(&self) -> Result<Option<u64>, StoreError> {
-        let now = self.dialect().now();
-        let sql = Sql::new(&format!(
-            "SELECT MIN(run_at) - {now} AS wait FROM jobs WHERE status IN ('scheduled', 'retrying')"
-        ));
-        let wait: Option<i64> = match self.one(sql.build()).await? {
-            Some(row) => row.get("wait")?,
-            None => None,
-        };
-        Ok(wait.map(|w| u64::try_from(w).unwrap_or(0)))
-    }
-
-    /// Puts scheduled and retrying jobs whose time has come into their queues, at most five hundred: for a set of jobs what
-    /// the machine says about [`Event::Due`].
-    pub async fn promote_due(&self) -> Result<Vec<Changed>, StoreError> {
-        self.writer().write(|tx| promote_due(tx).boxed()).await
     }
 
     /// Removes a job with all that belongs to it, in whatever status it is; a running attempt loses its lease by it.
@@ -232,9 +214,7 @@ impl Store {
                     if row.job.status == Status::Running {
                         tx.free(row.holds.as_deref());
                     }
-                    if row.dependents {
-                        super::chains::due(tx, row.seq).await?;
-                    }
+                    super::chains::removed(tx, std::slice::from_ref(&row)).await?;
                     super::search::forget(tx, row.seq).await?;
                     tx.execute(Sql::with("DELETE FROM jobs WHERE seq = $1", [row.seq.into()]))
                         .await?;
@@ -270,54 +250,6 @@ fn told(row: &JobRow) -> Value {
     })
 }
 
-async fn promote_due(tx: &Tx<'_>) -> Result<Vec<Changed>, StoreError> {
-    let text = format!(
-        "SELECT seq, status, attempt FROM jobs WHERE status IN ('scheduled', 'retrying') AND run_at <= $1 \
-         ORDER BY run_at LIMIT 500{}",
-        tx.dialect().take_rows()
-    );
-    let due = tx.all(Sql::with(&text, [tx.now().into()])).await?;
-    let mut was: HashMap<i64, Status> = HashMap::with_capacity(due.len());
-    let mut steps: Vec<(i64, u32, &str)> = Vec::with_capacity(due.len());
-    for row in &due {
-        let (seq, status) = (row.get("seq")?, super::jobs::status(row)?);
-        was.insert(seq, status);
-        steps.push((seq, row.u32("attempt")?, status.as_str()));
-    }
-    if steps.is_empty() {
-        return Ok(Vec::new());
-    }
-    let seqs = to_json(&was.keys().collect::<Vec<_>>())?;
-    let list = tx.dialect().list("$1", Ty::Int);
-    let text = format!(
-        "UPDATE jobs SET status = 'pending', rev = rev + 1 WHERE seq IN (SELECT value FROM {list} AS l) RETURNING {COLUMNS}"
-    );
-    let rows = tx.all(Sql::with(&text, [seqs.into()])).await?;
-    let columns = [("s", Ty::Int), ("a", Ty::Int), ("f", Ty::Text)];
-    let text = format!(
-        "INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
-         SELECT s, a, $1, f, 'pending', 'system', 'its time has come' FROM {} AS due",
-        tx.dialect().rows("$2", &columns)
-    );
-    tx.execute(Sql::with(&text, [tx.now().into(), to_json(&steps)?.into()]))
-        .await?;
-    let effects = Effects {
-        announce: true,
-        ..Effects::default()
-    };
-    let mut changed = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let row = job_row(row)?;
-        if let Some(was) = was.get(&row.seq) {
-            tx.moves(*was, Status::Pending, &row.job.kind, &row.job.queue, row.job.batch);
-        }
-        changed.push(Changed { row, effects });
-    }
-    // First due, first announced.
-    changed.sort_by_key(|c| (c.row.job.run_at, c.row.seq));
-    Ok(changed)
-}
-
 /// Asks the machine and writes what it says: the row, the attempt, the transition, the search text.
 pub(super) async fn change(
     tx: &Tx<'_>,
@@ -346,9 +278,15 @@ async fn change_at_cost(
     }
     let error = match event {
         Event::Fail { error, .. } => Some(error.clone()),
-        Event::LeaseLost => Some(JobError::new(
+        Event::LeaseLost { crashes_max } => Some(JobError::new(
             crate::domain::error::ErrorCode::WorkerLost,
-            "the worker died, or lost touch with the database, in the middle of the attempt",
+            match to == Status::Dead && crashed_out(next.crashes, *crashes_max) {
+                true => format!(
+                    "its worker died {} times in the middle of an attempt: it is not tried again by itself (JOB_MAX_CRASHES)",
+                    next.crashes
+                ),
+                false => "the worker died, or lost touch with the database, in the middle of the attempt".into(),
+            },
         )),
         _ => None,
     };
@@ -380,7 +318,7 @@ async fn change_at_cost(
         tx.met(&before.job.kind, &print, error);
         sql.push(", fingerprint = ").bind(print);
     }
-    if let Some(mut message) = message(event, to, by, error.as_ref()) {
+    if let Some(mut message) = message(event, to, by, reason, error.as_ref()) {
         truncate(&mut message, Job::MESSAGE_MAX);
         sql.push(", message = ").bind(message);
     }
@@ -464,12 +402,12 @@ async fn key_is_free(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
 }
 
 /// What the job's message becomes; `None` keeps the last step's.
-fn message(event: &Event, to: Status, by: &str, error: Option<&JobError>) -> Option<String> {
+fn message(event: &Event, to: Status, by: &str, reason: &str, error: Option<&JobError>) -> Option<String> {
     match (event, to) {
         (Event::Abort, _) => Some(format!("Aborted by {by}")),
         (Event::Cancel, Status::Cancelled) => Some(format!("Cancelled by {by}")),
         (_, Status::Cancelled) => Some("Cancelled while it ran".into()),
-        (Event::HandBack { .. }, _) => Some("Handed back by a worker that shut down".into()),
+        (Event::HandBack { .. }, _) => Some(format!("Handed back: {reason}")),
         (Event::Retry { .. } | Event::Resume, _) => Some(String::new()),
         _ => error.map(|e| e.message.clone()),
     }

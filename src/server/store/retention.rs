@@ -1,9 +1,10 @@
 //! Removing jobs whose time has passed, a few hundred at once, and remembering what a sweep did.
 
 use futures::FutureExt;
+use sea_orm::Statement;
 
 use super::Store;
-use super::dialect::Ty;
+use super::dialect::{Dialect, Ty};
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
 use super::ops::to_json;
@@ -76,17 +77,11 @@ impl Store {
     }
 }
 
-async fn expire(
-    tx: &Tx<'_>,
-    rule: &Rule,
-    but: &[String],
-    after_ms: i64,
-    limit: u32,
-) -> Result<(Vec<JobId>, Vec<String>), StoreError> {
-    let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM jobs WHERE completed_at < "));
-    sql.bind(tx.now() - after_ms)
-        .push(" AND status = ")
-        .bind(rule.status.as_str());
+/// Jobs that the rule speaks of and that ended before this moment, the oldest first.
+pub(super) fn expired(dialect: Dialect, rule: &Rule, but: &[String], before: i64, limit: u32) -> Statement {
+    let by = dialect.by("jobs_ended");
+    let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM jobs{by} WHERE completed_at < "));
+    sql.bind(before).push(" AND status = ").bind(rule.status.as_str());
     match &rule.kind {
         Some(kind) => {
             sql.push(" AND kind = ").bind(kind.clone());
@@ -97,20 +92,27 @@ async fn expire(
             }
         }
     }
-    sql.push(&format!(
-        " ORDER BY completed_at LIMIT {limit}{}",
-        tx.dialect().take_rows()
-    ));
-    let rows = tx.all(sql.build()).await?;
+    sql.push(&format!(" ORDER BY completed_at LIMIT {limit}{}", dialect.take_rows()));
+    sql.build()
+}
+
+async fn expire(
+    tx: &Tx<'_>,
+    rule: &Rule,
+    but: &[String],
+    after_ms: i64,
+    limit: u32,
+) -> Result<(Vec<JobId>, Vec<String>), StoreError> {
+    let rows = tx
+        .all(expired(tx.dialect(), rule, but, tx.now() - after_ms, limit))
+        .await?;
     let rows: Vec<JobRow> = rows.iter().map(job_row).collect::<Result<_, _>>()?;
     let mut uploads = Vec::new();
     for row in &rows {
         uploads.extend(super::files::release_upload(tx, row.seq).await?);
         tx.count(row.job.status, &row.job, -1);
-        if row.dependents {
-            super::chains::due(tx, row.seq).await?;
-        }
     }
+    super::chains::removed(tx, &rows).await?;
     let seqs: Vec<i64> = rows.iter().map(|r| r.seq).collect();
     if !seqs.is_empty() {
         super::search::forget_all(tx, &seqs).await?;

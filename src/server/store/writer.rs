@@ -5,7 +5,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sea_orm::{DbErr, QueryResult, Statement};
@@ -22,6 +21,7 @@ use super::error::StoreError;
 use super::finish::{Finish, Finished};
 use super::session::Session;
 use super::sets::Asked;
+use super::trouble::Trouble;
 use super::{commit, postgres};
 use crate::domain::error::JobError;
 use crate::domain::job::Job;
@@ -282,7 +282,7 @@ pub(super) fn acknowledge<T: Send + 'static>(reply: Reply<T>, value: T) -> Ackno
 async fn run(session: Session, receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<Operation>>>, max: usize) {
     let mut batch = Vec::with_capacity(max);
     let mut closing = None;
-    let mut trouble = Trouble::default();
+    let mut trouble = Trouble::new();
     // What came in while the last commit was on its way to the disk forms the next one: under load commits grow by
     // themselves, and an idle system waits for nothing.
     while closing.is_none() {
@@ -300,7 +300,7 @@ async fn run(session: Session, receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<O
         closing = work.closing.take();
         let started = std::time::Instant::now();
         if let Err(error) = session.ready().await {
-            trouble.tell(&error, size, "the database can't be reached");
+            tell(&mut trouble, &error, size, "the database can't be reached");
             // Whoever waits behind these would wait as long for the same answer.
             drop(work);
             let mut receiver = receiver.lock().await;
@@ -317,10 +317,10 @@ async fn run(session: Session, receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<O
             Dialect::Postgres => postgres::commit::commit(&session, work).await,
         };
         match done {
-            Ok(()) => trouble = Trouble::default(),
+            Ok(()) => trouble = Trouble::new(),
             Err(error) => {
                 // The callers have been told; the cause is logged here, once a commit.
-                trouble.tell(&error, size, "a commit failed");
+                tell(&mut trouble, &error, size, "a commit failed");
                 // An error means that there is nothing to take back.
                 let _ = session.plain("ROLLBACK").await;
             }
@@ -336,27 +336,10 @@ async fn run(session: Session, receiver: Arc<tokio::sync::Mutex<mpsc::Receiver<O
     }
 }
 
-/// Commits that failed in a row: what is logged of them stays bounded.
-#[derive(Default)]
-struct Trouble {
-    logged: Option<std::time::Instant>,
-    quiet: u64,
-}
-
-/// How often a trouble that lasts is logged.
-const LOG_EVERY: Duration = Duration::from_secs(10);
-
-impl Trouble {
-    fn tell(&mut self, error: &DbErr, operations: usize, what: &str) {
-        if self.logged.is_some_and(|at| at.elapsed() < LOG_EVERY) {
-            self.quiet += 1;
-            return;
-        }
-        tracing::error!(%error, operations, more_like_this = self.quiet, "{what}");
-        *self = Self {
-            logged: Some(std::time::Instant::now()),
-            quiet: 0,
-        };
+/// Logs commits that fail one after the other, at a bounded rate.
+fn tell(trouble: &mut Trouble, error: &DbErr, operations: usize, what: &str) {
+    if let Some(more_like_this) = trouble.met(std::time::Instant::now()) {
+        tracing::error!(%error, operations, more_like_this, "{what}");
     }
 }
 

@@ -17,8 +17,8 @@ use super::ledger::Drift;
 pub struct Truth {
     pub jobs: Vec<Told>,
     pub drift: Drift,
-    /// Limits that ever had a job.
-    pub limits: i64,
+    /// Jobs that a limit holds for.
+    pub limited: i64,
 }
 
 /// What the database says about a job in the end.
@@ -41,7 +41,7 @@ fn spans(attempts: &[Attempt]) -> Vec<(i64, i64)> {
 }
 
 /// The counts beside the jobs themselves: each job takes one away, and whatever is left is too much or too little.
-const COUNTS: &str = "SELECT CAST(COALESCE(SUM(ABS(off)), 0) AS BIGINT) FROM (SELECT SUM(n) AS off FROM \
+pub const COUNTS: &str = "SELECT CAST(COALESCE(SUM(ABS(off)), 0) AS BIGINT) FROM (SELECT SUM(n) AS off FROM \
     (SELECT status, kind, queue, n FROM job_counts UNION ALL SELECT status, kind, queue, -1 FROM jobs) AS sides \
     GROUP BY status, kind, queue) AS cells";
 const BATCHES: &str = "SELECT CAST(COALESCE(SUM(ABS(off)), 0) AS BIGINT) FROM (SELECT SUM(n) AS off FROM \
@@ -49,7 +49,7 @@ const BATCHES: &str = "SELECT CAST(COALESCE(SUM(ABS(off)), 0) AS BIGINT) FROM (S
     GROUP BY batch, status) AS cells";
 /// Once nothing runs, nothing takes a place.
 const HOLDS: &str = "SELECT CAST(COALESCE(SUM(ABS(n)), 0) AS BIGINT) FROM running_holds";
-const LIMITS: &str = "SELECT CAST(COUNT(*) AS BIGINT) FROM running_holds";
+const LIMITED: &str = "SELECT CAST(COUNT(*) AS BIGINT) FROM jobs WHERE member = 1 OR concurrency_key IS NOT NULL";
 
 /// What the database itself answers, past all layers.
 pub async fn ask(config: &Config, text: &'static str) -> i64 {
@@ -107,6 +107,6 @@ pub async fn truth(service: &Service, config: &Config) -> Truth {
             batches: ask(config, BATCHES).await,
             holds: ask(config, HOLDS).await,
         },
-        limits: ask(config, LIMITS).await,
+        limited: ask(config, LIMITED).await,
     }
 }

@@ -206,10 +206,11 @@ fn lacks(missing: u64, idle: bool, again: bool) -> bool {
 async fn promote(shared: &Shared) -> Result<Duration, StoreError> {
     match shared.service.store.next_due().await? {
         Some(0) => {
-            for change in &shared.service.store.promote_due().await? {
+            let promoted = shared.service.store.promote_due().await?;
+            for change in &promoted {
                 shared.service.settle(change).await;
             }
-            Ok(Duration::ZERO)
+            Ok(next_look(promoted.len(), shared.settings.poll))
         }
         Some(ms) => Ok(Duration::from_millis(ms).min(shared.settings.poll)),
         None => Ok(shared.settings.poll),
@@ -229,10 +230,20 @@ async fn resolve(shared: &Shared) -> Result<Duration, StoreError> {
     if !shared.service.store.dependents_due().await? {
         return Ok(shared.settings.poll);
     }
-    for change in &shared.service.store.resolve_dependents().await? {
+    let resolved = shared.service.store.resolve_dependents().await?;
+    for change in &resolved.changed {
         shared.service.settle(change).await;
     }
-    Ok(Duration::ZERO)
+    Ok(next_look(resolved.ends, shared.settings.poll))
+}
+
+/// The wait before the next look at what is due, when so much of it was done: there may be more. When none was, others have it in
+/// hand, for as long as they like, and whoever looked again at once would do nothing else.
+fn next_look(done: usize, poll: Duration) -> Duration {
+    match done {
+        0 => poll,
+        _ => Duration::ZERO,
+    }
 }
 
 /// Keeps the search up to date, in steps so small that no writer waits long behind one; while others write, it takes a
@@ -256,6 +267,13 @@ async fn index(shared: &Shared) -> Result<Duration, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_have_in_hand_is_not_asked_for_all_the_time() {
+        let poll = Duration::from_secs(1);
+        assert_eq!(next_look(0, poll), poll);
+        assert_eq!(next_look(1, poll), Duration::ZERO);
+    }
 
     #[test]
     fn what_the_index_lost_is_announced_again_by_a_busy_worker_too() {

@@ -15,6 +15,8 @@ use crate::server::store::retention::Rule;
 const CHUNK: u32 = 100;
 /// Jobs that go at once: few enough that no other write waits long behind them.
 const JOBS: u32 = 250;
+/// Batches that are looked at, and limits that are forgotten, at once.
+const PAGE: u32 = 500;
 /// Milliseconds that an upload is kept for a job to be made of it: a day.
 const UPLOAD_UNUSED_MS: i64 = 86_400_000;
 /// How long an upload that is still coming in may stand still.
@@ -58,7 +60,9 @@ pub(super) async fn sweep(shared: &Shared) -> Result<(), StoreError> {
     store.forget_runs(RUNS_MS).await?;
     store.forget_minutes(MINUTES_MS).await?;
     store.forget_errors(ERRORS_MS).await?;
-    all(|| store.forget_batches(BATCHES_MS, CHUNK)).await?;
+    store.forget_batches(BATCHES_MS, PAGE).await?;
+    all(|| store.forget_free_places(PAGE)).await?;
+    all(|| store.forget_empty_cells(CHUNK)).await?;
     if let Err(problem) = shared.service.sweep_identity().await {
         tracing::warn!(%problem, "sessions and links that hold no more could not be removed");
     }

@@ -5,7 +5,8 @@ use sea_orm::Value;
 use super::super::dialect::Dialect;
 use super::super::search::STALE_MAX;
 use super::super::sql::Sql;
-use crate::domain::filter::JobFilter;
+use crate::domain::filter::{JobFilter, Sort};
+use crate::domain::job::DEFAULT_QUEUE;
 
 /// A filter as a condition over `jobs` (or `job_counts`, when [`JobFilter::counted`]).
 pub(super) struct Condition<'a> {
@@ -29,7 +30,7 @@ impl Condition<'_> {
             error,
             created_after,
             created_before,
-            sort: _,
+            sort,
             order: _,
         } = self.filter;
         sql.push("1 = 1");
@@ -64,6 +65,12 @@ impl Condition<'_> {
             " AND created_at < ",
             created_before.map(|t| t.timestamp_millis().into()),
         );
+        // As the index of queues says it, which is for the others. Only where nothing else leads to fewer jobs, and where they come in
+        // its order: a queue may be a large one, and is not to be sorted for a page.
+        let by_queue = *sort == Sort::CreatedAt && !self.filter.elsewhere();
+        if by_queue && queue.as_ref().is_some_and(|queue| queue != DEFAULT_QUEUE) {
+            sql.push(&format!(" AND queue <> '{DEFAULT_QUEUE}'"));
+        }
         if let Some(q) = q {
             search(self.dialect, sql, &q.to_lowercase());
         }

@@ -3,11 +3,14 @@
 mod condition;
 mod cursor;
 
+use sea_orm::Statement;
+
 use super::Store;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
 use super::sql::{RowExt, Sql};
 use crate::domain::filter::{JobFilter, Order, Sort};
+use crate::domain::job::DEFAULT_QUEUE;
 use crate::domain::page::COUNT_CAP;
 use crate::domain::status::Status;
 use crate::domain::time::Timestamp;
@@ -75,11 +78,29 @@ impl Store {
         offset: u32,
         after: Option<&Cursor>,
     ) -> Result<Vec<JobRow>, StoreError> {
+        if self.nothing_in_default(filter).await? {
+            return Ok(Vec::new());
+        }
         let condition = self.condition(filter).await?;
         match parts(filter.sort) {
             Some(parts) if offset == 0 => self.list_in_parts(&condition, &parts, limit, after).await,
             _ => self.list_whole(&condition, limit, offset, after).await,
         }
+    }
+
+    /// Whether the filter asks for the default queue and nothing is there that could match. The index of queues leaves that one
+    /// out, since most jobs are in it and a walk through all soon finds them; when there are none it would find that out last.
+    async fn nothing_in_default(&self, filter: &JobFilter) -> Result<bool, StoreError> {
+        if filter.queue.as_deref() != Some(DEFAULT_QUEUE) {
+            return Ok(false);
+        }
+        let counted = JobFilter {
+            status: filter.status.clone(),
+            kind: filter.kind.clone(),
+            queue: filter.queue.clone(),
+            ..JobFilter::default()
+        };
+        Ok(self.count(&counted).await?.0 == 0)
     }
 
     async fn list_whole(
@@ -89,33 +110,12 @@ impl Store {
         offset: u32,
         after: Option<&Cursor>,
     ) -> Result<Vec<JobRow>, StoreError> {
-        let filter = condition.filter;
-        let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM jobs WHERE "));
-        match self.cells(filter).await? {
-            Some(cells) if cells.is_empty() => return Ok(Vec::new()),
-            Some(cells) => {
-                sql.push("seq IN (");
-                merged(
-                    &mut sql,
-                    condition,
-                    &cells,
-                    "1 = 1",
-                    limit.saturating_add(offset),
-                    after,
-                );
-                sql.push(")");
-            }
-            None => {
-                condition.push(&mut sql);
-                if let Some(cursor) = after {
-                    sql.push(" AND ");
-                    beyond(&mut sql, cursor);
-                }
-            }
+        let cells = self.cells(condition.filter).await?;
+        if cells.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Vec::new());
         }
-        order(&mut sql, filter);
-        sql.push(&format!(" LIMIT {limit} OFFSET {offset}"));
-        self.all(sql.build()).await?.iter().map(job_row).collect()
+        let stmt = whole(condition, cells.as_deref(), limit, offset, after);
+        self.all(stmt).await?.iter().map(job_row).collect()
     }
 
     /// Of a sort by something that not all jobs have: one part after the other, each by its own index.
@@ -306,6 +306,35 @@ impl Store {
     }
 }
 
+/// One page of all that match, from these cells where there are any.
+fn whole(
+    condition: &Condition<'_>,
+    cells: Option<&[(String, String)]>,
+    limit: u32,
+    offset: u32,
+    after: Option<&Cursor>,
+) -> Statement {
+    let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM jobs WHERE "));
+    match cells {
+        Some(cells) => {
+            sql.push("seq IN (");
+            let enough = limit.saturating_add(offset);
+            merged(&mut sql, condition, cells, "1 = 1", enough, after);
+            sql.push(")");
+        }
+        None => {
+            condition.push(&mut sql);
+            if let Some(cursor) = after {
+                sql.push(" AND ");
+                beyond(&mut sql, cursor);
+            }
+        }
+    }
+    order(&mut sql, condition.filter);
+    sql.push(&format!(" LIMIT {limit} OFFSET {offset}"));
+    sql.build()
+}
+
 /// The numbers of the first `limit` jobs of each cell that match, are as `also` says, and lie beyond the cursor.
 fn merged(
     sql: &mut Sql,
@@ -390,4 +419,28 @@ fn beyond(sql: &mut Sql, cursor: &Cursor) {
         sql.push(&format!(" OR {column} IS NULL"));
     }
     sql.push(")");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dialect::Dialect;
+    use super::super::plan_tests::plan;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_of_a_queue_does_not_walk_past_the_others() {
+        let filter = JobFilter {
+            queue: Some("rare".into()),
+            ..JobFilter::default()
+        };
+        let condition = Condition {
+            dialect: Dialect::Sqlite,
+            filter: &filter,
+            from: None,
+            until: None,
+        };
+        let plan = plan(whole(&condition, None, 50, 0, None)).await;
+        assert!(plan[0].contains("jobs_queue (queue=?)"), "{plan:?}");
+        assert_eq!(plan.len(), 1, "nothing is sorted: {plan:?}");
+    }
 }
