@@ -93,13 +93,13 @@ impl Store {
             .write(move |tx| {
                 async move {
                     let text = "DELETE FROM openid_sign_ins WHERE hash = $1 AND expires_at > $2 \
-                        RETURNING hash, browser, address AS network, nonce, verifier, next";
+                        RETURNING hash, browser, address, nonce, verifier, next";
                     let row = tx.one(Sql::with(text, [hash.into(), tx.now().into()])).await?;
                     let Some(row) = row else { return Ok(None) };
                     Ok(Some(Begun {
                         hash: row.get("hash")?,
                         browser: row.get("browser")?,
-                        network: row.get("network")?,
+                        network: row.get("address")?,
                         nonce: row.get("nonce")?,
                         verifier: row.get("verifier")?,
                         next: row.get("next")?,
