@@ -15,6 +15,8 @@ pub const EMAIL_MAX: usize = 254;
 pub const NAME_MAX: usize = 100;
 /// Days that a token may be good for.
 pub const TOKEN_DAYS_MAX: u32 = 3_650;
+/// Tokens of one person that can be used at the same time; so many more that act for themselves may one person have made.
+pub const TOKENS_MAX: u64 = 100;
 
 /// One who may sign in. Never removed, since jobs and the audit log name them: only disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ pub mod kind;
 pub mod live;
 pub mod log;
 pub mod machine;
+pub mod network;
 pub mod page;
 pub mod queue;
 pub mod retention;

@@ -589,7 +589,7 @@ async fn what_is_written_with_a_lease_that_was_lost_is_refused() {
         claimed.pop().expect("a job").lease
     };
     let lost = lease().await;
-    for event in [Event::LeaseLost, Event::RunNow] {
+    for event in [Event::LeaseLost { crashes_max: 5 }, Event::RunNow] {
         let changed = store.change(lost.id, event, "test".into(), "test".into());
         changed.await.expect("changed");
     }

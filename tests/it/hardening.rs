@@ -464,6 +464,14 @@ async fn one_address_can_not_take_all_connections() {
             said.starts_with("HTTP/1.1 503 ") && said.contains("Retry-After: 5"),
             "{said}"
         );
+        for guard in [
+            "x-content-type-options: nosniff",
+            "x-frame-options: DENY",
+            "content-security-policy: default-src 'none'",
+            "cache-control: no-store",
+        ] {
+            assert!(said.contains(guard), "{guard}: {said}");
+        }
         assert!(open.len() >= 3, "{} connections", open.len());
         open.clear();
         drop(stream);
@@ -484,6 +492,10 @@ async fn who_asks_too_often_has_to_wait_and_nobody_else() {
     })
     .await;
     let viewer = s.user("viewer@example.org", Role::Viewer).await;
+    let mut unused = Vec::new();
+    for _ in 0..5 {
+        unused.push(s.token(&[Scope::JobsRead]).await);
+    }
     let mut refused = None;
     // A machine so slow that it never asks too often would go on for ever.
     for _ in 0..500 {
@@ -529,14 +541,35 @@ async fn who_asks_too_often_has_to_wait_and_nobody_else() {
             .bearer_auth(format!("windlass_{n}"));
         request.send().await.expect("answer").status()
     };
-    let mut seen = StatusCode::UNAUTHORIZED;
-    for n in 0..500 {
-        seen = claims(n).await;
-        if seen != StatusCode::UNAUTHORIZED {
+    let claims_too_much = async || {
+        let mut seen = StatusCode::UNAUTHORIZED;
+        for n in 0..500 {
+            seen = claims(n).await;
+            if seen != StatusCode::UNAUTHORIZED {
+                break;
+            }
+        }
+        assert_eq!(seen, StatusCode::TOO_MANY_REQUESTS);
+    };
+    claims_too_much().await;
+    let other = viewer.get(format!("{}/api/me", s.base)).send().await.expect("answer");
+    assert_eq!(
+        other.status(),
+        StatusCode::OK,
+        "nor are those of the same network who are known"
+    );
+    // From there the database is asked about no more credentials that nobody has come with yet. On a slow machine it may be the
+    // network's turn again by the time of the first.
+    let mut asked = 0;
+    for token in &unused {
+        claims_too_much().await;
+        let answer = token.get(format!("{}/api/me", s.base)).send().await.expect("answer");
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
             break;
         }
+        asked += 1;
     }
-    assert_eq!(seen, StatusCode::TOO_MANY_REQUESTS);
+    assert!(asked < unused.len(), "all of them were looked up");
     until("it is this caller's turn again", async || {
         let answer = s.ask(Method::GET, "/api/me").send().await.expect("answer");
         (answer.status() == StatusCode::OK).then_some(())

@@ -5,12 +5,16 @@ use std::time::Duration;
 use reqwest::header::{COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use windlass::domain::account::Purpose;
 use windlass::domain::user::{Role, Scope};
-use windlass::server::service::identity::Origin;
+use windlass::server::service::identity::{Origin, hashed};
+use windlass::server::store::Store;
+use windlass::server::store::sessions::SessionDraft;
+use windlass::server::store::users::{Link, NewPassword};
 use windlass::server::{http, state};
 
 use crate::chaos::truth::ask;
-use crate::harness::{ADMIN, Server, arrange, config, read, until};
+use crate::harness::{ADMIN, Server, arrange, config, deed, read, unique, until};
 
 async fn sign_in(s: &Server, by: &Client, email: &str, password: &str) -> reqwest::Response {
     let form = [
@@ -421,6 +425,175 @@ async fn links_are_listed_until_they_are_used_and_can_be_taken_back() {
     s.stop().await;
 }
 
+const ADA: &str = "ada@example.org";
+
+/// What another process on the server's database has.
+async fn beside(s: &Server) -> Store {
+    let mut settings = config(s.dir.path());
+    arrange(&mut settings, s.dir.path()).await;
+    Store::open_beside(&settings).await.expect("store")
+}
+
+/// What is kept of somebody's password.
+async fn kept(store: &Store, email: &str) -> String {
+    let row = store.user_by_email(email).await.expect("answer").expect("user");
+    row.password.expect("a password")
+}
+
+async fn id_of(s: &Server, email: &str) -> String {
+    let users = s.get("/api/users").await;
+    let mut users = users.as_array().expect("users").iter();
+    let user = users.find(|user| user["email"] == email).expect("user");
+    user["id"].as_str().expect("id").to_string()
+}
+
+async fn change(s: &Server, email: &str, body: Value) {
+    let path = format!("/api/users/{}", id_of(s, email).await);
+    let sent = s.ask(Method::PATCH, &path).json(&body).send().await;
+    assert_eq!(sent.expect("answer").status(), StatusCode::OK);
+}
+
+/// Uses a link up, and gives the cookie that it brings.
+async fn welcome(s: &Server, link: &Value, password: &str) -> Option<String> {
+    let key = link["path"].as_str().expect("path").rsplit('/').next().expect("key");
+    let form = [("key", key), ("password", password)];
+    let sent = s.nobody().post(format!("{}/welcome", s.base)).form(&form).send().await;
+    cookie(&sent.expect("answer"))
+}
+
+/// Somebody chooses a new password by an admin's link.
+async fn reset(s: &Server, email: &str, password: &str) -> String {
+    let path = format!("/api/users/{}/reset", id_of(s, email).await);
+    let (status, link) = s.post(&path, json!({})).await;
+    assert_eq!(status, StatusCode::CREATED, "{link}");
+    welcome(s, &link, password).await.expect("cookie")
+}
+
+#[tokio::test]
+async fn a_sign_in_that_a_new_password_overtakes_begins_no_session() {
+    let s = Server::start().await;
+    s.user(ADA, Role::Member).await;
+    let store = beside(&s).await;
+    let ada = store.user_by_email(ADA).await.expect("answer").expect("ada").user;
+    let begin = async |password: Option<String>| {
+        let draft = SessionDraft {
+            hash: unique(),
+            user: ada.id,
+            password,
+            address: String::new(),
+            agent: String::new(),
+            how: "password",
+            instead_of: None,
+        };
+        let begun = store.begin_session(draft, deed("session.begin", ADA)).await;
+        begun.expect("answer")
+    };
+    // The old password is compared; before there is a session, a new one ends all that there are.
+    let old = kept(&store, ADA).await;
+    let session = reset(&s, ADA, "a password of today").await;
+    assert!(!begin(Some(old)).await);
+    let sessions = s.nobody().get(format!("{}/api/me/sessions", s.base));
+    let sessions = sessions.header(COOKIE, &session).send().await.expect("answer");
+    let (_, sessions) = read(sessions).await;
+    assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{sessions}");
+    let new = kept(&store, ADA).await;
+    assert!(begin(Some(new.clone())).await);
+    // The same of one who is disabled meanwhile, however they come in.
+    change(&s, ADA, json!({ "disabled": true })).await;
+    assert!(!begin(Some(new)).await && !begin(None).await);
+    store.close().await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_password_that_another_overtakes_is_not_taken() {
+    let s = Server::start().await;
+    let ada = s.user(ADA, Role::Member).await;
+    let own = ada.post(format!("{}/api/me/password", s.base));
+    let own = own.json(&json!({ "current": "a password of theirs", "new": "a password of mine" }));
+    assert!(own.send().await.expect("answer").status().is_success());
+    let store = beside(&s).await;
+    let id = store.user_by_email(ADA).await.expect("answer").expect("ada").user.id;
+    let set = async |was: String, session: Option<String>| {
+        let chosen = NewPassword {
+            was,
+            is: "another".into(),
+            session,
+        };
+        let set = store.set_password(id, chosen, deed("user.change_password", ADA)).await;
+        set.expect("answer")
+    };
+    // The old password is compared; before the new one is kept, an admin's link has led to another.
+    let old = kept(&store, ADA).await;
+    let session = reset(&s, ADA, "a password of today").await;
+    assert!(!set(old.clone(), None).await);
+    let new = kept(&store, ADA).await;
+    assert_ne!(old, new);
+    // Nor does one count that a session asks for which has ended by now.
+    assert!(!set(new.clone(), Some(unique())).await);
+    assert_eq!(kept(&store, ADA).await, new);
+    let answer = sign_in(&s, &s.nobody(), ADA, "a password of today").await;
+    assert!(cookie(&answer).is_some(), "{:?}", answer.headers());
+    let key = session.split_once('=').expect("pair").1;
+    assert!(set(new, Some(hashed(key))).await);
+    assert_eq!(with(&s, &session, "/api/me").await, StatusCode::OK);
+    store.close().await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn links_that_a_former_admin_made_let_nobody_in() {
+    const EVE: &str = "eve@example.org";
+    let s = Server::start().await;
+    s.user(ADA, Role::Member).await;
+    let eve = s.user(EVE, Role::Admin).await;
+    let (_, others) = s
+        .post("/api/users", json!({ "email": "bob@example.org", "role": "member" }))
+        .await;
+    let ends = [
+        (json!({ "role": "member" }), "user.change"),
+        (json!({ "disabled": true }), "user.disable"),
+    ];
+    for (end, action) in ends {
+        change(&s, EVE, json!({ "role": "admin" })).await;
+        let make = async |path: String, body: Value| {
+            let sent = eve.post(format!("{}{path}", s.base)).json(&body).send().await;
+            let (status, link) = read(sent.expect("answer")).await;
+            assert_eq!(status, StatusCode::CREATED, "{link}");
+            link
+        };
+        let friend = json!({ "email": "friend@example.org", "role": "admin" });
+        let links = [
+            make("/api/users".into(), friend).await,
+            make(format!("/api/users/{}/reset", id_of(&s, ADA).await), json!({})).await,
+        ];
+        change(&s, EVE, end).await;
+        for link in links {
+            assert!(welcome(&s, &link, "a password of theirs").await.is_none(), "{link}");
+        }
+        let log = s
+            .get(&format!("/api/admin/audit-logs?action={action}&name={EVE}"))
+            .await;
+        assert_eq!(log["items"][0]["after"]["links_ended"], 2, "{log}");
+    }
+    // Nor one that was on its way at that moment.
+    let store = beside(&s).await;
+    let link = Link {
+        purpose: Purpose::Invite,
+        email: "friend@example.org".into(),
+        name: String::new(),
+        role: Role::Admin,
+        kinds: Vec::new(),
+        made_by: EVE.into(),
+        expires_at: i64::MAX,
+    };
+    let added = store.add_link(unique(), link, None).await;
+    assert!(!added.expect("answer"));
+    store.close().await;
+    assert!(welcome(&s, &others, "a password of theirs").await.is_some());
+    s.stop().await;
+}
+
 #[tokio::test]
 async fn a_link_for_a_new_password_works_once() {
     const ADA: &str = "ada@example.org";
@@ -548,6 +721,11 @@ async fn the_first_admin_comes_by_a_link_that_works_once() {
     let local = "127.0.0.1:3000".parse().expect("address");
     let refused = |address, has_users| http::refuse_listen(address, has_users, &http::Site::default()).is_some();
     assert!(refused(open, false) && !refused(open, true) && !refused(local, false));
+    let told = http::refuse_listen(open, false, &http::Site::default()).expect("a reason");
+    assert!(
+        told.contains("ADMIN_EMAIL") && !told.contains("user create"),
+        "an invitation makes no user: {told}"
+    );
     let key = async || {
         let link = service.first_link().await.expect("answer").expect("a link");
         link.path.rsplit('/').next().expect("key").to_string()

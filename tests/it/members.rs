@@ -6,6 +6,7 @@ use futures::StreamExt;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use windlass::domain::account::TOKENS_MAX;
 use windlass::domain::user::Role;
 
 use crate::chaos::truth;
@@ -437,5 +438,41 @@ async fn what_acts_on_many_jobs_asks_about_each_of_them() {
         "{problem}"
     );
     assert_eq!(s.get("/api/jobs").await["total"], before, "all or none");
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_have_a_limit_and_no_dead_one_stands_before_one_that_works() {
+    let s = Server::start().await;
+    let member = s.user(MEMBER, Role::Member).await;
+    let make = async |by: &Client, path: &str| {
+        let body = json!({ "name": unique(), "scopes": ["jobs:read"] });
+        send(&s, by, path, body).await
+    };
+    let fill = async |by: &Client, path: &str| {
+        for _ in 0..TOKENS_MAX {
+            let (status, made) = make(by, path).await;
+            assert_eq!(status, StatusCode::CREATED, "{made}");
+        }
+        let (status, problem) = make(by, path).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{problem}");
+        let detail = problem["detail"].as_str().expect("detail");
+        assert!(detail.contains(&TOKENS_MAX.to_string()), "{detail}");
+    };
+    fill(&member, "/api/me/tokens").await;
+    let list = async || ask(&s, &member, Method::GET, "/api/me/tokens").await.1;
+    // The newest one is revoked: that makes room, and it stands behind those that are older and work.
+    let newest = list().await[0]["id"].clone();
+    let path = format!("/api/tokens/{}", newest.as_str().expect("id"));
+    assert_eq!(ask(&s, &member, Method::DELETE, &path).await.0, StatusCode::NO_CONTENT);
+    let tokens = list().await;
+    let tokens = tokens.as_array().expect("tokens");
+    assert_eq!(tokens.len() as u64, TOKENS_MAX);
+    let (last, others) = tokens.split_last().expect("tokens");
+    assert_eq!(last["id"], newest);
+    assert!(others.iter().all(|token| token["revoked_at"].is_null()));
+    assert_eq!(make(&member, "/api/me/tokens").await.0, StatusCode::CREATED);
+    // Those that act for themselves are counted by who makes them.
+    fill(&s.client, "/api/tokens").await;
     s.stop().await;
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use reqwest::header::{COOKIE, HeaderName, LOCATION, ORIGIN, SET_COOKIE};
 use reqwest::{Client, Method, Response, StatusCode, Url};
@@ -12,6 +13,7 @@ use sqlx::Connection;
 use windlass::domain::groups::RoleMap;
 use windlass::domain::user::{Role, Scope};
 use windlass::server::config::{OpenidSettings, ProxySettings};
+use windlass::server::service::vouched::Leaving;
 
 use crate::harness::{ADMIN, Server, arrangement, read};
 
@@ -464,6 +466,35 @@ async fn a_sign_in_that_takes_too_long_does_not_come_back() {
     s.stop().await;
 }
 
+#[tokio::test]
+async fn who_begins_many_sign_ins_keeps_nobody_else_out() {
+    let s = Server::start().await;
+    let begin = async |state: &str, address: &str| {
+        let leaving = Leaving {
+            state: state.into(),
+            browser: "browser".into(),
+            nonce: "nonce".into(),
+            verifier: "verifier".into(),
+            next: "/jobs".into(),
+            address: address.into(),
+        };
+        s.service.leave_for_openid(leaving).await.expect("it is kept");
+    };
+    let comes_back = async |state: &str| {
+        let returned = s.service.return_from_openid(state, "browser").await;
+        returned.expect("answer").is_some()
+    };
+    begin("first", "2001:db8::1").await;
+    begin("elsewhere", "2001:db8:0:1::1").await;
+    for n in 0..150 {
+        begin(&n.to_string(), &format!("2001:db8::{n:x}")).await;
+    }
+    assert!(!comes_back("first").await, "one network has no more than its share");
+    assert!(comes_back("149").await, "and the newest is not the one that gives way");
+    assert!(comes_back("elsewhere").await);
+    s.stop().await;
+}
+
 fn pairs_of(url: &str) -> BTreeMap<String, String> {
     Url::parse(url).expect("url").query_pairs().into_owned().collect()
 }
@@ -743,6 +774,45 @@ async fn the_word_of_a_trusted_proxy_counts() {
     assert_eq!(read(by_token.expect("answer")).await.1["email"], "token:test");
     change(&s, "ada@example.org", json!({ "disabled": true })).await;
     assert_eq!(me(&s, "ada@example.org", "ops").await.0, StatusCode::FORBIDDEN);
+    s.stop().await;
+}
+
+/// Waits for a stream to be ended by the server.
+async fn ended(mut stream: Response) {
+    assert_eq!(stream.status(), StatusCode::OK);
+    let rest = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    tokio::time::timeout(Duration::from_secs(20), rest)
+        .await
+        .expect("the open stream ends");
+}
+
+#[tokio::test]
+async fn an_open_stream_does_not_give_back_the_role_that_the_proxy_has_taken() {
+    let s = behind_proxy("127.0.0.1", true).await;
+    let stream = async |groups: &str| {
+        let request = s.nobody().get(format!("{}/api/jobs/events", s.base));
+        let sent = request.header(USER, "ada@example.org").header(GROUPS, groups).send();
+        sent.await.expect("answer")
+    };
+    let as_admin = stream("ops").await;
+    let invited = s.nobody().post(format!("{}/api/users", s.base));
+    let invited = invited
+        .header(USER, "ada@example.org")
+        .header(GROUPS, "ops")
+        .json(&json!({ "email": "friend@example.org", "role": "admin" }));
+    assert_eq!(invited.send().await.expect("answer").status(), StatusCode::CREATED);
+    assert_eq!(me(&s, "ada@example.org", "dev").await.1["role"], "manager");
+    ended(as_admin).await;
+    assert_eq!(users(&s).await["ada@example.org"]["role"], "manager");
+    let deeds = deeds(&s, "ada@example.org").await;
+    let actions: Vec<_> = deeds.iter().map(|d| d["action"].as_str().expect("action")).collect();
+    assert_eq!(actions, ["user.join", "user.change"]);
+    // Whom an admin invited who is none any more, does not come in.
+    assert_eq!(deeds[1]["after"], json!({ "role": "manager", "links_ended": 1 }));
+    assert_eq!(s.get("/api/users/links").await, json!([]));
+    let as_manager = stream("dev").await;
+    change(&s, "ada@example.org", json!({ "disabled": true })).await;
+    ended(as_manager).await;
     s.stop().await;
 }
 

@@ -182,8 +182,10 @@ fn the_build_and_the_server_agree_about_the_site() {
 #[test]
 fn every_setting_is_documented_with_its_default() {
     // As the server reads it: people copy it to .env.
-    let example = dotenvy::from_read_iter(read(".env.example").as_bytes());
-    let example: BTreeMap<String, String> = example.map(|item| item.expect("NAME=value")).collect();
+    let text = read(".env.example");
+    let example: BTreeMap<String, String> = dotenvy::from_read_iter(text.as_bytes())
+        .map(|item| item.expect("NAME=value"))
+        .collect();
     let defaults: BTreeMap<String, String> = table("Leptos.toml", "windlass")
         .into_iter()
         .map(|(name, value)| (name.to_uppercase(), value))

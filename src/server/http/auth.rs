@@ -23,6 +23,10 @@ use crate::server::openid::{Openid, OpenidError};
 use crate::server::service::Service;
 use crate::server::service::identity::{Credential, FRESH, Known, Origin};
 
+/// How long a stream may go on that a proxy has let through. Whom it would let through no more, or who has lost all of their groups,
+/// the database does not know; the next request, by which the browser goes on, tells.
+const VOUCHED_FOR: Duration = Duration::from_secs(300);
+
 /// Who this server is to browsers, and whom it believes.
 #[derive(Clone, Debug, Default)]
 pub struct Site {
@@ -137,9 +141,9 @@ impl Visitor {
         let (Some(credential), Some(known)) = (&self.credential, &self.known) else {
             return Err(nobody());
         };
-        match service.who(credential, &self.address).await? {
-            Some(now) if now.actor == known.actor => Ok(()),
-            _ => Err(nobody()),
+        match service.is_still(credential, known).await? {
+            true => Ok(()),
+            false => Err(nobody()),
         }
     }
 
@@ -148,22 +152,34 @@ impl Visitor {
         site.callers.stream(&self.party)
     }
 
-    /// Resolves when this caller is known no more, or may do something else than before: streams end then.
+    /// Resolves when this caller is known no more, or may do something else than before, or has to be vouched for again: streams
+    /// end then.
     pub async fn until_changed(self, service: Service) {
         let (Some(credential), Some(known)) = (self.credential, self.known) else {
             return;
         };
-        let mut tick = tokio::time::interval(FRESH);
-        loop {
-            tick.tick().await;
-            match service.who(&credential, &self.address).await {
-                Ok(Some(now)) if now.actor == known.actor => {}
-                Ok(_) => return,
-                Err(problem) if problem.code == ProblemCode::Forbidden => return,
+        let changed = async {
+            let mut tick = tokio::time::interval(FRESH);
+            loop {
+                tick.tick().await;
                 // Without a database nobody can be looked up, and nothing is told either.
-                Err(_) => {}
+                if let Ok(false) = service.is_still(&credential, &known).await {
+                    return;
+                }
             }
+        };
+        in_time(&credential, changed).await;
+    }
+}
+
+/// Waits for `changed`, and for those whom a proxy vouches for no longer than [`VOUCHED_FOR`].
+async fn in_time(credential: &Credential, changed: impl Future<Output = ()>) {
+    match credential {
+        Credential::Proxy(..) => {
+            // Either way it is time to ask again.
+            let _ = tokio::time::timeout(VOUCHED_FOR, changed).await;
         }
+        Credential::Session(_) | Credential::Token(_) => changed.await,
     }
 }
 
@@ -262,7 +278,21 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
         .map(|peer| peer.0.ip());
     let client = client(&state.site, peer, request.headers());
     let address = client.map(|ip| ip.to_string()).unwrap_or_default();
-    let credential = credential(&state.site, peer, request.headers());
+    let path = request.uri().path();
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let free = reads && (matched.is_some_and(|path| FREE.contains(&path)) || matched.is_none() && assets::has(path));
+    // Nothing of what is free depends on who asks.
+    let credential = credential(&state.site, peer, request.headers()).filter(|_| !free);
+    // Guesses wait for their network's turn before the database is asked. Who was known before is looked up whatever others of
+    // their network do, and each request is counted once, below.
+    if credential
+        .as_ref()
+        .is_some_and(|credential| state.service.is_guess(credential))
+        && let Err(problem) = state.site.callers.turn(&Party::of(None, client))
+    {
+        return ApiError(problem).into_response();
+    }
     let (known, kept_out) = match &credential {
         Some(credential) => match state.service.who(credential, &address).await {
             Ok(known) => (known, None),
@@ -272,10 +302,7 @@ pub async fn authenticate(State(state): State<AppState>, mut request: Request, n
         },
         None => (None, None),
     };
-    let path = request.uri().path();
-    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let party = Party::of(known.as_ref().map(|known| &known.actor), client);
-    let free = matched.is_some_and(|path| FREE.contains(&path)) || matched.is_none() && assets::has(path);
     if !free && let Err(problem) = state.site.callers.request(&party) {
         return ApiError(problem).into_response();
     }
@@ -371,6 +398,20 @@ mod tests {
             credential(&site, None, &headers),
             Some(Credential::Token(String::new()))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_a_proxy_let_through_ends_by_itself() {
+        let began = tokio::time::Instant::now();
+        in_time(
+            &Credential::Proxy("ada@example.org".into(), None, true),
+            std::future::pending(),
+        )
+        .await;
+        assert!(began.elapsed() >= VOUCHED_FOR);
+        let session = Credential::Session("key".into());
+        let signed_in = in_time(&session, std::future::pending());
+        assert!(tokio::time::timeout(VOUCHED_FOR * 10, signed_in).await.is_err());
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::network::network;
 use crate::domain::user::Actor;
 use crate::server::config::Edge;
 
@@ -31,14 +32,6 @@ impl Party {
     }
 }
 
-/// What one household or machine has: an address, of IPv6 the network of 64 bits that addresses can be chosen from at will.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    }
-}
-
 /// So many at a time, and after that one every so often.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
@@ -48,16 +41,19 @@ struct Rate {
 }
 
 impl Rate {
-    /// Takes one. `full_at`: when the party has its whole burst again. `Err`: how long to wait.
-    fn take(&self, full_at: &mut Duration, now: Duration) -> Result<(), Duration> {
-        let next = (*full_at).max(now) + self.every;
+    /// When the party would have its whole burst again if it took one. `full_at`: when it has it now. `Err`: how long to wait.
+    fn next(&self, full_at: Duration, now: Duration) -> Result<Duration, Duration> {
+        let next = full_at.max(now) + self.every;
         match next.checked_sub(now + self.depth).filter(|over| !over.is_zero()) {
             Some(over) => Err(over),
-            None => {
-                *full_at = next;
-                Ok(())
-            }
+            None => Ok(next),
         }
+    }
+
+    /// Takes one.
+    fn take(&self, full_at: &mut Duration, now: Duration) -> Result<(), Duration> {
+        *full_at = self.next(*full_at, now)?;
+        Ok(())
     }
 }
 
@@ -127,13 +123,24 @@ impl Callers {
                 taken
             }
         };
-        waiting.map_err(|wait| {
-            let detail = format!(
-                "more than {} requests a second, which is what one caller may send in the long run (REQUESTS_PER_SECOND)",
-                self.per_second
-            );
-            Problem::new(ProblemCode::RateLimited, detail).retry_after(wait.as_secs() + 1)
-        })
+        waiting.map_err(|wait| self.too_many(wait))
+    }
+
+    /// Refuses a party that has no request left, and counts none.
+    pub fn turn(&self, party: &Party) -> Result<(), Problem> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let now = self.began.elapsed();
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let full_at = spent.full_at.get(party).copied().unwrap_or(now);
+        rate.next(full_at, now).map(|_| ()).map_err(|wait| self.too_many(wait))
+    }
+
+    fn too_many(&self, wait: Duration) -> Problem {
+        let detail = format!(
+            "more than {} requests a second, which is what one caller may send in the long run (REQUESTS_PER_SECOND)",
+            self.per_second
+        );
+        Problem::new(ProblemCode::RateLimited, detail).retry_after(wait.as_secs() + 1)
     }
 
     /// Counts an open stream for as long as the answer is kept.
@@ -232,7 +239,14 @@ mod tests {
         };
         let of = |address: &str| Party::of(None, Some(address.parse().expect("address")));
         let one = of("2001:db8::1");
+        for _ in 0..5 {
+            assert!(
+                callers.turn(&one).is_ok(),
+                "asking whether it is one's turn costs nothing"
+            );
+        }
         assert!(callers.request(&one).is_ok() && callers.request(&of("2001:db8::2")).is_ok());
+        assert!(callers.turn(&one).is_err());
         let refused = callers.request(&of("2001:db8::ffff:3")).expect_err("same network");
         assert_eq!(refused.code, ProblemCode::RateLimited);
         assert!(refused.retry_after.is_some_and(|s| (1..=3_601).contains(&s)));

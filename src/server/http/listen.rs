@@ -24,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::callers::{Counted, Tally, network};
+use super::callers::{Counted, Tally};
+use super::router::GUARDS;
 use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::network::network;
 use crate::server::config::{Config, Edge};
 
 /// Bytes that a request's head may have, and fields in it. Larger ones are answered 431.
@@ -181,9 +183,13 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
         "there are as many connections as this server, or your address, may have (CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS)",
     );
     let body = serde_json::to_string(&problem.retry_after(5)).unwrap_or_default();
+    let guards: String = GUARDS
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nRetry-After: 5\r\nConnection: close\r\n\r\n{body}",
+         {guards}Retry-After: 5\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(answer.as_bytes()).await?;

@@ -56,8 +56,8 @@ impl FromRef<AppState> for LeptosOptions {
 pub fn refuse_listen(address: SocketAddr, has_users: bool, site: &Site) -> Option<String> {
     (!address.ip().is_loopback() && !has_users && !site.setup_anywhere).then(|| {
         format!(
-            "LISTEN is \"{address}\", and there is no user yet who could sign in. Set ADMIN_EMAIL and ADMIN_PASSWORD, or run \
-             `windlass user create`, or start once at an address of this machine alone, like 127.0.0.1:3000"
+            "LISTEN is \"{address}\", and there is no user yet who could sign in. Set ADMIN_EMAIL and ADMIN_PASSWORD for the first \
+             start, or start once at an address of this machine alone, like 127.0.0.1:3000, and open the link that is printed then"
         )
     })
 }

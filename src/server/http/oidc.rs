@@ -88,18 +88,7 @@ pub async fn leave(
         next: next.into(),
         address: visitor.address,
     };
-    if let Err(problem) = state.service.leave_for_openid(leaving).await {
-        return match problem.retry_after {
-            Some(seconds) if problem.code == ProblemCode::RateLimited => {
-                let seconds = seconds.to_string();
-                Ok(back(
-                    "/sign-in",
-                    &[("next", next), ("problem", "wait"), ("seconds", &seconds)],
-                ))
-            }
-            _ => Err(problem.into()),
-        };
-    }
+    state.service.leave_for_openid(leaving).await?;
     let cookie = state.site.cookie_of(name(&state.site), &browser, COOKIE_S);
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), Redirect::to(&begun.url)).into_response())
 }

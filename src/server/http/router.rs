@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
-    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
 };
 use axum::http::{self, Extensions, HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +30,19 @@ use crate::ui::shell::shell;
 
 /// Bytes of a body that is not a file.
 const BODY_MAX: usize = 1_000_000;
+
+/// What every answer carries unless its handler knows better: it is kept nowhere, does and loads nothing where it is shown, is
+/// shown as what it says it is, in no frame and on no other site.
+pub(super) const GUARDS: [(&str, &str); 8] = [
+    ("cache-control", "no-store"),
+    ("content-security-policy", NOTHING),
+    ("permissions-policy", PERMISSIONS),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
 
 /// For answers that are no page.
 const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -161,19 +173,9 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Sets what every answer carries unless its handler knows better: it is kept nowhere, does and loads nothing where it is
-/// shown, is shown as what it says it is, in no frame and on no other site.
+/// Sets the [`GUARDS`].
 fn hardened<B>(site: &Site) -> impl Fn(http::Response<B>) -> http::Response<B> + Clone + use<B> {
-    let fixed = [
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_SECURITY_POLICY, NOTHING),
-        (HeaderName::from_static("permissions-policy"), PERMISSIONS),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (X_FRAME_OPTIONS, "DENY"),
-        (REFERRER_POLICY, "same-origin"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ];
+    let fixed = GUARDS.map(|(name, value)| (HeaderName::from_static(name), value));
     // A year. Browsers forget it where there is no TLS, and only a server that is reached by TLS may ask for it.
     let tls = site.secure().then_some((STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
     let all: Arc<[(HeaderName, &'static str)]> = fixed.into_iter().chain(tls).collect();

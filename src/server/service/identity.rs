@@ -1,4 +1,4 @@
-//! Who somebody is: passwords, sessions and tokens, and how often they may be guessed at.
+//! Who somebody is: passwords, sessions and tokens.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,12 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::Service;
+use super::guessing::{FORGET_MS, names};
 use crate::domain::account::{Me, User, check_password, email as parse_email};
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::user::{Actor, Role, Via, Want, may};
-use crate::server::store::sessions::{Failures, SessionDraft, SessionRow, TokenRow};
+use crate::server::store::sessions::{SessionDraft, SessionRow, TokenRow};
 use crate::server::store::users::{UserDraft, UserRefused, UserRow};
 
 /// How long what a cookie or token stands for is taken as it was: so long a demoted or disabled user, or a revoked token, may
@@ -31,12 +32,6 @@ const TOUCH_MS: i64 = 60_000;
 const CREDENTIAL_MAX: usize = 128;
 /// Passwords that are hashed at the same time: each takes 19 MiB and some tens of milliseconds.
 const HASHING: usize = 2;
-/// Failed sign-ins in a row before the next one has to wait: of one account from one address, and of one account or one address.
-const FREE_PAIR: u64 = 5;
-const FREE_ONE: u64 = 20;
-/// The longest wait after a failed sign-in, in milliseconds; and how long failures are remembered.
-const WAIT_MAX_MS: i64 = 900_000;
-pub(in crate::server) const FORGET_MS: i64 = 86_400_000;
 /// Characters of what a browser calls itself that are kept.
 const AGENT_MAX: usize = 200;
 /// What secrets of tokens begin with, so that scanners find those that were published by mistake.
@@ -105,7 +100,21 @@ pub struct SignedIn {
 pub struct Identity {
     pub(super) lifetimes: Lifetimes,
     hashing: Semaphore,
-    seen: Mutex<HashMap<Credential, (Instant, Option<Known>)>>,
+    seen: Mutex<HashMap<Credential, Seen>>,
+}
+
+/// What a credential was found to stand for.
+struct Seen {
+    /// None: something about callers has changed since.
+    at: Option<Instant>,
+    /// None: for nobody.
+    known: Option<Known>,
+}
+
+impl Seen {
+    fn is_fresh(&self) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < FRESH)
+    }
 }
 
 impl Identity {
@@ -119,24 +128,36 @@ impl Identity {
 
     /// Looks everybody up anew: something about them has changed.
     pub fn forget(&self) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.values_mut().for_each(|seen| seen.at = None);
     }
 
     fn remembered(&self, credential: &Credential) -> Option<Option<Known>> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, known) = seen.get(credential)?;
-        (at.elapsed() < FRESH).then(|| known.clone())
+        let seen = seen.get(credential)?;
+        seen.is_fresh().then(|| seen.known.clone())
+    }
+
+    /// Whether it stood for somebody when it was looked up last, however long ago that was.
+    fn was_known(&self, credential: &Credential) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(credential).is_some_and(|seen| seen.known.is_some())
     }
 
     fn remember(&self, credential: &Credential, known: Option<Known>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= REMEMBERED {
-            seen.retain(|_, (at, _)| at.elapsed() < FRESH);
-            if seen.len() >= REMEMBERED {
+            // Guesses go first: whoever sends many of them has nobody else forgotten.
+            seen.retain(|_, seen| seen.known.is_some());
+            if seen.len() > REMEMBERED / 2 {
+                seen.retain(|_, seen| seen.is_fresh());
+            }
+            if seen.len() > REMEMBERED / 2 {
                 seen.clear();
             }
         }
-        seen.insert(credential.clone(), (Instant::now(), known));
+        let at = Some(Instant::now());
+        seen.insert(credential.clone(), Seen { at, known });
     }
 
     /// The password as it is kept.
@@ -207,34 +228,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Milliseconds that a sign-in has to wait after so many failures, of which `free` cost nothing: 1 s, 2 s, 4 s, …
-fn wait_ms(failures: Failures, free: u64) -> i64 {
-    match failures.n.checked_sub(free) {
-        None => 0,
-        Some(over) => 1_000i64.saturating_mul(1 << over.min(20)).min(WAIT_MAX_MS),
-    }
-}
-
-/// Milliseconds that are left to wait after what has failed so far of the account, from the address, and of both together.
-fn left_ms([account, address, pair]: [Failures; 3], now: i64) -> i64 {
-    let left = |failures: Failures, free| match now - failures.last_at < FORGET_MS {
-        true => failures.last_at + wait_ms(failures, free) - now,
-        false => 0,
-    };
-    left(account, FREE_ONE)
-        .max(left(address, FREE_ONE))
-        .max(left(pair, FREE_PAIR))
-}
-
-/// What wrong passwords are counted under.
-pub(super) fn names(email: &str, address: &str) -> [String; 3] {
-    [
-        format!("account {email}"),
-        format!("address {address}"),
-        format!("account {email} address {address}"),
-    ]
-}
-
 /// Who a person is to the service.
 pub(super) fn actor(user: &User, via: Via, address: &str) -> Actor {
     Actor {
@@ -264,6 +257,22 @@ impl Service {
         };
         self.identity.remember(credential, known.clone());
         Ok(known)
+    }
+
+    /// Whether a credential may be somebody's guess: it has not stood for anybody yet in this process. What a trusted proxy says
+    /// is never one.
+    pub fn is_guess(&self, credential: &Credential) -> bool {
+        !matches!(credential, Credential::Proxy(..)) && !self.identity.was_known(credential)
+    }
+
+    /// Whether a caller is still who they were when their request came, and may do the same. Changes nothing: what a proxy said
+    /// with that request may be out of date, so those whom it vouched for are compared with what the database says.
+    pub async fn is_still(&self, credential: &Credential, known: &Known) -> Result<bool, Problem> {
+        let now = match credential {
+            Credential::Proxy(..) => self.vouched_before(&known.actor).await?,
+            _ => self.who(credential, &known.actor.address).await?.map(|now| now.actor),
+        };
+        Ok(now.is_some_and(|now| now == known.actor))
     }
 
     async fn by_session(&self, hash: &str, address: &str) -> Result<Option<Known>, Problem> {
@@ -352,50 +361,54 @@ impl Service {
         self.may_try(&names).await?;
         let row = self.store.user_by_email(&email).await?.filter(|row| !row.user.disabled);
         let kept = row.as_ref().and_then(|row| row.password.clone());
-        let fits = self.identity.fits(password, kept).await?;
-        let Some(UserRow { user, .. }) = row.filter(|_| fits) else {
+        let fits = self.identity.fits(password, kept.clone()).await?;
+        let signed = match row.filter(|_| fits) {
+            Some(UserRow { user, .. }) => self.begin(user, kept, from, "password").await?,
+            None => None,
+        };
+        let Some(signed) = signed else {
             metrics::counter!("windlass_sign_ins_failed_total").increment(1);
             return Err(refused());
         };
         self.store.forget_failures(names).await?;
-        self.begin(user, from, "password").await
+        Ok(signed)
     }
 
-    /// Refuses a password that comes too soon after wrong ones, and counts it as another wrong one until
-    /// [`Store::forget_failures`] says otherwise: many that are sent at the same moment are counted, too.
-    pub(super) async fn may_try(&self, names: &[String; 3]) -> Result<(), Problem> {
-        let left = self.store.try_password(names.clone(), FORGET_MS, left_ms).await?;
-        if left <= 0 {
-            return Ok(());
-        }
-        let seconds = u64::try_from(left).unwrap_or(0).div_ceil(1_000);
-        let detail = format!("Too many sign-ins have failed; try again in {seconds} s.");
-        Err(Problem::new(ProblemCode::RateLimited, detail).retry_after(seconds))
-    }
-
-    /// Begins a session with a fresh key, whatever the browser had before.
-    pub(super) async fn begin(&self, user: User, from: Origin, how: &'static str) -> Result<SignedIn, Problem> {
+    /// Begins a session with a fresh key, whatever the browser had before. `password`: what is kept of the one that lets them in.
+    /// `None`: meanwhile they were given another one, or disabled.
+    pub(super) async fn begin(
+        &self,
+        user: User,
+        password: Option<String>,
+        from: Origin,
+        how: &'static str,
+    ) -> Result<Option<SignedIn>, Problem> {
         let key = fresh_key()?;
         let mut agent: String = from.agent.chars().filter(|c| !c.is_control()).collect();
         crate::domain::error::truncate(&mut agent, AGENT_MAX);
         let draft = SessionDraft {
             hash: hashed(&key),
             user: user.id,
+            password,
             address: from.address.clone(),
             agent,
             how,
             instead_of: from.session,
         };
-        let deed = Deed::of(
-            &actor(&user, Via::Session, &from.address),
-            "session.begin",
-            "user",
-            &user.email,
-        );
+        let known = Known {
+            actor: actor(&user, Via::Session, &from.address),
+            user: Some(user.clone()),
+            session: Some(draft.hash.clone()),
+        };
+        let deed = Deed::of(&known.actor, "session.begin", "user", &user.email);
         let deed = deed.to(serde_json::json!({ "how": how }));
-        self.store.begin_session(draft, deed).await?;
+        if !self.store.begin_session(draft, deed).await? {
+            return Ok(None);
+        }
+        // As somebody's, but to be looked up before it counts.
+        self.identity.remember(&Credential::Session(key.clone()), Some(known));
         self.identity.forget();
-        Ok(SignedIn { key, user })
+        Ok(Some(SignedIn { key, user }))
     }
 
     /// Ends the caller's own session.
@@ -483,14 +496,6 @@ pub(super) fn id_of(user: Option<&User>) -> Option<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_grow_and_are_bounded() {
-        let after = |n| wait_ms(Failures { n, last_at: 0 }, FREE_PAIR);
-        assert_eq!((after(0), after(4)), (0, 0));
-        assert_eq!((after(5), after(6), after(10)), (1_000, 2_000, 32_000));
-        assert_eq!((after(15), after(1_000_000)), (WAIT_MAX_MS, WAIT_MAX_MS));
-    }
 
     #[test]
     fn keys_are_long_and_never_the_same() {

@@ -6,6 +6,7 @@ mod batches;
 pub mod cron;
 mod enqueue;
 mod files;
+mod guessing;
 pub mod heads;
 pub mod identity;
 mod jobs;

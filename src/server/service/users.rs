@@ -3,18 +3,19 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::identity::{Known, Origin, SignedIn, TOKEN_PREFIX, fresh_key, hashed, id_of, names};
+use super::guessing::names;
+use super::identity::{Known, Origin, SignedIn, TOKEN_PREFIX, fresh_key, hashed, id_of};
 use super::{Service, require};
 use crate::domain::account::{
-    self, MadeToken, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Purpose, Session, TOKEN_DAYS_MAX, Token,
-    User, UserChange, check_password,
+    self, MadeToken, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Purpose, Session, TOKEN_DAYS_MAX,
+    TOKENS_MAX, Token, User, UserChange, check_password,
 };
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::time::from_millis;
 use crate::domain::user::{Actor, Role, Scope, Via, Want, may};
 use crate::server::store::sessions::TokenDraft;
-use crate::server::store::users::{Link, UserRefused};
+use crate::server::store::users::{Link, NewPassword, UserRefused};
 
 /// How long links let somebody in, in milliseconds: the first admin an hour, the invited three days, who forgot their password a day.
 const FIRST_MS: i64 = 3_600_000;
@@ -101,8 +102,10 @@ impl Service {
             email: link.email.clone(),
             expires_at: from_millis(link.expires_at),
         };
-        self.store.add_link(hashed(&key), link, deed).await?;
-        Ok(made)
+        match self.store.add_link(hashed(&key), link, deed).await? {
+            true => Ok(made),
+            false => Err(Problem::new(ProblemCode::Forbidden, "You are no admin any more.")),
+        }
     }
 
     /// What a link is for, and for whom, if it works still.
@@ -133,7 +136,7 @@ impl Service {
             Purpose::Invite | Purpose::Reset => None,
         };
         check_password("password", &password)?;
-        let password = self.identity.hash(password).await?;
+        let kept = self.identity.hash(password).await?;
         let anyone = Actor {
             via: Via::Anyone,
             address: from.address.clone(),
@@ -141,13 +144,14 @@ impl Service {
         };
         // The store fills in whom it is about.
         let deed = Deed::of(&anyone, "user.join", "user", "");
-        let user = match self.store.use_link(hashed(key), email, password, deed).await? {
+        let user = match self.store.use_link(hashed(key), email, kept.clone(), deed).await? {
             None => return Err(gone()),
             Some(Ok(user)) => user,
             Some(Err(UserRefused::NotFirst)) => return Err(gone()),
             Some(Err(_)) => return Err(Problem::invalid("email", "this e-mail address is a user's already")),
         };
-        self.begin(user, from, "link").await
+        let signed = self.begin(user, Some(kept), from, "link").await?;
+        signed.ok_or_else(gone)
     }
 
     /// Changes a user's name, role or kinds, or whether they may sign in.
@@ -242,18 +246,22 @@ impl Service {
         // Whoever has got hold of a session does not guess here what they may not guess at the sign-in.
         let names = names(&user.email, &known.actor.address);
         self.may_try(&names).await?;
+        let wrong = || Problem::invalid("current", "this is not your password");
         let kept = self.store.user(user.id).await?.and_then(|row| row.password);
-        if !self.identity.fits(change.current, kept).await? {
-            return Err(Problem::invalid("current", "this is not your password"));
-        }
-        self.store.forget_failures(names).await?;
-        let password = self.identity.hash(change.new).await?;
+        let fits = self.identity.fits(change.current, kept.clone()).await?;
+        let was = kept.filter(|_| fits).ok_or_else(wrong)?;
+        let chosen = NewPassword {
+            was,
+            is: self.identity.hash(change.new).await?,
+            session: known.session.clone(),
+        };
         let deed = Deed::of(&known.actor, "user.change_password", "user", &user.email);
-        self.store
-            .set_password(user.id, password, known.session.clone(), deed)
-            .await?;
+        // Meanwhile somebody may have given them another one, or signed them out.
+        if !self.store.set_password(user.id, chosen, deed).await? {
+            return Err(wrong());
+        }
         self.identity.forget();
-        Ok(())
+        Ok(self.store.forget_failures(names).await?)
     }
 
     /// One's own tokens.
@@ -323,8 +331,17 @@ impl Service {
             made_by: actor.name.clone(),
             lasts: new.days.map(|days| i64::from(days) * 86_400_000),
         };
-        let token = self.store.add_token(draft, deed).await?;
-        Ok(MadeToken { token, secret })
+        match self.store.add_token(draft, TOKENS_MAX, deed).await? {
+            Some(token) => Ok(MadeToken { token, secret }),
+            None => {
+                let whose = match user {
+                    Some(_) => "of your tokens",
+                    None => "tokens that you have made and that act for themselves",
+                };
+                let detail = format!("{TOKENS_MAX} {whose} can be used, as many as are allowed; revoke one first");
+                Err(Problem::new(ProblemCode::WrongStatus, detail))
+            }
+        }
     }
 
     /// Ends a token for good: one's own, or with the right to manage users anybody's.

@@ -6,12 +6,13 @@ use super::identity::{Known, Origin, SignedIn, actor, hashed};
 use crate::domain::account;
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::network::network_of;
 use crate::domain::user::{Actor, Role, Via};
 use crate::server::store::vouched::{Begun, Kept, Vouched};
 
 /// How long a sign-in may be at the provider, in milliseconds.
 const OPENID_MS: i64 = 600_000;
-/// Sign-ins of one address that may be there at a time.
+/// Sign-ins of one network that may be there at a time.
 const OPENID_MOST: u64 = 100;
 /// How often it is written down that somebody comes through the proxy, in milliseconds.
 const SEEN_MS: i64 = 3_600_000;
@@ -102,23 +103,18 @@ fn comer(via: Via, address: &str, reason: &str) -> Deed {
 }
 
 impl Service {
-    /// Keeps what is needed when a sign-in comes back from the provider.
+    /// Keeps what is needed when a sign-in comes back from the provider. The oldest of too many from one network does not come
+    /// back: to refuse the newest would let one who begins many keep out everybody else there.
     pub async fn leave_for_openid(&self, leaving: Leaving) -> Result<(), Problem> {
         let begun = Begun {
             hash: hashed(&leaving.state),
             browser: hashed(&leaving.browser),
-            address: leaving.address,
+            network: network_of(&leaving.address),
             nonce: leaving.nonce,
             verifier: leaving.verifier,
             next: leaving.next,
         };
-        match self.store.begin_openid(begun, OPENID_MS, OPENID_MOST).await? {
-            true => Ok(()),
-            false => {
-                let detail = "Too many sign-ins from this address are under way; try again later.";
-                Err(Problem::new(ProblemCode::RateLimited, detail).retry_after(OPENID_MS.unsigned_abs() / 1_000))
-            }
-        }
+        Ok(self.store.begin_openid(begun, OPENID_MS, OPENID_MOST).await?)
     }
 
     /// A sign-in that comes back from the provider, which it does once; `None`: this browser has begun no such one, or too long ago.
@@ -144,7 +140,8 @@ impl Service {
                 "a sign-in by OpenID was refused"
             );
         }
-        self.begin(admitted?, from, "openid").await
+        let signed = self.begin(admitted?, None, from, "openid").await?;
+        signed.ok_or_else(|| Refused::Disabled.into())
     }
 
     async fn admit_by_openid(&self, claimed: Claimed, address: &str) -> Result<account::User, Problem> {
@@ -190,7 +187,10 @@ impl Service {
                     renew,
                 };
                 let deed = comer(Via::Proxy, address, "the proxy says so");
-                self.store.admit(vouched, deed).await?.map_err(Refused::from)?
+                let admitted = self.store.admit(vouched, deed).await?;
+                // What the proxy said of them until now does not count any more.
+                self.identity.forget();
+                admitted.map_err(Refused::from)?
             }
         };
         let now = self.store.clock().await?;
@@ -202,5 +202,12 @@ impl Service {
             user: Some(user),
             session: None,
         }))
+    }
+
+    /// Who somebody is by now whom the proxy vouched for with an earlier request: what the database says, which this does not change.
+    pub(super) async fn vouched_before(&self, was: &Actor) -> Result<Option<Actor>, Problem> {
+        let row = self.store.user_by_email(&was.name).await?;
+        let user = row.map(|row| row.user).filter(|user| !user.disabled);
+        Ok(user.map(|user| actor(&user, Via::Proxy, &was.address)))
     }
 }

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use sea_orm::QueryResult;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Store;
@@ -76,4 +76,15 @@ pub(super) async fn forget_resets(tx: &Tx<'_>, id: Uuid) -> Result<(), StoreErro
     let text = "DELETE FROM links WHERE purpose = 'reset' AND email = (SELECT email FROM users WHERE id = $1)";
     tx.execute(Sql::with(text, [id.into()])).await?;
     Ok(())
+}
+
+/// Ends the links of somebody who may make none any more, so that they keep no way back in. Gives what the audit log says
+/// `after` that, with their number if there were any.
+pub(super) async fn end_links_made_by(tx: &Tx<'_>, email: &str, mut after: Value) -> Result<Value, StoreError> {
+    let text = "DELETE FROM links WHERE made_by = $1 AND expires_at > $2";
+    let ended = tx.execute(Sql::with(text, [email.into(), tx.now().into()])).await?;
+    if ended > 0 {
+        after["links_ended"] = ended.into();
+    }
+    Ok(after)
 }

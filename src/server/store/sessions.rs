@@ -1,7 +1,7 @@
 //! Sessions, tokens, and failed sign-ins.
 
 use futures::FutureExt;
-use sea_orm::QueryResult;
+use sea_orm::{QueryResult, Value};
 use uuid::Uuid;
 
 use super::Store;
@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use super::users::{self, UserRow};
+use super::writer::Tx;
 use crate::domain::account::{Session, Token};
 use crate::domain::audit::Deed;
 use crate::domain::user::{Grant, Scope};
@@ -32,6 +33,8 @@ pub struct SessionDraft {
     /// SHA-256 of the cookie's key.
     pub hash: String,
     pub user: Uuid,
+    /// What was kept of the password that lets them in when it was compared; none: they come in without one.
+    pub password: Option<String>,
     pub address: String,
     pub agent: String,
     pub how: &'static str,
@@ -86,6 +89,36 @@ fn failures(row: &QueryResult) -> Result<Failures, StoreError> {
     })
 }
 
+/// Tokens that a list gives at the most.
+const TOKENS_LISTED: i64 = 10_000;
+
+/// Whether a token can be used at the moment `now`.
+fn usable(now: &str) -> String {
+    format!("tokens.revoked_at IS NULL AND (tokens.expires_at IS NULL OR tokens.expires_at > {now})")
+}
+
+/// How many tokens can be used that count together with this one.
+async fn usable_tokens(tx: &Tx<'_>, draft: &TokenDraft) -> Result<u64, StoreError> {
+    let owner = match draft.user {
+        Some(id) => Some(id),
+        None => users::by_email(tx, &draft.made_by).await?.map(|row| row.user.id),
+    };
+    if let Some(id) = owner {
+        // Held, so that of two that are made at the same time one counts the other.
+        users::one(tx, id).await?;
+    }
+    let (whose, value): (&str, Value) = match draft.user {
+        Some(id) => ("tokens.user_id = $1", id.into()),
+        None => (
+            "tokens.user_id IS NULL AND tokens.made_by = $1",
+            draft.made_by.as_str().into(),
+        ),
+    };
+    let text = format!("SELECT count(*) AS n FROM tokens WHERE {whose} AND {}", usable("$2"));
+    let row = tx.one(Sql::with(&text, [value, tx.now().into()])).await?;
+    Ok(row.map(|row| row.u64("n")).transpose()?.unwrap_or(0))
+}
+
 const TOKEN: &str = "tokens.id AS token_id, tokens.name AS token_name, tokens.hint AS hint, tokens.scopes AS scopes, \
     tokens.kinds AS token_kinds, tokens.made_by AS made_by, tokens.created_at AS token_created, tokens.expires_at AS expires_at, \
     tokens.used_at AS used_at, tokens.used_from AS used_from, tokens.revoked_at AS revoked_at, users.email AS owner";
@@ -109,11 +142,21 @@ fn token(row: &QueryResult) -> Result<Token, StoreError> {
 }
 
 impl Store {
-    /// Begins a session.
-    pub async fn begin_session(&self, draft: SessionDraft, deed: Deed) -> Result<(), StoreError> {
+    /// Begins a session. Says whether it did: not when its user is disabled by now, or has another password than the one that
+    /// lets them in.
+    pub async fn begin_session(&self, draft: SessionDraft, deed: Deed) -> Result<bool, StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
+                    // Held, so that what ends the user's sessions comes before this, and refuses it, or after it, and ends it.
+                    let lets_in = match (users::one(tx, draft.user).await?, &draft.password) {
+                        (Some(row), Some(kept)) => row.is_let_in_by(kept),
+                        (Some(row), None) => !row.user.disabled,
+                        (None, _) => false,
+                    };
+                    if !lets_in {
+                        return Ok(false);
+                    }
                     if let Some(old) = draft.instead_of {
                         tx.execute(Sql::with("DELETE FROM sessions WHERE hash = $1", [old.into()]))
                             .await?;
@@ -133,7 +176,8 @@ impl Store {
                     let text = "UPDATE users SET seen_at = $1 WHERE id = $2";
                     tx.execute(Sql::with(text, [tx.now().into(), draft.user.into()]))
                         .await?;
-                    append(tx, &[deed]).await
+                    append(tx, &[deed]).await?;
+                    Ok(true)
                 }
                 .boxed()
             })
@@ -242,12 +286,16 @@ impl Store {
             .await
     }
 
-    /// Keeps a token under the hash of its secret.
-    pub async fn add_token(&self, draft: TokenDraft, deed: Deed) -> Result<Token, StoreError> {
+    /// Keeps a token under the hash of its secret; `None`: there are `most` already that can be used, of whom it acts for, or
+    /// of those that act for themselves by whom it is made.
+    pub async fn add_token(&self, draft: TokenDraft, most: u64, deed: Deed) -> Result<Option<Token>, StoreError> {
         let id = Uuid::now_v7();
         self.writer()
             .write(move |tx| {
                 async move {
+                    if usable_tokens(tx, &draft).await? >= most {
+                        return Ok(None);
+                    }
                     let text = "INSERT INTO tokens (id, hash, hint, name, user_id, scopes, kinds, made_by, created_at, expires_at) \
                         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
                     let values = [
@@ -268,7 +316,7 @@ impl Store {
                         "SELECT {TOKEN} FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE tokens.id = $1"
                     );
                     let row = tx.one(Sql::with(&text, [id.into()])).await?;
-                    token(&row.ok_or_else(|| StoreError::corrupt("tokens", "a new one is not there"))?)
+                    token(&row.ok_or_else(|| StoreError::corrupt("tokens", "a new one is not there"))?).map(Some)
                 }
                 .boxed()
             })
@@ -309,7 +357,8 @@ impl Store {
             .await
     }
 
-    /// A user's tokens, or (`None`) everybody's, the newest first.
+    /// A user's tokens, or (`None`) everybody's: those that can be used, which no number of others may hide, then the others, the
+    /// newest first.
     pub async fn tokens(&self, user: Option<Uuid>) -> Result<Vec<Token>, StoreError> {
         let mut sql = Sql::new(&format!(
             "SELECT {TOKEN} FROM tokens LEFT JOIN users ON users.id = tokens.user_id"
@@ -317,7 +366,10 @@ impl Store {
         if let Some(user) = user {
             sql.push(" WHERE tokens.user_id = ").bind(user);
         }
-        sql.push(" ORDER BY tokens.created_at DESC LIMIT 1000");
+        let usable = usable(&self.dialect().now());
+        sql.push(&format!(
+            " ORDER BY CASE WHEN {usable} THEN 0 ELSE 1 END, tokens.created_at DESC LIMIT {TOKENS_LISTED}"
+        ));
         self.all(sql.build()).await?.iter().map(token).collect()
     }
 

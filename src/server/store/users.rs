@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Store;
 use super::audit::append;
 use super::error::StoreError;
-use super::links::forget_resets;
+use super::links::{end_links_made_by, forget_resets};
 use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
@@ -31,6 +31,24 @@ pub struct UserRow {
     pub password: Option<String>,
     /// Who they are to the OpenID provider: its address, a space, its name for them.
     pub subject: Option<String>,
+}
+
+impl UserRow {
+    /// Whether the password of which this is kept still lets them in.
+    pub(super) fn is_let_in_by(&self, kept: &str) -> bool {
+        !self.user.disabled && self.password.as_deref() == Some(kept)
+    }
+}
+
+/// A password that somebody chooses who has one.
+#[derive(Clone)]
+pub struct NewPassword {
+    /// What was kept of the old one when it was compared with what they typed.
+    pub was: String,
+    /// What is kept from now on.
+    pub is: String,
+    /// The session that asks, which goes on; none: a proxy vouches for them.
+    pub session: Option<String>,
 }
 
 /// Somebody new.
@@ -69,6 +87,10 @@ pub enum UserRefused {
     LastAdmin,
     /// There are users already.
     NotFirst,
+}
+
+fn is_admin(user: &User) -> bool {
+    user.role == Role::Admin && !user.disabled
 }
 
 pub(super) fn user(row: &QueryResult) -> Result<UserRow, StoreError> {
@@ -162,35 +184,27 @@ impl Store {
             .await
     }
 
-    /// Gives a user another password and ends all their sessions but the one named.
-    pub async fn set_password(
-        &self,
-        id: Uuid,
-        password: String,
-        keep: Option<String>,
-        deed: Deed,
-    ) -> Result<(), StoreError> {
+    /// Gives a user another password and ends all their sessions but the one that asks. Says whether it did: not when the old
+    /// password or that session is not theirs any more.
+    pub async fn set_password(&self, id: Uuid, chosen: NewPassword, deed: Deed) -> Result<bool, StoreError> {
         self.writer()
-            .write(move |tx| {
-                async move {
-                    let text = "UPDATE users SET password = $1 WHERE id = $2";
-                    tx.execute(Sql::with(text, [password.into(), id.into()])).await?;
-                    let text = "DELETE FROM sessions WHERE user_id = $1 AND hash <> $2";
-                    tx.execute(Sql::with(text, [id.into(), keep.unwrap_or_default().into()]))
-                        .await?;
-                    forget_resets(tx, id).await?;
-                    append(tx, &[deed]).await
-                }
-                .boxed()
-            })
+            .write(move |tx| async move { set_password(tx, id, chosen, deed).await }.boxed())
             .await
     }
 
-    /// Keeps a link under the hash of its key, instead of earlier ones for the same.
-    pub async fn add_link(&self, hash: String, link: Link, deed: Option<Deed>) -> Result<(), StoreError> {
+    /// Keeps a link under the hash of its key, instead of earlier ones for the same. Says whether it did: not when it is made by
+    /// somebody who is no admin any more.
+    pub async fn add_link(&self, hash: String, link: Link, deed: Option<Deed>) -> Result<bool, StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
+                    // None: it is made on the machine itself.
+                    if let Some(maker) = by_email(tx, &link.made_by).await? {
+                        let held = one(tx, maker.user.id).await?;
+                        if !held.is_some_and(|maker| is_admin(&maker.user)) {
+                            return Ok(false);
+                        }
+                    }
                     let text = "DELETE FROM links WHERE email = $1 AND purpose = $2 OR expires_at < $3";
                     let purpose = link.purpose.as_str();
                     let values = [link.email.as_str().into(), purpose.into(), tx.now().into()];
@@ -209,7 +223,8 @@ impl Store {
                         link.expires_at.into(),
                     ];
                     tx.execute(Sql::with(text, values)).await?;
-                    append(tx, deed.as_slice()).await
+                    append(tx, deed.as_slice()).await?;
+                    Ok(true)
                 }
                 .boxed()
             })
@@ -306,6 +321,29 @@ pub(super) async fn add(
     Ok(Ok(row.user))
 }
 
+async fn set_password(tx: &Tx<'_>, id: Uuid, chosen: NewPassword, deed: Deed) -> Result<bool, StoreError> {
+    let NewPassword { was, is, session } = chosen;
+    // Held from here on: another new password comes before this or after it, and then refuses the later one.
+    if !one(tx, id).await?.is_some_and(|row| row.is_let_in_by(&was)) {
+        return Ok(false);
+    }
+    if let Some(session) = &session {
+        let text = "SELECT hash FROM sessions WHERE user_id = $1 AND hash = $2";
+        let values = [id.into(), session.as_str().into()];
+        if tx.one(Sql::with(text, values)).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    let text = "UPDATE users SET password = $1 WHERE id = $2";
+    tx.execute(Sql::with(text, [is.into(), id.into()])).await?;
+    let text = "DELETE FROM sessions WHERE user_id = $1 AND hash <> $2";
+    tx.execute(Sql::with(text, [id.into(), session.unwrap_or_default().into()]))
+        .await?;
+    forget_resets(tx, id).await?;
+    append(tx, &[deed]).await?;
+    Ok(true)
+}
+
 async fn change_one(
     tx: &Tx<'_>,
     id: Uuid,
@@ -329,8 +367,8 @@ async fn change_one(
     if is == was {
         return Ok(Ok(is));
     }
-    let admin = |user: &User| user.role == Role::Admin && !user.disabled;
-    if admin(&was) && !admin(&is) {
+    let resigns = is_admin(&was) && !is_admin(&is);
+    if resigns {
         let hold = tx.dialect().hold_rows();
         let text = format!("SELECT id FROM users WHERE role = 'admin' AND disabled = 0 AND id <> $1 ORDER BY id{hold}");
         if tx.one(Sql::with(&text, [id.into()])).await?.is_none() {
@@ -353,7 +391,11 @@ async fn change_one(
     }
     let told =
         |user: &User| json!({ "name": user.name, "role": user.role, "kinds": user.kinds, "disabled": user.disabled });
-    append(tx, &[deed.from(told(&was)).to(told(&is))]).await?;
+    let mut after = told(&is);
+    if resigns {
+        after = end_links_made_by(tx, &is.email, after).await?;
+    }
+    append(tx, &[deed.from(told(&was)).to(after)]).await?;
     Ok(Ok(is))
 }
 

@@ -6,7 +6,8 @@ use serde_json::json;
 use super::Store;
 use super::audit::append;
 use super::error::StoreError;
-use super::sql::{RowExt, Sql};
+use super::links::end_links_made_by;
+use super::sql::{RowExt, Sql, int};
 use super::users::{self, UserDraft, UserRow};
 use super::writer::Tx;
 use crate::domain::account::User;
@@ -20,7 +21,8 @@ pub struct Begun {
     pub hash: String,
     /// SHA-256 of what the browser's cookie holds.
     pub browser: String,
-    pub address: String,
+    /// Where it comes from.
+    pub network: String,
     pub nonce: String,
     pub verifier: String,
     /// The page to lead on to.
@@ -54,32 +56,31 @@ pub enum Kept {
 }
 
 impl Store {
-    /// Keeps a sign-in that has begun, for `lasts` milliseconds. Says whether it did: an address has `most` of them at a time.
-    pub async fn begin_openid(&self, begun: Begun, lasts: i64, most: u64) -> Result<bool, StoreError> {
+    /// Keeps a sign-in that has begun, for `lasts` milliseconds, and of its network the newest `most` at a time.
+    pub async fn begin_openid(&self, begun: Begun, lasts: i64, most: u64) -> Result<(), StoreError> {
         self.writer()
             .write(move |tx| {
                 async move {
                     let text = "DELETE FROM openid_sign_ins WHERE expires_at <= $1";
                     tx.execute(Sql::with(text, [tx.now().into()])).await?;
-                    let text = "SELECT count(*) AS n FROM openid_sign_ins WHERE address = $1";
-                    let row = tx.one(Sql::with(text, [begun.address.as_str().into()])).await?;
-                    let open = row.map(|row| row.u64("n")).transpose()?.unwrap_or(0);
-                    if open >= most {
-                        return Ok(false);
-                    }
+                    let text = "DELETE FROM openid_sign_ins WHERE address = $1 AND hash NOT IN \
+                        (SELECT hash FROM openid_sign_ins WHERE address = $1 ORDER BY expires_at DESC, hash LIMIT $2)";
+                    let others = int(most.saturating_sub(1));
+                    tx.execute(Sql::with(text, [begun.network.as_str().into(), others.into()]))
+                        .await?;
                     let text = "INSERT INTO openid_sign_ins (hash, browser, address, nonce, verifier, next, expires_at) \
                         VALUES ($1, $2, $3, $4, $5, $6, $7)";
                     let values = [
                         begun.hash.into(),
                         begun.browser.into(),
-                        begun.address.into(),
+                        begun.network.into(),
                         begun.nonce.into(),
                         begun.verifier.into(),
                         begun.next.into(),
                         tx.now().saturating_add(lasts).into(),
                     ];
                     tx.execute(Sql::with(text, values)).await?;
-                    Ok(true)
+                    Ok(())
                 }
                 .boxed()
             })
@@ -98,7 +99,7 @@ impl Store {
                     Ok(Some(Begun {
                         hash: row.get("hash")?,
                         browser: row.get("browser")?,
-                        address: row.get("address")?,
+                        network: row.get("address")?,
                         nonce: row.get("nonce")?,
                         verifier: row.get("verifier")?,
                         next: row.get("next")?,
@@ -197,7 +198,10 @@ async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User,
             action: "user.change".into(),
             ..deed
         };
-        let (before, after) = (json!({ "role": user.role }), json!({ "role": vouched.role }));
+        let (before, mut after) = (json!({ "role": user.role }), json!({ "role": vouched.role }));
+        if user.role == Role::Admin {
+            after = end_links_made_by(tx, &user.email, after).await?;
+        }
         append(tx, &[changed.from(before).to(after)]).await?;
         user.role = vouched.role;
     }

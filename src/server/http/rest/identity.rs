@@ -74,7 +74,7 @@ pub async fn my_tokens(State(state): State<AppState>, Person(known): Person) -> 
 
 /// Makes a token that acts for oneself. Its secret is told this once.
 #[utoipa::path(post, path = "/api/me/tokens", tag = "users", request_body = NewToken,
-    responses((status = 201, body = MadeToken), (status = 400, body = Problem)))]
+    responses((status = 201, body = MadeToken), (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub async fn make_my_token(
     State(state): State<AppState>,
     Person(known): Person,
@@ -92,7 +92,7 @@ pub async fn tokens(State(state): State<AppState>, Caller(actor): Caller) -> Ans
 
 /// Makes a token that acts for itself, as `token:NAME`. Its secret is told this once.
 #[utoipa::path(post, path = "/api/tokens", tag = "users", request_body = NewToken,
-    responses((status = 201, body = MadeToken), (status = 400, body = Problem)))]
+    responses((status = 201, body = MadeToken), (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub async fn make_token(
     State(state): State<AppState>,
     Caller(actor): Caller,
