@@ -3,6 +3,7 @@
 
 pub mod index;
 pub mod memory;
+mod order;
 mod places;
 pub mod redis;
 
