@@ -141,7 +141,7 @@ impl Queue for MemoryQueue {
         Ok(0)
     }
 
-    async fn doubted(&self) {
+    async fn doubted(&self) -> bool {
         std::future::pending().await
     }
 
