@@ -1,6 +1,6 @@
 //! The index in Redis gives the same jobs in the same order as the one in memory, whatever happens to both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fred::interfaces::{ClientLike, KeysInterface};
@@ -37,28 +37,40 @@ enum Op {
     Withdraw {
         seq: i64,
     },
+    /// All but the first `fit` go back, as those that a limit refuses.
     Take {
         max: usize,
         suspect: bool,
+        fit: usize,
     },
     Hold {
-        owner: usize,
+        hold: usize,
     },
     Release {
-        owner: usize,
+        hold: usize,
     },
+}
+
+/// Those of the owners, and one behind which the lines of all of them stand.
+fn hold(n: usize) -> Hold {
+    match OWNERS.get(n) {
+        Some(owner) => Hold::Owner((*owner).into()),
+        None => Hold::All,
+    }
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let seq = || 1_i64..60;
     let owner = || 0..OWNERS.len();
+    let hold = || 0..OWNERS.len() + 1;
     let op = prop_oneof![
         8 => (seq(), 0_u8..5, 0_i64..2_000_000, owner())
             .prop_map(|(seq, lane, since, owner)| Op::Announce { seq, lane, since, owner }),
         1 => seq().prop_map(|seq| Op::Withdraw { seq }),
-        4 => (1_usize..6, any::<bool>()).prop_map(|(max, suspect)| Op::Take { max, suspect }),
-        1 => owner().prop_map(|owner| Op::Hold { owner }),
-        1 => owner().prop_map(|owner| Op::Release { owner }),
+        4 => (1_usize..6, any::<bool>(), 0_usize..6)
+            .prop_map(|(max, suspect, fit)| Op::Take { max, suspect, fit }),
+        1 => hold().prop_map(|hold| Op::Hold { hold }),
+        2 => hold().prop_map(|hold| Op::Release { hold }),
     ];
     prop::collection::vec(op, 1..80)
 }
@@ -91,7 +103,7 @@ fn retries_go_before_fresh_jobs_of_their_lane() {
     ] {
         index.insert(&one);
     }
-    let order: Vec<i64> = index.take(9, 0, false).into_iter().map(|e| e.seq).collect();
+    let order: Vec<i64> = index.take(9, 0, false).into_iter().map(|one| one.entry.seq).collect();
     assert_eq!(order, [4, 1, 3, 2]);
 }
 
@@ -185,6 +197,47 @@ async fn many_held_lines_are_in_nobodys_way() {
     redis.close().await;
 }
 
+/// One of the kind may run. Each time it ends all that stand behind the limit are let go a few at a time, and all but the first
+/// are refused again.
+#[tokio::test]
+async fn behind_a_limit_lanes_go_in_order_and_every_owner_gets_a_turn() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let redis = redis().await;
+    let (owners, lows) = (40_i64, 3);
+    let job = |seq: i64, lane: u8, since: i64, owner: String| {
+        let mut job = entry(seq, lane, since, 0);
+        job.cell.owner = owner;
+        job
+    };
+    let low = (0..owners).flat_map(|o| (0..lows).map(move |n| (o, n)));
+    let low: Vec<Entry> = low.map(|(o, n)| job(100 * o + n, 3, 10, format!("low{o}"))).collect();
+    redis.announce(&low).await;
+    let limit = Hold::Kind("echo".into());
+    // Behind the limit before the high ones come: what stands there first must not go first.
+    redis.hold(&limit, 600_000).await;
+    assert_eq!(redis.take(9, false).await, Ok(Vec::new()));
+    let high: Vec<Entry> = (0..5).map(|n| job(10_000 + n, 0, 100, format!("high{n}"))).collect();
+    redis.announce(&high).await;
+    assert_eq!(redis.take(9, false).await, Ok(Vec::new()));
+    let mut order = Vec::new();
+    for _ in 0..high.len() + usize::try_from(owners).expect("few") {
+        redis.release(&limit).await;
+        let taken = redis.take(9, false).await.expect("an answer");
+        let (first, refused) = taken.split_first().expect("one that fits");
+        redis.settle(&[*first]).await;
+        redis.hold(&limit, 600_000).await;
+        redis.give_back(refused).await;
+        order.push(*first);
+    }
+    let (high, low) = order.split_at(5);
+    assert!(high.iter().all(|seq| *seq >= 10_000), "{order:?}");
+    let served: BTreeSet<i64> = low.iter().map(|seq| seq / 100).collect();
+    assert_eq!(served, (0..owners).collect(), "{order:?}");
+    redis.close().await;
+}
+
 /// While the index is away workers ask the database, which leaves out what a limit would refuse.
 #[tokio::test]
 async fn without_the_index_what_is_held_back_hides_nothing_else() {
@@ -248,6 +301,8 @@ async fn compare(ops: Vec<Op>) {
     for owner in 0..OWNERS.len() {
         memory.insert(&entry(1_000, 0, 0, owner));
         memory.remove(1_000);
+        redis.announce(&[entry(1_000, 0, 0, owner)]).await;
+        redis.withdraw(1_000).await;
     }
     for op in ops {
         match op {
@@ -265,8 +320,9 @@ async fn compare(ops: Vec<Op>) {
                 memory.remove(seq);
                 redis.withdraw(seq).await;
             }
-            Op::Take { max, suspect } => {
-                let expected: Vec<i64> = memory.take(max, 0, suspect).into_iter().map(|e| e.seq).collect();
+            Op::Take { max, suspect, fit } => {
+                let mut went = memory.take(max, 0, suspect);
+                let expected: Vec<i64> = went.iter().map(|one| one.entry.seq).collect();
                 // Where there is nothing it looks, and then waits for more.
                 let taking = redis.take(max, suspect);
                 let taken = match expected.is_empty() {
@@ -277,15 +333,20 @@ async fn compare(ops: Vec<Op>) {
                 };
                 let taken = taken.expect("an answer");
                 assert_eq!(taken, expected);
-                redis.settle(&taken).await;
+                let (fits, back) = taken.split_at(fit.min(taken.len()));
+                redis.settle(fits).await;
+                if !back.is_empty() {
+                    redis.give_back(back).await;
+                    memory.give_back(&went.split_off(fits.len()));
+                }
             }
-            Op::Hold { owner } => {
-                let hold = Hold::Owner(OWNERS[owner].into());
+            Op::Hold { hold: n } => {
+                let hold = hold(n);
                 memory.hold(&hold, 1_000_000);
                 redis.hold(&hold, 1_000_000).await;
             }
-            Op::Release { owner } => {
-                let hold = Hold::Owner(OWNERS[owner].into());
+            Op::Release { hold: n } => {
+                let hold = hold(n);
                 memory.release(&hold);
                 redis.release(&hold).await;
             }

@@ -12,9 +12,9 @@ mod report;
 mod running;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio::sync::Semaphore;
@@ -70,6 +70,10 @@ struct Shared {
     alone: bool,
     /// The index knew of fewer jobs than wait when it was last compared.
     missed: AtomicBool,
+    /// The index was away, and has not been filled since.
+    outdated: AtomicBool,
+    /// When the index was last filled in full.
+    filled: Mutex<Instant>,
     /// Writes that the search had seen when it last looked.
     writes_seen: AtomicU64,
     /// No new job is taken any more.
@@ -112,6 +116,8 @@ impl Engine {
             pace: worker::Pace::default(),
             alone,
             missed: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
+            filled: Mutex::new(Instant::now()),
             writes_seen: AtomicU64::new(0),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

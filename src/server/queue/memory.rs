@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
-use super::index::Index;
+use super::index::{Index, Taken};
 use super::{Away, Bus, Change, Entry, Hold, Queue, Signal};
 use crate::domain::job::JobId;
 use crate::domain::log::LogLine;
@@ -23,8 +24,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What waits, in the process's memory.
-#[derive(Default)]
 pub struct MemoryQueue {
+    /// What its moments are counted from. Holds last for as long as they were meant to, whatever the machine's clock is set to.
+    began: Instant,
     index: Mutex<Shared>,
     arrived: Notify,
     due: Notify,
@@ -34,15 +36,28 @@ pub struct MemoryQueue {
 struct Shared {
     index: Index,
     /// On their way to a worker.
-    taken: HashMap<i64, Entry>,
+    taken: HashMap<i64, Taken>,
     filled: bool,
 }
 
 /// Held jobs come back by themselves after a while, so now and then a look is worth it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-fn now() -> i64 {
-    chrono::Utc::now().timestamp_millis()
+impl Default for MemoryQueue {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            index: Mutex::default(),
+            arrived: Notify::default(),
+            due: Notify::default(),
+        }
+    }
+}
+
+impl MemoryQueue {
+    fn now(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 #[async_trait]
@@ -65,9 +80,9 @@ impl Queue for MemoryQueue {
     async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
         let look = || {
             let mut shared = lock(&self.index);
-            let taken = shared.index.take(max, now(), suspect);
-            let seqs: Vec<i64> = taken.iter().map(|e| e.seq).collect();
-            shared.taken.extend(taken.into_iter().map(|e| (e.seq, e)));
+            let taken = shared.index.take(max, self.now(), suspect);
+            let seqs: Vec<i64> = taken.iter().map(|one| one.entry.seq).collect();
+            shared.taken.extend(taken.into_iter().map(|one| (one.entry.seq, one)));
             (seqs, !shared.index.is_empty())
         };
         let mut found = look();
@@ -93,15 +108,12 @@ impl Queue for MemoryQueue {
 
     async fn give_back(&self, seqs: &[i64]) {
         let mut shared = lock(&self.index);
-        for seq in seqs {
-            if let Some(entry) = shared.taken.remove(seq) {
-                shared.index.insert(&entry);
-            }
-        }
+        let back: Vec<Taken> = seqs.iter().filter_map(|seq| shared.taken.remove(seq)).collect();
+        shared.index.give_back(&back);
     }
 
     async fn hold(&self, hold: &Hold, ms: i64) {
-        lock(&self.index).index.hold(hold, now().saturating_add(ms));
+        lock(&self.index).index.hold(hold, self.now().saturating_add(ms));
     }
 
     async fn release(&self, hold: &Hold) {
@@ -129,7 +141,7 @@ impl Queue for MemoryQueue {
         Ok(0)
     }
 
-    async fn doubted(&self) {
+    async fn doubted(&self) -> bool {
         std::future::pending().await
     }
 
@@ -244,6 +256,19 @@ mod tests {
         assert_eq!(queue.take(5, true).await, Ok(vec![7, 8]));
         queue.settle(&[7, 8]).await;
         assert_eq!(queue.waiting().await, Ok(0));
+    }
+
+    /// By the time that passes, which is not what the machine's clock says: that may be set back by an hour in the meantime.
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_lasts_for_as_long_as_was_said() {
+        let queue = MemoryQueue::default();
+        queue.announce(&[entry(7)]).await;
+        queue.hold(&Hold::Kind("echo".into()), 3_600_000).await;
+        assert_eq!(queue.take(1, true).await, Ok(Vec::new()));
+        tokio::time::advance(Duration::from_secs(3_000)).await;
+        assert_eq!(queue.take(1, true).await, Ok(Vec::new()));
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert_eq!(queue.take(1, true).await, Ok(vec![7]));
     }
 
     #[tokio::test]

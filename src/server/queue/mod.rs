@@ -3,6 +3,7 @@
 
 pub mod index;
 pub mod memory;
+mod order;
 mod places;
 pub mod redis;
 
@@ -67,8 +68,9 @@ pub trait Queue: Send + Sync {
     /// Jobs that were taken so long ago that their taker must have died wait again; says how many.
     async fn sweep(&self) -> Result<usize, Away>;
 
-    /// Resolves when the index may have lost something, and a comparison with the database should not wait.
-    async fn doubted(&self);
+    /// Resolves when the index may have lost something, and a comparison with the database should not wait. `true`: it was away,
+    /// and was told nothing meanwhile.
+    async fn doubted(&self) -> bool;
 
     /// Some job has a new due time: whoever waits in [`Queue::due_changed`] looks again.
     fn due_hint(&self);

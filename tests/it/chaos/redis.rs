@@ -2,14 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+use windlass::domain::job::{ActOptions, NewJob};
 use windlass::domain::stats::Grade;
+use windlass::domain::status::{Action, Status};
 use windlass::domain::user::Actor;
+use windlass::server::config::RedisUrl;
+use windlass::server::queue::redis::{Link, RedisQueue};
+use windlass::server::queue::{Hold, Queue};
 use windlass::server::service::Service;
+use windlass::server::state;
 
 use super::ledger::Times;
 use super::servers::{Redis, RedisCluster};
 use super::{Place, Worker, feed, fill, long, more, rounds, settle};
-use crate::harness::{self, until};
+use crate::harness::{self, gate, unique, until};
 
 /// More jobs than run at any moment: once so many have ended, all that was disturbed is behind.
 const FULL: usize = 60;
@@ -114,6 +121,80 @@ async fn a_hung_redis_loses_nothing() {
     }
     println!("full dispatch without Redis, from when it hung: {without}; with it, from when it went on: {again}");
     fleet.settle("a hung Redis").await;
+}
+
+/// What was cancelled while it was away stands in it all the same, and what came meanwhile does not: as many are missing as are
+/// too many, so that sizes tell nothing.
+#[tokio::test]
+async fn a_redis_that_was_away_is_told_of_all_that_waits() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let redis = Redis::start().await;
+    let shared = Place::shared().await;
+    let place = Place {
+        redis: Some(redis.url()),
+        ..shared
+    };
+    let config = place.config();
+    let system = state::start(&config, harness::registry(&config), true)
+        .await
+        .expect("start");
+    let (service, actor) = (&system.service, Actor::machine());
+    let enqueue = async |job: NewJob| service.enqueue(&actor, job).await.expect("enqueued").job.id;
+    let all = async |what: &str, ids: &[uuid::Uuid], status: Status| {
+        until(what, async || {
+            for id in ids {
+                if service.job(&actor, *id).await.ok()?.status != status {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    };
+    let graded = async |what: &str, well: bool| {
+        until(what, async || {
+            let health = service.overview(&actor).await.ok()?.health;
+            ((health.checks.queue.grade == Grade::Healthy) == well).then_some(())
+        })
+        .await;
+    };
+    // The jobs that come wait behind these, or they would be found without Redis.
+    let name = unique();
+    let mut gated = Vec::new();
+    for _ in 0..config.worker_concurrency {
+        gated.push(enqueue(NewJob::of("gate", json!({ "name": name }))).await);
+    }
+    all("all slots are taken", &gated, Status::Running).await;
+    let url = RedisUrl::parse(&redis.url()).expect("an address");
+    let queue = RedisQueue::new(Link::connect(&url, &config.redis_prefix).await.expect("Redis"));
+    queue.hold(&Hold::Queue("quiet".into()), 600_000).await;
+    queue.close().await;
+    let mut gone = Vec::new();
+    for n in 0..3 {
+        let quiet = NewJob {
+            queue: Some("quiet".into()),
+            ..NewJob::of("echo", json!({ "value": n }))
+        };
+        gone.push(enqueue(quiet).await);
+    }
+    redis.hang();
+    graded("Redis is away", false).await;
+    for id in &gone {
+        let cancelled = service.act(&actor, *id, Action::Cancel, ActOptions::default()).await;
+        assert_eq!(cancelled.expect("cancelled").status, Status::Cancelled);
+    }
+    let mut came = Vec::new();
+    for n in 0..gone.len() {
+        came.push(enqueue(NewJob::of("echo", json!({ "value": n }))).await);
+    }
+    redis.go_on();
+    graded("Redis is back", true).await;
+    gate(&name).add_permits(gated.len());
+    all("what came meanwhile has run", &came, Status::Completed).await;
+    system.engine.expect("a worker").shut_down().await;
+    system.service.close().await;
 }
 
 #[tokio::test]

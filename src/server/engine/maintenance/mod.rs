@@ -3,8 +3,8 @@
 
 mod sweeper;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -19,6 +19,9 @@ use crate::server::store::StoreError;
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the index is compared with the database.
 const RECONCILE_EVERY: Duration = Duration::from_secs(30);
+/// How often the index is filled in full where it is shared: what it knows too much would hide as many that it lacks. A message
+/// that got lost does both.
+const FILL_EVERY: Duration = Duration::from_secs(600);
 /// When a comparison found some missing that may only be on their way, the next one comes sooner.
 const RECONCILE_AGAIN: Duration = Duration::from_secs(2);
 /// Jobs that may be on their way to the index when it is compared.
@@ -55,7 +58,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, tasks: &TaskTracker) {
             name: "the queue's index",
             wait: Duration::ZERO,
             work: |s| async move { reconcile(&s).await }.boxed(),
-            wake: |s| async move { s.service.queue.doubted().await }.boxed(),
+            wake: |s| async move { doubted(&s).await }.boxed(),
         },
         Loop {
             name: "what is kept no longer",
@@ -141,6 +144,12 @@ pub(super) async fn rescue(shared: &Shared, all: bool) -> Result<usize, StoreErr
     }
 }
 
+async fn doubted(shared: &Shared) {
+    if shared.service.queue.doubted().await {
+        shared.outdated.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Fills an index that has lost what it knew, unless another process is at it.
 pub(super) async fn fill(shared: &Shared) -> Result<(), StoreError> {
     let queue = &shared.service.queue;
@@ -162,13 +171,16 @@ async fn rebuild(shared: &Shared) -> Result<bool, StoreError> {
         if shared.service.queue.fill(&entries).await.is_err() {
             return Ok(false);
         }
-        let Some(last) = entries.pop() else { return Ok(true) };
+        let Some(last) = entries.pop() else { break };
         after = Some(last);
     }
+    shared.outdated.store(false, Ordering::Relaxed);
+    *shared.filled.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    Ok(true)
 }
 
-/// Compares truth and index by their sizes, and announces again what waits when the index knows of fewer. Answers with the wait
-/// until the next time.
+/// Compares truth and index by their sizes, and announces again what waits when the index knows of fewer; and whatever their
+/// sizes when it was away, and now and then. Answers with the wait until the next time.
 async fn reconcile(shared: &Shared) -> Result<Duration, StoreError> {
     fill(shared).await?;
     let queue = &shared.service.queue;
@@ -185,7 +197,7 @@ async fn reconcile(shared: &Shared) -> Result<Duration, StoreError> {
     let missing = truth.saturating_sub(before.max(after) as u64);
     let again = shared.missed.swap(missing > 0, Ordering::Relaxed);
     let lacks = lacks(missing, shared.slots.available_permits() > 0, again);
-    if lacks && rebuild(shared).await? {
+    if (lacks || unsure(shared)) && rebuild(shared).await? {
         shared.missed.store(false, Ordering::Relaxed);
         return Ok(RECONCILE_EVERY);
     }
@@ -193,6 +205,12 @@ async fn reconcile(shared: &Shared) -> Result<Duration, StoreError> {
         true => RECONCILE_AGAIN,
         false => RECONCILE_EVERY,
     })
+}
+
+/// Whether sizes alone say too little of the index. That of a single process hears of everything.
+fn unsure(shared: &Shared) -> bool {
+    let filled = *shared.filled.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.outdated.load(Ordering::Relaxed) || !shared.alone && filled.elapsed() >= FILL_EVERY
 }
 
 /// Whether an index that knows of so many jobs fewer than wait has lost some. A few may be on their way to it: that is found

@@ -2,16 +2,22 @@
 -- one does, with the same hash tag, so all of them are in one slot of a cluster.
 --   <p>jobs          hash: number -> place ("lane|since|cell")        <p>line:<lane>:<cell>  sorted set: number by since
 --   <p>turns:<lane>  sorted set: active cells by turn                 <p>heads:<lane>        sorted set: active cells by since
---   <p>where         hash: "lane|cell" -> the hold that it is parked behind
+--   <p>turns:<lane>:<hold> and <p>heads:<lane>:<hold>                 the same of the cells that are parked behind a hold
+--   <p>behind        hash: "lane|cell" -> the hold that it is parked behind
 --   <p>owners        sorted set: owners by their next turn            <p>turn                the turn that was served last
---   <p>holds         sorted set: holds by their end                   <p>parked:<hold>       set of "lane|cell"
+--   <p>holds         sorted set: holds by their end
 --   <p>thawing       set of ended holds with lines behind them
---   <p>taken         sorted set: numbers by deadline                  <p>kept                hash: number -> place
+--   <p>taken         sorted set: numbers by deadline
+--   <p>kept          hash: number -> "turn|paid>place": the turn that it went with, and how far that moved its owner's on
 --   <p>wake          list of tokens for workers that wait
 --   <p>marker        there while the index is whole                      <p>filling             who is at filling it
 -- Parts of a cell are joined by U+001F: queue, kind, owner, key; the last one may be empty.
 local p = string.sub(KEYS[1], 1, -5)
 local LANE_MS = 600000
+-- By how much a job moves its owner's turn on. Lines that come back from behind a hold together stand closer to each other.
+local STEP = 1024
+-- Owners whose turns are remembered, but for those that are ahead of all others.
+local OWNERS_MAX = 10000
 local SEP = '\31'
 
 local function now()
@@ -30,32 +36,59 @@ local function split(place)
   return lane, tonumber(since), cell
 end
 
--- The turn that the next job of a cell's owner has.
-local function turn_of(cell)
-  local last = tonumber(redis.call('GET', p .. 'turn') or '0')
-  local own = tonumber(redis.call('ZSCORE', p .. 'owners', parts(cell)[3]) or '0')
-  return math.max(last, own)
+-- The next turn of a cell's owner, or false.
+local function own_turn(cell) return redis.call('ZSCORE', p .. 'owners', parts(cell)[3]) end
+
+-- The turn that a line begins with. Who had none to wait gains nothing by it, and owes nothing.
+local function enter(cell)
+  local last, own = redis.call('GET', p .. 'turn') or '0', own_turn(cell)
+  if own then return math.max(tonumber(last), tonumber(own)) end
+  if redis.call('ZCARD', p .. 'owners') < OWNERS_MAX then redis.call('ZADD', p .. 'owners', last, parts(cell)[3]) end
+  return last
 end
 
 local function head_of(lane, cell)
   return redis.call('ZRANGE', p .. 'line:' .. lane .. ':' .. cell, 0, 0, 'WITHSCORES')[2]
 end
 
+-- Where the lines of a lane stand: those that are parked behind a hold, or the active ones.
+local function turns(lane, hold) return p .. 'turns:' .. lane .. (hold and ':' .. hold or '') end
+local function heads(lane, hold) return p .. 'heads:' .. lane .. (hold and ':' .. hold or '') end
+
+-- The hold that a line is parked behind, or false.
+local function behind(lane, cell) return redis.call('HGET', p .. 'behind', lane .. '|' .. cell) end
+
+local function anything_behind(hold)
+  return redis.call('EXISTS', turns(0, hold), turns(1, hold), turns(2, hold), turns(3, hold), turns(4, hold)) > 0
+end
+
+-- Puts a line behind a hold, or (false) back among those that go.
+local function put(lane, cell, turn, from, to)
+  local head = head_of(lane, cell)
+  redis.call('ZREM', turns(lane, from), cell)
+  redis.call('ZREM', heads(lane, from), cell)
+  if head then
+    redis.call('ZADD', turns(lane, to), turn, cell)
+    redis.call('ZADD', heads(lane, to), head, cell)
+  end
+  if head and to then
+    redis.call('HSET', p .. 'behind', lane .. '|' .. cell, to)
+  else
+    redis.call('HDEL', p .. 'behind', lane .. '|' .. cell)
+  end
+end
+
 -- Brings a line's place among the others up to date with its jobs.
 local function refresh(lane, cell)
   local head = head_of(lane, cell)
-  local at = lane .. '|' .. cell
-  local hold = redis.call('HGET', p .. 'where', at)
-  if not head then
-    redis.call('ZREM', p .. 'turns:' .. lane, cell)
-    redis.call('ZREM', p .. 'heads:' .. lane, cell)
-    if hold then
-      redis.call('HDEL', p .. 'where', at)
-      redis.call('SREM', p .. 'parked:' .. hold, at)
-    end
-  elseif not hold then
-    redis.call('ZADD', p .. 'turns:' .. lane, 'NX', turn_of(cell), cell)
-    redis.call('ZADD', p .. 'heads:' .. lane, head, cell)
+  local hold = behind(lane, cell)
+  if head then
+    if not redis.call('ZSCORE', turns(lane, hold), cell) then redis.call('ZADD', turns(lane, hold), enter(cell), cell) end
+    redis.call('ZADD', heads(lane, hold), head, cell)
+  else
+    redis.call('ZREM', turns(lane, hold), cell)
+    redis.call('ZREM', heads(lane, hold), cell)
+    if hold then redis.call('HDEL', p .. 'behind', lane .. '|' .. cell) end
   end
 end
 
@@ -67,20 +100,20 @@ local function remove(seq, place)
 end
 
 -- Says how many of these (number, place, number, place, ...) were not there already. Lines are brought up to date once for all
--- of their jobs.
+-- of their jobs, those of jobs that are known, too: whatever a line has lost comes back when the index is filled again.
 local function insert(entries)
   local new, lines = 0, {}
   for i = 1, #entries, 2 do
     local seq, place = entries[i], entries[i + 1]
     local old = redis.call('HGET', p .. 'jobs', seq)
+    local lane, since, cell = split(place)
     if old ~= place then
       if old then remove(seq, old) end
-      local lane, since, cell = split(place)
       redis.call('HSET', p .. 'jobs', seq, place)
       redis.call('ZADD', p .. 'line:' .. lane .. ':' .. cell, since, seq)
-      lines[lane .. '|' .. cell] = { lane, cell }
       new = new + 1
     end
+    lines[lane .. '|' .. cell] = { lane, cell }
   end
   for _, line in pairs(lines) do refresh(line[1], line[2]) end
   return new
@@ -107,6 +140,6 @@ end
 
 local function release(hold)
   local held = redis.call('ZREM', p .. 'holds', hold)
-  if redis.call('EXISTS', p .. 'parked:' .. hold) == 1 then redis.call('SADD', p .. 'thawing', hold) end
+  if anything_behind(hold) then redis.call('SADD', p .. 'thawing', hold) end
   return held
 end

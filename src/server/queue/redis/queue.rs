@@ -270,10 +270,10 @@ impl Queue for RedisQueue {
         }
     }
 
-    async fn doubted(&self) {
+    async fn doubted(&self) -> bool {
         tokio::select! {
-            () = self.scripts.link.back.notified() => {}
-            () = self.scripts.emptied.notified() => {}
+            () = self.scripts.link.back.notified() => true,
+            () = self.scripts.emptied.notified() => false,
         }
     }
 

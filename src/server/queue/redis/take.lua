@@ -4,23 +4,12 @@
 local max, keep, last_lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local moment = now()
 
--- Holds that have ended by themselves; and behind ended ones a few lines at a time, since most often one job ended and one
--- more may run.
-for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do release(hold) end
-for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
-  for _, at in ipairs(redis.call('SPOP', p .. 'parked:' .. hold, max + 8)) do
-    redis.call('HDEL', p .. 'where', at)
-    local lane, cell = string.match(at, '^(%d+)|(.*)$')
-    refresh(lane, cell)
-  end
-  if redis.call('EXISTS', p .. 'parked:' .. hold) == 0 then redis.call('SREM', p .. 'thawing', hold) end
-end
-
--- The lane whose longest waiting job has aged furthest, and how many lanes there are to choose from.
-local function next_lane()
+-- The lane whose longest waiting job has aged furthest, and how many lanes there are to choose from: among the lines behind a
+-- hold, or among those that go.
+local function next_lane(hold)
   local best, aged, lanes = nil, nil, 0
   for lane = 0, last_lane do
-    local head = redis.call('ZRANGE', p .. 'heads:' .. lane, 0, 0, 'WITHSCORES')[2]
+    local head = redis.call('ZRANGE', heads(lane, hold), 0, 0, 'WITHSCORES')[2]
     if head then
       lanes = lanes + 1
       local age = tonumber(head) + lane % 4 * LANE_MS
@@ -30,16 +19,34 @@ local function next_lane()
   return best, lanes
 end
 
--- The line whose turn it is. One whose owner was served elsewhere in the meantime has a later turn than it stands with.
-local function next_cell(lane)
+-- The line whose turn it is, with that turn and its owner's next one. One whose owner was served elsewhere in the meantime has
+-- a later turn than it stands with.
+local function next_cell(lane, hold)
   while true do
-    local first = redis.call('ZRANGE', p .. 'turns:' .. lane, 0, 0, 'WITHSCORES')
+    local first = redis.call('ZRANGE', turns(lane, hold), 0, 0, 'WITHSCORES')
     local cell, turn = first[1], tonumber(first[2])
     if not cell then return nil end
-    local own = tonumber(redis.call('ZSCORE', p .. 'owners', parts(cell)[3]) or '0')
-    if own <= turn then return cell, turn end
-    redis.call('ZADD', p .. 'turns:' .. lane, own, cell)
+    local own = tonumber(own_turn(cell) or turn)
+    if own <= turn then return cell, turn, own end
+    redis.call('ZADD', turns(lane, hold), own, cell)
   end
+end
+
+-- Holds that have ended by themselves; and behind ended ones a few lines at a time, since most often one job ended and one
+-- more may run. Those that would go first without the hold come back first, and stay in that order. None comes with a turn
+-- that has passed, which would be a claim to all that others had meanwhile: each stands a little behind the one before.
+local THAWS = 512
+for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do release(hold) end
+for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
+  local served = tonumber(redis.call('GET', p .. 'turn') or '0')
+  for place = 0, math.min(max + 8, THAWS) - 1 do
+    local lane = next_lane(hold)
+    local cell, turn
+    if lane then cell, turn = next_cell(lane, hold) end
+    if not cell then break end
+    put(lane, cell, math.max(turn, served + place), hold, false)
+  end
+  if not anything_behind(hold) then redis.call('SREM', p .. 'thawing', hold) end
 end
 
 local function held_by(cell)
@@ -61,26 +68,23 @@ local any_holds = redis.call('EXISTS', p .. 'holds') == 1
 while #taken < max and parked < PARKS do
   local lane, lanes = next_lane()
   if not lane then break end
-  local cell, turn = next_cell(lane)
+  local cell, turn, own = next_cell(lane)
   if not cell then break end
   local hold = any_holds and held_by(cell)
   if hold then
-    local at = lane .. '|' .. cell
-    redis.call('ZREM', p .. 'turns:' .. lane, cell)
-    redis.call('ZREM', p .. 'heads:' .. lane, cell)
-    redis.call('HSET', p .. 'where', at, hold)
-    redis.call('SADD', p .. 'parked:' .. hold, at)
+    -- By its owner's turn: for as long as a hold lasts, whoever had less goes first.
+    put(lane, cell, own, false, hold)
     parked = parked + 1
   else
     -- Alone, a line gives all that is asked for; otherwise each takes its turn.
     local n = 1
     if lane == '4' then
       last_lane = 3
-    elseif lanes == 1 and redis.call('ZCARD', p .. 'turns:' .. lane) == 1 then n = max - #taken end
+    elseif lanes == 1 and redis.call('ZCARD', turns(lane)) == 1 then n = max - #taken end
     local line = p .. 'line:' .. lane .. ':' .. cell
     local popped = redis.call('ZPOPMIN', line, n)
     local got = #popped / 2
-    local seqs = {}
+    local seqs, went = {}, turn
     for i = 1, #popped, 2 do
       seqs[#seqs + 1] = popped[i]
       taken[#taken + 1] = popped[i]
@@ -89,18 +93,19 @@ while #taken < max and parked < PARKS do
       local places = redis.call('HMGET', p .. 'jobs', ...)
       local kept, deadlines = {}, {}
       for i, seq in ipairs({ ... }) do
-        kept[2 * i - 1], kept[2 * i] = seq, places[i]
+        kept[2 * i - 1], kept[2 * i] = seq, string.format('%.0f|%.0f>%s', went, went + STEP - own, places[i] or '')
+        went, own = went + STEP, went + STEP
         deadlines[2 * i - 1], deadlines[2 * i] = moment + keep, seq
       end
       redis.call('HSET', p .. 'kept', unpack(kept))
       redis.call('HDEL', p .. 'jobs', ...)
       redis.call('ZADD', p .. 'taken', unpack(deadlines))
     end)
-    local last = math.max(tonumber(redis.call('GET', p .. 'turn') or '0'), turn + got - 1)
+    local last = math.max(tonumber(redis.call('GET', p .. 'turn') or '0'), turn + (got - 1) * STEP)
     redis.call('SET', p .. 'turn', string.format('%.0f', last))
-    redis.call('ZADD', p .. 'owners', turn + got, parts(cell)[3])
-    if redis.call('ZCARD', p .. 'owners') > 10000 then redis.call('ZREMRANGEBYSCORE', p .. 'owners', '-inf', last) end
-    if head_of(lane, cell) then redis.call('ZADD', p .. 'turns:' .. lane, turn + got, cell) end
+    redis.call('ZADD', p .. 'owners', turn + got * STEP, parts(cell)[3])
+    if redis.call('ZCARD', p .. 'owners') > OWNERS_MAX then redis.call('ZREMRANGEBYSCORE', p .. 'owners', '-inf', last) end
+    if head_of(lane, cell) then redis.call('ZADD', turns(lane), turn + got * STEP, cell) end
     refresh(lane, cell)
   end
 end
