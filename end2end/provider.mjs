@@ -112,7 +112,7 @@ server.on("request", async (request, response) => {
     if (request.method === "GET" && first === "login") {
       response.setHeader("content-type", "text/html; charset=utf-8");
       return response.end(
-        `<!doctype html><html lang="en"><title>Provider</title><form method="post"><label>Account <input name="account"></label> <button>Continue</button></form>`,
+        `<!doctype html><html lang="en"><title>Provider</title><link rel="icon" href="data:,"><form method="post"><label>Account <input name="account"></label> <button>Continue</button></form>`,
       );
     }
     if (request.method === "POST" && first === "login") {

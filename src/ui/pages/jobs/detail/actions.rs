@@ -89,7 +89,7 @@ fn ReasonField(reason: RwSignal<String>) -> impl IntoView {
                 value=reason
                 why=Signal::stored(String::new())
                 max=REASON_CHARACTERS
-                hint="Kept in the job's history and in the audit log."
+                hint="The audit log keeps it."
             />
         </div>
     }
