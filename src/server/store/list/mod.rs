@@ -236,18 +236,9 @@ impl Store {
         })
     }
 
-    /// The number of the first job that was enqueued at this moment or later; beyond all numbers, where there is none. Halves
-    /// the numbers within one statement: each of its own would be a way there and back.
+    /// The number of the first job that was enqueued at this moment or later; beyond all numbers, where there is none.
     async fn first_since(&self, moment: i64) -> Result<i64, StoreError> {
-        const MIDDLE: &str = "FROM jobs WHERE seq >= low + (high - low) / 2 ORDER BY seq LIMIT 1";
-        let text = format!(
-            "WITH RECURSIVE halves(low, high) AS (\
-             SELECT COALESCE(MIN(seq), 0), COALESCE(MAX(seq), 0) + 1 FROM jobs UNION ALL \
-             SELECT CASE WHEN (SELECT created_at {MIDDLE}) < $1 THEN (SELECT seq + 1 {MIDDLE}) ELSE low END, \
-             CASE WHEN (SELECT created_at {MIDDLE}) < $1 THEN high ELSE low + (high - low) / 2 END \
-             FROM halves WHERE low < high) SELECT MAX(low) AS low FROM halves"
-        );
-        match self.one(Sql::with(&text, [moment.into()])).await? {
+        match self.one(first_since(moment)).await? {
             Some(row) => row.get("low"),
             None => Ok(0),
         }
@@ -304,6 +295,20 @@ impl Store {
         let n = row.map(|r| r.u64("n")).transpose()?.unwrap_or(0);
         Ok((n.min(COUNT_CAP), n > COUNT_CAP))
     }
+}
+
+/// Halves the numbers within one statement: each of its own would be a way there and back. SQLite would look for the lowest and
+/// the highest number in all rows, were they asked for in one select.
+fn first_since(moment: i64) -> Statement {
+    const MIDDLE: &str = "FROM jobs WHERE seq >= low + (high - low) / 2 ORDER BY seq LIMIT 1";
+    let text = format!(
+        "WITH RECURSIVE halves(low, high) AS (\
+         SELECT COALESCE((SELECT MIN(seq) FROM jobs), 0), COALESCE((SELECT MAX(seq) FROM jobs), 0) + 1 UNION ALL \
+         SELECT CASE WHEN (SELECT created_at {MIDDLE}) < $1 THEN (SELECT seq + 1 {MIDDLE}) ELSE low END, \
+         CASE WHEN (SELECT created_at {MIDDLE}) < $1 THEN high ELSE low + (high - low) / 2 END \
+         FROM halves WHERE low < high) SELECT MAX(low) AS low FROM halves"
+    );
+    Sql::with(&text, [moment.into()])
 }
 
 /// One page of all that match, from these cells where there are any.
@@ -442,5 +447,12 @@ mod tests {
         let plan = plan(whole(&condition, None, 50, 0, None)).await;
         assert!(plan[0].contains("jobs_queue (queue=?)"), "{plan:?}");
         assert_eq!(plan.len(), 1, "nothing is sorted: {plan:?}");
+    }
+
+    #[tokio::test]
+    async fn the_number_of_a_moment_is_found_without_walking_over_all_jobs() {
+        let plan = plan(first_since(1)).await;
+        assert!(plan.iter().any(|step| step.contains("SEARCH jobs")), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("SCAN jobs")), "{plan:?}");
     }
 }
