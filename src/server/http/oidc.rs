@@ -76,10 +76,7 @@ pub async fn leave(
         Err(error) => return Ok(back("/sign-in", &[("next", next), ("problem", failed(&error))])),
     };
     // What proves to the provider that the code is ours is as hard to guess, but it is not the browser's to know.
-    let browser = openid.key().map_err(|error| {
-        failed(&error);
-        Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")
-    })?;
+    let browser = openid.key();
     let leaving = Leaving {
         state: begun.state,
         browser: browser.clone(),

@@ -1,25 +1,32 @@
 //! Sign-in by an OpenID provider: the authorization code flow with PKCE (OpenID Connect Core 1.0 §3.1, RFC 7636). This part speaks
 //! with the provider and says who somebody is to it; what that gives them here, the service decides.
 
-mod keys;
 mod token;
 mod web;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use ring::rand::{SecureRandom, SystemRandom};
-use serde::Deserialize;
+use chrono::Utc;
+use openidconnect::core::{
+    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreClaimName, CoreClaimType, CoreClientAuthMethod,
+    CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm, CoreJwsSigningAlgorithm, CoreResponseMode, CoreResponseType, CoreRevocableToken,
+    CoreRevocationErrorResponse, CoreSubjectIdentifierType, CoreTokenIntrospectionResponse, CoreTokenType,
+};
+use openidconnect::{
+    AccessToken, AccessTokenHash, AdditionalProviderMetadata, AuthType, AuthorizationCode, ClientId, ClientSecret,
+    CsrfToken, DiscoveryError, EmptyExtraTokenFields, EndUserName, EndpointMaybeSet, EndpointNotSet, EndpointSet,
+    IdTokenFields, IssuerUrl, LocalizedClaim, Nonce, OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier,
+    ProviderMetadata, RedirectUrl, RequestTokenError, Scope, StandardErrorResponse, StandardTokenResponse,
+    SubjectIdentifier, TokenResponse, UserInfoClaims, UserInfoError,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
-use url::Url;
 
-use self::keys::KeySet;
-use self::token::Expected;
+use self::token::{Claims, More, Refused, Token};
 use self::web::Web;
-use super::config::{OpenidSettings, is_private};
+use super::config::OpenidSettings;
 
 /// Where the provider sends people back to, below the public address.
 pub const CALLBACK: &str = "/session/oidc/callback";
@@ -31,6 +38,8 @@ const KEPT: Duration = Duration::from_secs(3_600);
 const KEYS_MIN: Duration = Duration::from_secs(10);
 /// Bytes of a subject (OpenID Connect Core §2).
 const SUBJECT_MAX: usize = 255;
+/// Random bytes in what nobody may guess.
+const RANDOM: u32 = 32;
 
 /// Why a sign-in with the provider failed. For the server's log: strangers are told less.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +56,6 @@ pub enum OpenidError {
     Token(String),
     #[error("no connection by TLS can be made: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("the system gives no random numbers")]
-    Random,
 }
 
 /// A sign-in that has begun: the browser is sent to `url`, and has to come back with `state`.
@@ -73,31 +80,68 @@ pub struct Person {
     pub groups: Vec<String>,
 }
 
-/// What the provider says about itself (OpenID Connect Discovery 1.0 §3).
-#[derive(Clone, Debug, Deserialize)]
-struct Description {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    jwks_uri: String,
-    userinfo_endpoint: Option<String>,
-    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+/// What else is asked of what the provider says about itself (RFC 9207 §3).
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Promises {
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
 }
 
-/// What the token endpoint answers.
-#[derive(Deserialize)]
-struct Tokens {
-    id_token: String,
-    access_token: Option<String>,
-}
+impl AdditionalProviderMetadata for Promises {}
 
-/// What was learnt of the provider, and when.
-#[derive(Default)]
-struct Learnt {
-    description: Option<(Instant, Arc<Description>)>,
-    keys: Option<(Instant, Arc<KeySet>)>,
+type Description = ProviderMetadata<
+    Promises,
+    CoreAuthDisplay,
+    CoreClientAuthMethod,
+    CoreClaimName,
+    CoreClaimType,
+    CoreGrantType,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm,
+    CoreJsonWebKey,
+    CoreResponseMode,
+    CoreResponseType,
+    CoreSubjectIdentifierType,
+>;
+type Tokens = StandardTokenResponse<
+    IdTokenFields<
+        More,
+        EmptyExtraTokenFields,
+        CoreGenderClaim,
+        CoreJweContentEncryptionAlgorithm,
+        CoreJwsSigningAlgorithm,
+    >,
+    CoreTokenType,
+>;
+type TokenError = RequestTokenError<OpenidError, StandardErrorResponse<CoreErrorResponseType>>;
+type Client = openidconnect::Client<
+    More,
+    CoreAuthDisplay,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJsonWebKey,
+    CoreAuthPrompt,
+    StandardErrorResponse<CoreErrorResponseType>,
+    Tokens,
+    CoreTokenIntrospectionResponse,
+    CoreRevocableToken,
+    CoreRevocationErrorResponse,
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointMaybeSet,
+    EndpointMaybeSet,
+>;
+
+/// The provider as it described itself, with the keys that it had.
+struct Provider {
+    at: Instant,
+    client: Client,
+    issuer: String,
+    /// Whether it says by its name that it sends a browser back.
+    says_iss: bool,
+    tells_more: bool,
 }
 
 /// A client of one provider.
@@ -105,7 +149,7 @@ pub struct Openid {
     settings: OpenidSettings,
     redirect: String,
     web: Web,
-    learnt: Mutex<Learnt>,
+    learnt: Mutex<Option<Arc<Provider>>>,
 }
 
 impl std::fmt::Debug for Openid {
@@ -133,32 +177,30 @@ impl Openid {
     }
 
     /// Something that nobody guesses, for the browser to keep.
-    pub fn key(&self) -> Result<String, OpenidError> {
-        random()
+    pub fn key(&self) -> String {
+        CsrfToken::new_random_len(RANDOM).into_secret()
     }
 
     /// Begins a sign-in.
     pub async fn begin(&self) -> Result<Begun, OpenidError> {
-        let description = self.patiently(self.description()).await?;
-        let (state, nonce, verifier) = (random()?, random()?, random()?);
-        let mut url = Url::parse(&description.authorization_endpoint)
-            .map_err(|e| OpenidError::Description(format!("authorization_endpoint: {e}")))?;
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
-        url.query_pairs_mut().extend_pairs([
-            ("response_type", "code"),
-            ("client_id", self.settings.client_id.as_str()),
-            ("redirect_uri", self.redirect.as_str()),
-            ("scope", self.settings.scopes.as_str()),
-            ("state", state.as_str()),
-            ("nonce", nonce.as_str()),
-            ("code_challenge", challenge.as_str()),
-            ("code_challenge_method", "S256"),
-        ]);
+        let provider = self.patiently(self.provider(KEPT)).await?;
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let scopes = self.settings.scopes.split_whitespace();
+        let (url, state, nonce) = provider
+            .client
+            .authorize_url(
+                CoreAuthenticationFlow::AuthorizationCode,
+                || CsrfToken::new_random_len(RANDOM),
+                || Nonce::new_random_len(RANDOM),
+            )
+            .add_scopes(scopes.map(|scope| Scope::new(scope.into())))
+            .set_pkce_challenge(challenge)
+            .url();
         Ok(Begun {
             url: url.into(),
-            state,
-            nonce,
-            verifier,
+            state: state.into_secret(),
+            nonce: nonce.secret().clone(),
+            verifier: verifier.into_secret(),
         })
     }
 
@@ -174,141 +216,125 @@ impl Openid {
     }
 
     async fn exchange(&self, code: &str, iss: Option<&str>, begun: &Began<'_>) -> Result<Person, OpenidError> {
-        let description = self.description().await?;
-        let promised = description.authorization_response_iss_parameter_supported;
-        if iss.map_or(promised, |iss| iss != description.issuer) {
+        let provider = self.provider(KEPT).await?;
+        if iss.map_or(provider.says_iss, |iss| iss != provider.issuer) {
             return Err(OpenidError::Code("another provider sent the browser back".into()));
         }
-        let tokens = self.tokens(&description, code, begun.verifier).await?;
-        let expected = Expected {
-            issuer: &description.issuer,
-            client: &self.settings.client_id,
-            nonce: begun.nonce,
-            now: chrono::Utc::now().timestamp(),
+        let request = provider.client.exchange_code(AuthorizationCode::new(code.into()));
+        let tokens = request
+            .map_err(|_| OpenidError::Description("it names no token_endpoint".into()))?
+            .set_pkce_verifier(PkceCodeVerifier::new(begun.verifier.into()))
+            .request_async(&self.web)
+            .await
+            .map_err(|error| no_tokens(error, &provider))?;
+        let Some(token) = tokens.id_token() else {
+            return Err(OpenidError::Token("the answer has none".into()));
         };
-        let mut claims = self.claims(&description, &tokens.id_token, &expected).await?;
-        let subject = text(&claims, "sub").unwrap_or_default();
+        let nonce = Nonce::new(begun.nonce.into());
+        // A key that is not known yet may be a new one.
+        let (provider, said) = match believed(&provider, &tokens, token, &nonce) {
+            Err(Refused::UnknownKey) if provider.at.elapsed() > KEYS_MIN => {
+                let provider = self.provider(KEYS_MIN).await?;
+                let said = believed(&provider, &tokens, token, &nonce);
+                (provider, said)
+            }
+            said => (provider, said),
+        };
+        let mut said = said.map_err(|refused| OpenidError::Token(plain(&refused.to_string())))?;
+        let subject = said.subject.as_str();
         if subject.is_empty() || subject.len() > SUBJECT_MAX || subject.chars().any(char::is_control) {
             return Err(OpenidError::Token(format!("sub has {} bytes", subject.len())));
         }
-        let complete = claims.contains_key("email") && claim(&claims, &self.settings.groups_claim).is_some();
-        if let (false, Some(url), Some(access)) = (complete, &description.userinfo_endpoint, &tokens.access_token) {
-            let more = self.web.with_token(url, access).await?;
-            let Value::Object(more) = more else {
-                return Err(OpenidError::Token("userinfo is no object".into()));
-            };
-            // Without this, somebody else's could be put in their place (OpenID Connect Core §5.3.2).
-            if text(&more, "sub").as_deref() != Some(&subject) {
-                return Err(OpenidError::Token("userinfo is about another subject".into()));
-            }
-            complement(&mut claims, more);
+        let groups = self.settings.groups_claim.as_str();
+        let complete = said.email.is_some() && claim(&said.more, groups).is_some();
+        if provider.tells_more && !complete {
+            said.complement(self.userinfo(&provider, tokens.access_token(), subject).await?);
         }
         Ok(Person {
-            issuer: description.issuer.clone(),
-            subject,
-            email: text(&claims, "email"),
-            // Some providers write it as text.
-            email_verified: claims.get("email_verified").map(|v| *v == true || *v == "true"),
-            name: text(&claims, "name").unwrap_or_default(),
-            groups: claim(&claims, &self.settings.groups_claim)
-                .map(names)
-                .unwrap_or_default(),
+            issuer: provider.issuer.clone(),
+            groups: claim(&said.more, groups).map(names).unwrap_or_default(),
+            subject: said.subject,
+            email: said.email,
+            email_verified: said.email_verified,
+            name: said.name,
         })
     }
 
-    /// The claims of an ID token that holds. A key that is not known yet may be a new one.
-    async fn claims(
-        &self,
-        description: &Description,
-        text: &str,
-        expected: &Expected<'_>,
-    ) -> Result<Map<String, Value>, OpenidError> {
-        let (since, keys) = self.keys(description, KEPT).await?;
-        let claims = match token::claims(text, &keys, expected) {
-            Err(token::Refused::UnknownKey) if since.elapsed() > KEYS_MIN => {
-                let (_, keys) = self.keys(description, KEYS_MIN).await?;
-                token::claims(text, &keys, expected)
-            }
-            answer => answer,
-        };
-        claims.map_err(|refused| OpenidError::Token(refused.to_string()))
+    /// What the provider says more of somebody than the ID token.
+    async fn userinfo(&self, provider: &Provider, access: &AccessToken, subject: &str) -> Result<Said, OpenidError> {
+        if !access.secret().bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(OpenidError::Token("the access token can't be sent".into()));
+        }
+        // Without the subject, somebody else's could be put in their place (OpenID Connect Core §5.3.2).
+        let subject = SubjectIdentifier::new(subject.into());
+        let request = provider.client.user_info(access.clone(), Some(subject));
+        let request = request.map_err(|_| OpenidError::Description("it names no userinfo_endpoint".into()))?;
+        let told: Result<UserInfoClaims<More, CoreGenderClaim>, _> = request.request_async(&self.web).await;
+        told.map(|claims| Said {
+            subject: claims.subject().to_string(),
+            email: claims.email().map(|email| email.to_string()),
+            email_verified: claims.email_verified(),
+            name: name(claims.name()),
+            more: claims.additional_claims().all.clone(),
+        })
+        .map_err(|error| match error {
+            UserInfoError::Request(error) => error,
+            UserInfoError::Parse(error) => OpenidError::Token(unreadable("userinfo", &error)),
+            error => OpenidError::Token(plain(&format!("userinfo: {error}"))),
+        })
     }
 
-    async fn tokens(&self, description: &Description, code: &str, verifier: &str) -> Result<Tokens, OpenidError> {
-        let OpenidSettings {
-            client_id,
-            client_secret,
-            ..
-        } = &self.settings;
-        let mut form = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", self.redirect.as_str()),
-            ("code_verifier", verifier),
+    /// The provider as it described itself not longer ago than this.
+    async fn provider(&self, age: Duration) -> Result<Arc<Provider>, OpenidError> {
+        if let Some(provider) = &*self.learnt()
+            && provider.at.elapsed() < age
+        {
+            return Ok(provider.clone());
+        }
+        let unfit = |what: &str, error: url::ParseError| OpenidError::Description(format!("{what}: {error}"));
+        let issuer = IssuerUrl::new(self.settings.issuer.clone()).map_err(|e| unfit("OIDC_ISSUER", e))?;
+        let told = Description::discover_async(issuer, &self.web)
+            .await
+            .map_err(undescribed)?;
+        let more = [
+            Some(told.authorization_endpoint().as_str()),
+            told.token_endpoint().map(|url| url.as_str()),
+            told.userinfo_endpoint().map(|url| url.as_str()),
         ];
-        let methods = description.token_endpoint_auth_methods_supported.as_deref();
-        let can = |name: &str| methods.is_none_or(|all| all.iter().any(|method| method == name));
-        let basic = if can("client_secret_basic") || !can("client_secret_post") {
-            // Each is encoded as in a form before they are put together (RFC 6749 §2.3.1).
-            let part = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            Some(STANDARD.encode(format!("{}:{}", part(client_id), part(client_secret.reveal()))))
-        } else {
-            form.push(("client_id", client_id.as_str()));
-            form.push(("client_secret", client_secret.reveal()));
-            None
+        for url in more.into_iter().flatten() {
+            self.web.private(url)?;
+        }
+        let methods = told.token_endpoint_auth_methods_supported();
+        let can = |method: CoreClientAuthMethod| methods.is_none_or(|all| all.contains(&method));
+        let basic = can(CoreClientAuthMethod::ClientSecretBasic) || !can(CoreClientAuthMethod::ClientSecretPost);
+        let redirect = RedirectUrl::new(self.redirect.clone()).map_err(|e| unfit("PUBLIC_URL", e))?;
+        let provider = Provider {
+            at: Instant::now(),
+            issuer: self.settings.issuer.clone(),
+            says_iss: told
+                .additional_metadata()
+                .authorization_response_iss_parameter_supported,
+            tells_more: told.userinfo_endpoint().is_some(),
+            client: Client::from_provider_metadata(
+                told,
+                ClientId::new(self.settings.client_id.clone()),
+                Some(ClientSecret::new(self.settings.client_secret.reveal().into())),
+            )
+            // The settings name it, with the others.
+            .disable_openid_scope()
+            .set_auth_type(if basic {
+                AuthType::BasicAuth
+            } else {
+                AuthType::RequestBody
+            })
+            .set_redirect_uri(redirect),
         };
-        let answer = self
-            .web
-            .post(&description.token_endpoint, &form, basic.as_deref())
-            .await;
-        let answer = answer.map_err(|error| match error {
-            // The status and what RFC 6749 §5.2 calls it: the code was used, is too old, or is another client's.
-            OpenidError::Away { reason, .. } if reason.starts_with("400") => OpenidError::Code(reason),
-            error => error,
-        })?;
-        serde_json::from_value(answer).map_err(|e| OpenidError::Token(format!("the answer has none: {e}")))
+        let provider = Arc::new(provider);
+        *self.learnt() = Some(provider.clone());
+        Ok(provider)
     }
 
-    async fn description(&self) -> Result<Arc<Description>, OpenidError> {
-        if let Some((at, description)) = &self.learnt().description
-            && at.elapsed() < KEPT
-        {
-            return Ok(description.clone());
-        }
-        let issuer = &self.settings.issuer;
-        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let told: Description = serde_json::from_value(self.web.get(&url).await?)
-            .map_err(|e| OpenidError::Description(format!("{url}: {e}")))?;
-        if told.issuer != *issuer {
-            let detail = format!("it calls itself \"{}\"; OIDC_ISSUER is \"{issuer}\"", told.issuer);
-            return Err(OpenidError::Description(detail));
-        }
-        let urls = [&told.authorization_endpoint, &told.token_endpoint, &told.jwks_uri];
-        let more = told.userinfo_endpoint.iter();
-        // What goes to a provider by TLS goes on by TLS.
-        let fits = |url: &str| is_private(url) && (url.starts_with("https://") || issuer.starts_with("http://"));
-        if let Some(url) = urls.into_iter().chain(more).find(|url| !fits(url)) {
-            return Err(OpenidError::Description(format!("\"{url}\" is not reached by TLS")));
-        }
-        let told = Arc::new(told);
-        self.learnt().description = Some((Instant::now(), told.clone()));
-        Ok(told)
-    }
-
-    /// The provider's keys, not older than this.
-    async fn keys(&self, description: &Description, age: Duration) -> Result<(Instant, Arc<KeySet>), OpenidError> {
-        if let Some((at, keys)) = &self.learnt().keys
-            && at.elapsed() < age
-        {
-            return Ok((*at, keys.clone()));
-        }
-        let keys = Arc::new(KeySet::read(&self.web.get(&description.jwks_uri).await?));
-        let at = Instant::now();
-        self.learnt().keys = Some((at, keys.clone()));
-        Ok((at, keys))
-    }
-
-    fn learnt(&self) -> std::sync::MutexGuard<'_, Learnt> {
+    fn learnt(&self) -> std::sync::MutexGuard<'_, Option<Arc<Provider>>> {
         self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -319,15 +345,105 @@ pub struct Began<'a> {
     pub verifier: &'a str,
 }
 
-/// Thirty-two bytes that nobody guesses, as text that fits into a URL.
-fn random() -> Result<String, OpenidError> {
-    let mut bytes = [0u8; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| OpenidError::Random)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+/// What is said of somebody.
+#[derive(Debug, PartialEq)]
+struct Said {
+    subject: String,
+    email: Option<String>,
+    email_verified: Option<bool>,
+    name: String,
+    more: Map<String, Value>,
 }
 
-fn text(claims: &Map<String, Value>, name: &str) -> Option<String> {
-    claims.get(name)?.as_str().map(str::to_string)
+impl Said {
+    /// Adds what is not there yet: the ID token's own claims are signed.
+    fn complement(&mut self, more: Self) {
+        // The address and whether it is verified belong together.
+        if self.email.is_none() {
+            (self.email, self.email_verified) = (more.email, more.email_verified);
+        }
+        if self.name.is_empty() {
+            self.name = more.name;
+        }
+        for (name, value) in more.more {
+            self.more.entry(name).or_insert(value);
+        }
+    }
+}
+
+/// What an ID token says that holds.
+fn believed(provider: &Provider, tokens: &Tokens, token: &Token, nonce: &Nonce) -> Result<Said, Refused> {
+    let now = Utc::now();
+    let verifier = token::strict(provider.client.id_token_verifier(), now);
+    let claims: &Claims = token::claims(token, &verifier, provider.client.client_id(), nonce, now)?;
+    // That the access token belongs to it (OpenID Connect Core §3.1.3.8).
+    if let Some(hash) = claims.access_token_hash() {
+        let made = token
+            .signing_alg()
+            .and_then(|alg| Ok((alg, token.signing_key(&verifier)?)));
+        let own = made
+            .ok()
+            .and_then(|(alg, key)| AccessTokenHash::from_token(tokens.access_token(), alg, key).ok());
+        if own.as_ref() != Some(hash) {
+            return Err(Refused::Claim("at_hash"));
+        }
+    }
+    Ok(Said {
+        subject: claims.subject().to_string(),
+        email: claims.email().map(|email| email.to_string()),
+        email_verified: claims.email_verified(),
+        name: name(claims.name()),
+        more: claims.additional_claims().all.clone(),
+    })
+}
+
+fn name(claim: Option<&LocalizedClaim<EndUserName>>) -> String {
+    let name = claim.and_then(|names| names.get(None));
+    name.map(|name| name.to_string()).unwrap_or_default()
+}
+
+/// Why the provider gave no tokens.
+fn no_tokens(error: TokenError, provider: &Provider) -> OpenidError {
+    match error {
+        RequestTokenError::Request(error) => error,
+        // The code was used, is too old, or is another client's (RFC 6749 §5.2).
+        RequestTokenError::ServerResponse(told) if *told.error() == CoreErrorResponseType::InvalidGrant => {
+            OpenidError::Code(plain(told.error().as_ref()))
+        }
+        RequestTokenError::ServerResponse(told) => OpenidError::Away {
+            url: provider
+                .client
+                .token_uri()
+                .map(|url| url.to_string())
+                .unwrap_or_default(),
+            reason: plain(told.error().as_ref()),
+        },
+        RequestTokenError::Parse(error, _) => OpenidError::Token(unreadable("the answer", &error)),
+        RequestTokenError::Other(reason) => OpenidError::Token(plain(&reason)),
+    }
+}
+
+/// Why what the provider says about itself could not be had.
+fn undescribed(error: DiscoveryError<OpenidError>) -> OpenidError {
+    match error {
+        DiscoveryError::Request(error) => error,
+        DiscoveryError::Parse(error) => OpenidError::Description(unreadable("it", &error)),
+        error => OpenidError::Description(plain(&error.to_string())),
+    }
+}
+
+/// Where JSON could not be read: never what stood there, which may be a secret.
+fn unreadable(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    plain(&format!(
+        "{what} can't be read at {}: {:?}",
+        error.path(),
+        error.inner().classify()
+    ))
+}
+
+/// What others wrote, for a line of the log.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 /// The claim of this name or, where there is none, at this path of names with dots between them.
@@ -336,17 +452,6 @@ fn claim<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
         let (first, rest) = name.split_once('.')?;
         claim(claims.get(first)?.as_object()?, rest)
     })
-}
-
-/// Adds what is not there yet: the ID token's own claims are signed.
-fn complement(claims: &mut Map<String, Value>, more: Map<String, Value>) {
-    // The address and whether it is verified belong together.
-    let about_email = claims.contains_key("email");
-    for (name, value) in more {
-        if !(about_email && name == "email_verified") {
-            claims.entry(name).or_insert(value);
-        }
-    }
 }
 
 /// The groups of a claim: texts in a list, or one alone.
@@ -378,20 +483,45 @@ mod tests {
         assert_eq!((of("none"), of("realm.none"), of("groups.a")), (None, None, None));
     }
 
-    #[test]
-    fn what_is_signed_is_not_replaced() {
-        let mut claims = object(json!({ "sub": "1", "email": "ada@example.org" }));
-        let more = json!({ "email": "eve@example.org", "email_verified": true, "groups": ["ops"] });
-        complement(&mut claims, object(more));
-        assert_eq!(
-            Value::Object(claims),
-            json!({ "sub": "1", "email": "ada@example.org", "groups": ["ops"] })
-        );
+    fn said(email: Option<&str>, email_verified: Option<bool>, name: &str, more: Value) -> Said {
+        Said {
+            subject: "1".into(),
+            email: email.map(str::to_string),
+            email_verified,
+            name: name.into(),
+            more: object(more),
+        }
     }
 
     #[test]
-    fn what_nobody_may_guess_is_never_the_same() {
-        let (one, two) = (random().expect("random"), random().expect("random"));
-        assert!(one.len() == 43 && one != two);
+    fn what_is_signed_is_not_replaced() {
+        let more = || {
+            said(
+                Some("eve@example.org"),
+                Some(true),
+                "Eve",
+                json!({ "groups": ["ops"], "x": 2 }),
+            )
+        };
+        let mut own = said(Some("ada@example.org"), None, "Ada", json!({ "x": 1 }));
+        own.complement(more());
+        assert_eq!(
+            own,
+            said(
+                Some("ada@example.org"),
+                None,
+                "Ada",
+                json!({ "groups": ["ops"], "x": 1 })
+            )
+        );
+        let mut nothing = said(None, Some(true), "", json!({}));
+        nothing.complement(more());
+        assert_eq!(nothing, more());
+    }
+
+    #[test]
+    fn what_others_wrote_fits_a_line() {
+        assert_eq!(plain("a\nb\u{1b}[31mc"), "ab[31mc");
+        assert_eq!(plain(&"x".repeat(1_000)).len(), 300);
     }
 }

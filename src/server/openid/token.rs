@@ -1,122 +1,120 @@
-//! ID tokens (OpenID Connect Core 1.0 §2, RFC 7515): read, and believed only when everything about them holds.
+//! What an ID token has to be to count (OpenID Connect Core 1.0 §3.1.3.7). The signature, the issuer, the audience, the nonce and
+//! the time are checked by the library; here is said which of all that it can do is wanted.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use chrono::{DateTime, TimeDelta, Utc};
+use openidconnect::core::{
+    CoreGenderClaim, CoreIdTokenVerifier, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
+};
+use openidconnect::{
+    AdditionalClaims, ClaimsVerificationError, ClientId, IdToken, IdTokenClaims, Nonce, SignatureVerificationError,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::keys::{Algorithm, KeySet};
+/// How ID tokens may be signed. Never by a shared secret, and never not at all.
+const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha256,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha384,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha512,
+    CoreJwsSigningAlgorithm::EcdsaP256Sha256,
+    CoreJwsSigningAlgorithm::EcdsaP384Sha384,
+    CoreJwsSigningAlgorithm::EdDsa,
+];
 
-/// Seconds that the provider's clock and this one's may differ.
-const SKEW: i64 = 60;
+/// That the provider's clock and this one's may differ.
+const SKEW: TimeDelta = TimeDelta::seconds(60);
 
-/// What a token has to say.
-pub struct Expected<'a> {
-    pub issuer: &'a str,
-    /// The audience.
-    pub client: &'a str,
-    pub nonce: &'a str,
-    /// Seconds since 1970.
-    pub now: i64,
+/// The claims that no standard names: of these are groups.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct More {
+    #[serde(flatten)]
+    pub all: Map<String, Value>,
 }
+
+impl AdditionalClaims for More {}
+
+pub type Token = IdToken<More, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+pub type Claims = IdTokenClaims<More, CoreGenderClaim>;
 
 /// Why a token is not believed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    #[error("it is no signed JSON token")]
-    Malformed,
-    #[error("alg is \"{0}\"; allowed are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA")]
-    Algorithm(String),
-    #[error("it asks for extensions that are not known here")]
-    Critical,
     #[error("the provider publishes no key that it could be signed with")]
     UnknownKey,
-    #[error("the signature is not by the provider's key")]
-    Signature,
+    #[error("{0}")]
+    Claims(ClaimsVerificationError),
     #[error("{0} is not what it has to be")]
     Claim(&'static str),
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<Value>,
+impl From<ClaimsVerificationError> for Refused {
+    fn from(error: ClaimsVerificationError) -> Self {
+        match error {
+            ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey) => {
+                Self::UnknownKey
+            }
+            error => Self::Claims(error),
+        }
+    }
 }
 
-/// The claims of a token that holds.
-pub fn claims(text: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<Map<String, Value>, Refused> {
-    let mut parts = text.split('.');
-    let (Some(header), Some(body), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(Refused::Malformed);
-    };
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed);
-    let Header { alg, kid, crit } = serde_json::from_slice(&decode(header)?).map_err(|_| Refused::Malformed)?;
-    if crit.is_some() {
-        return Err(Refused::Critical);
+/// A verifier that knows the provider and the client, told what else is wanted.
+pub fn strict(verifier: CoreIdTokenVerifier<'_>, now: DateTime<Utc>) -> CoreIdTokenVerifier<'_> {
+    verifier
+        .set_allowed_algs(ALGORITHMS)
+        // Of several audiences one is the party that it was made for: `claims` looks at that.
+        .set_other_audience_verifier_fn(|_| true)
+        .set_time_fn(move || now - SKEW)
+        .set_issue_time_verifier_fn(move |at| match at <= now + SKEW {
+            true => Ok(()),
+            false => Err("iat is to come".into()),
+        })
+}
+
+/// The claims of a token that holds. `verifier`: as `strict` gives it.
+pub fn claims<'t>(
+    token: &'t Token,
+    verifier: &CoreIdTokenVerifier<'_>,
+    client: &ClientId,
+    nonce: &Nonce,
+    now: DateTime<Utc>,
+) -> Result<&'t Claims, Refused> {
+    let claims = token.claims(verifier, nonce)?;
+    let ours = claims.authorized_party().map(|party| party == client);
+    if !ours.unwrap_or(claims.audiences().len() == 1) {
+        return Err(Refused::Claim("azp"));
     }
-    let algorithm = Algorithm::parse(&alg).ok_or(Refused::Algorithm(alg))?;
-    let signed = &text[..header.len() + 1 + body.len()];
-    match keys.verify(algorithm, kid.as_deref(), signed.as_bytes(), &decode(signature)?) {
-        Some(true) => {}
-        Some(false) => return Err(Refused::Signature),
-        None => return Err(Refused::UnknownKey),
+    // RFC 7519 §4.1.5; no standard of OpenID names it.
+    let begins = claims.additional_claims().all.get("nbf");
+    let latest = (now + SKEW).timestamp() as f64;
+    if begins.is_some_and(|at| at.as_f64().is_none_or(|at| at > latest)) {
+        return Err(Refused::Claim("nbf"));
     }
-    let claims: Map<String, Value> = serde_json::from_slice(&decode(body)?).map_err(|_| Refused::Malformed)?;
-    check(&claims, expected)?;
     Ok(claims)
-}
-
-/// OpenID Connect Core §3.1.3.7.
-fn check(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<(), Refused> {
-    let says = |name: &str, what: &str| claims.get(name).and_then(Value::as_str) == Some(what);
-    let seconds = |name: &str| claims.get(name).and_then(Value::as_f64).map(|s| s as i64);
-    let ours = match claims.get("aud") {
-        Some(Value::Array(all)) => all.iter().any(|one| one == expected.client),
-        Some(one) => one == expected.client,
-        None => false,
-    };
-    let several = claims
-        .get("aud")
-        .and_then(Value::as_array)
-        .is_some_and(|all| all.len() > 1);
-    let held = [
-        ("iss", says("iss", expected.issuer)),
-        ("aud", ours),
-        (
-            "azp",
-            says("azp", expected.client) || !several && !claims.contains_key("azp"),
-        ),
-        ("exp", seconds("exp").is_some_and(|at| at > expected.now - SKEW)),
-        ("iat", seconds("iat").is_some_and(|at| at <= expected.now + SKEW)),
-        ("nbf", seconds("nbf").is_none_or(|at| at <= expected.now + SKEW)),
-        ("nonce", says("nonce", expected.nonce)),
-    ];
-    match held.into_iter().find(|(_, holds)| !holds) {
-        None => Ok(()),
-        Some((name, _)) => Err(Refused::Claim(name)),
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use openidconnect::core::CoreJsonWebKeySet;
+    use openidconnect::{ClientSecret, IssuerUrl};
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
     use serde_json::json;
 
     use super::*;
 
-    const EXPECTED: Expected<'static> = Expected {
-        issuer: "https://id.example.org",
-        client: "windlass",
-        nonce: "n",
-        now: 1_000_000,
-    };
+    const ISSUER: &str = "https://id.example.org";
+    const NOW: i64 = 1_000_000;
+    const MINUTE: i64 = SKEW.num_seconds();
 
     struct Signer {
         pair: EcdsaKeyPair,
-        keys: KeySet,
+        keys: CoreJsonWebKeySet,
     }
 
     impl Signer {
@@ -129,7 +127,8 @@ mod tests {
             let part = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point[range]);
             let key =
                 json!({ "kty": "EC", "crv": "P-256", "kid": "a", "use": "sig", "x": part(1..33), "y": part(33..65) });
-            let keys = KeySet::read(&json!({ "keys": [{ "kty": "new" }, key] }));
+            // Keys of a kind that is not known are left out, as RFC 7517 §5 asks.
+            let keys = serde_json::from_value(json!({ "keys": [{ "kty": "new" }, key] })).expect("keys");
             Self { pair, keys }
         }
 
@@ -142,70 +141,117 @@ mod tests {
                 .expect("signature");
             format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
         }
+
+        /// Whose token this is; nothing where it can't even be read.
+        fn read(&self, text: &str) -> Option<Result<String, Refused>> {
+            let (client, now) = (ClientId::new("windlass".into()), DateTime::from_timestamp(NOW, 0)?);
+            let issuer = IssuerUrl::new(ISSUER.into()).expect("url");
+            // With a secret, as in use: a token could be signed by it.
+            let secret = ClientSecret::new("secret".into());
+            let keys = self.keys.clone();
+            let verifier = CoreIdTokenVerifier::new_confidential_client(client.clone(), secret, issuer, keys);
+            let token = text.parse::<Token>().ok()?;
+            let nonce = Nonce::new("n".into());
+            let held = claims(&token, &strict(verifier, now), &client, &nonce, now);
+            Some(held.map(|claims| claims.subject().to_string()))
+        }
     }
 
     fn good() -> Value {
-        json!({ "iss": EXPECTED.issuer, "aud": "windlass", "exp": 1_000_300, "iat": 1_000_000, "nonce": "n", "sub": "1" })
+        json!({ "iss": ISSUER, "aud": "windlass", "exp": NOW + 300, "iat": NOW, "nonce": "n", "sub": "1" })
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut claims = good();
+        claims[name] = value;
+        claims
     }
 
     #[test]
     fn a_token_holds_when_all_of_it_does() {
         let signer = Signer::new();
-        let header = json!({ "alg": "ES256", "kid": "a" });
-        let read = |claims: &Value| super::claims(&signer.sign(header.clone(), claims), &signer.keys, &EXPECTED);
-        assert_eq!(read(&good()).expect("claims")["sub"], "1");
+        let read = |claims: &Value| signer.read(&signer.sign(json!({ "alg": "ES256", "kid": "a" }), claims));
+        assert_eq!(read(&good()), Some(Ok("1".into())));
         let also = [
             ("aud", json!(["windlass"])),
             ("azp", json!("windlass")),
-            ("exp", json!(EXPECTED.now - SKEW + 1)),
-            ("iat", json!(EXPECTED.now + SKEW)),
+            ("exp", json!(NOW - MINUTE + 1)),
+            ("iat", json!(NOW + MINUTE)),
+            ("nbf", json!(NOW + MINUTE)),
         ];
         for (name, value) in also {
-            let mut claims = good();
-            claims[name] = value;
-            assert!(read(&claims).is_ok(), "{claims}");
+            let claims = with(name, value);
+            assert!(matches!(read(&claims), Some(Ok(_))), "{claims}");
         }
         let never = [
             ("iss", json!("https://other.example.org")),
             ("aud", json!("other")),
             ("aud", json!(["other"])),
+            ("aud", json!([])),
+            ("aud", json!(["windlass", "other"])),
             ("azp", json!("other")),
-            ("exp", json!(EXPECTED.now - SKEW)),
-            ("exp", json!("soon")),
-            ("iat", json!(EXPECTED.now + SKEW + 1)),
-            ("nbf", json!(EXPECTED.now + SKEW + 1)),
+            ("exp", json!(NOW - MINUTE - 1)),
+            ("iat", json!(NOW + MINUTE + 1)),
+            ("nbf", json!(NOW + MINUTE + 1)),
+            ("nbf", json!("soon")),
             ("nonce", json!("m")),
             ("nonce", Value::Null),
         ];
         for (name, value) in never {
-            let mut claims = good();
-            claims[name] = value;
-            assert_eq!(read(&claims), Err(Refused::Claim(name)), "{claims}");
+            let claims = with(name, value);
+            assert!(matches!(read(&claims), Some(Err(_))), "{claims}: {:?}", read(&claims));
         }
-        let mut several = good();
-        several["aud"] = json!(["windlass", "other"]);
-        assert_eq!(read(&several), Err(Refused::Claim("azp")));
+        let mut several = with("aud", json!(["windlass", "other"]));
+        several["azp"] = json!("windlass");
+        assert_eq!(read(&several), Some(Ok("1".into())));
+        assert_eq!(read(&with("exp", json!("soon"))), None);
     }
 
     #[test]
     fn only_the_providers_own_signature_counts() {
         let (signer, other) = (Signer::new(), Signer::new());
-        let read = |text: &str| super::claims(text, &signer.keys, &EXPECTED).expect_err("refused");
         let header = |alg: &str| json!({ "alg": alg, "kid": "a" });
-        assert_eq!(read(&other.sign(header("ES256"), &good())), Refused::Signature);
+        let refused = |text: &str| signer.read(text).expect("read").expect_err("refused");
+        let forged = refused(&other.sign(header("ES256"), &good()));
+        let ours = ClaimsVerificationError::SignatureVerification;
+        assert!(
+            matches!(
+                &forged,
+                Refused::Claims(ClaimsVerificationError::SignatureVerification(
+                    SignatureVerificationError::CryptoError(_)
+                ))
+            ),
+            "{forged:?}"
+        );
         let unknown = json!({ "alg": "ES256", "kid": "b" });
-        assert_eq!(read(&signer.sign(unknown, &good())), Refused::UnknownKey);
-        assert_eq!(read(&signer.sign(header("RS256"), &good())), Refused::UnknownKey);
-        for alg in ["none", "HS256", "es256", ""] {
-            assert_eq!(read(&signer.sign(header(alg), &good())), Refused::Algorithm(alg.into()));
-        }
+        assert_eq!(refused(&signer.sign(unknown, &good())), Refused::UnknownKey);
+        assert_eq!(refused(&signer.sign(header("RS256"), &good())), Refused::UnknownKey);
+        let nothing = refused(&signer.sign(header("none"), &good()));
+        assert_eq!(nothing, Refused::Claims(ours(SignatureVerificationError::NoSignature)));
+        let shared = refused(&signer.sign(header("HS256"), &good()));
+        assert!(
+            matches!(
+                &shared,
+                Refused::Claims(ClaimsVerificationError::SignatureVerification(
+                    SignatureVerificationError::DisallowedAlg(_)
+                ))
+            ),
+            "{shared:?}"
+        );
         let critical = json!({ "alg": "ES256", "kid": "a", "crit": ["x"] });
-        assert_eq!(read(&signer.sign(critical, &good())), Refused::Critical);
+        let critical = refused(&signer.sign(critical, &good()));
+        assert!(
+            matches!(critical, Refused::Claims(ClaimsVerificationError::Unsupported(_))),
+            "{critical:?}"
+        );
         let whole = signer.sign(header("ES256"), &good());
         let (signed, _) = whole.rsplit_once('.').expect("parts");
-        assert_eq!(read(&format!("{signed}.")), Refused::Signature);
+        assert!(matches!(signer.read(&format!("{signed}.")), None | Some(Err(_))));
         for text in ["", "a.b", "a.b.c", "....", signed] {
-            assert_eq!(read(text), Refused::Malformed, "{text}");
+            assert_eq!(signer.read(text), None, "{text}");
+        }
+        for alg in ["es256", ""] {
+            assert_eq!(signer.read(&signer.sign(header(alg), &good())), None, "{alg}");
         }
     }
 }

@@ -1,21 +1,20 @@
-//! Asking the provider by HTTP: JSON answers, bounded in size, redirects not followed.
+//! Asking the provider by HTTP: answers bounded in size, redirects not followed.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use axum::http::request::Builder;
-use axum::http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::Value;
 
 use super::OpenidError;
+use crate::server::config::is_private;
 
 /// Bytes of an answer.
 const ANSWER_MAX: usize = 1_000_000;
@@ -23,6 +22,7 @@ const ANSWER_MAX: usize = 1_000_000;
 /// The connections to the provider.
 pub struct Web {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    tls: bool,
 }
 
 impl Web {
@@ -47,61 +47,42 @@ impl Web {
             .build();
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
+            tls,
         })
     }
 
-    /// A document.
-    pub async fn get(&self, url: &str) -> Result<Value, OpenidError> {
-        self.send(url, Request::get(url), String::new()).await
-    }
-
-    /// A document for the bearer of a token.
-    pub async fn with_token(&self, url: &str, token: &str) -> Result<Value, OpenidError> {
-        let request = Request::get(url).header(AUTHORIZATION, format!("Bearer {token}"));
-        self.send(url, request, String::new()).await
-    }
-
-    /// Sends a form.
-    pub async fn post(&self, url: &str, form: &[(&str, &str)], basic: Option<&str>) -> Result<Value, OpenidError> {
-        let mut request = Request::post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        if let Some(basic) = basic {
-            request = request.header(AUTHORIZATION, format!("Basic {basic}"));
+    /// Refuses what others could read on its way: a provider that is asked by TLS is always asked by TLS, any other is on this machine.
+    pub fn private(&self, url: &str) -> Result<(), OpenidError> {
+        if is_private(url) && (url.starts_with("https://") || !self.tls) {
+            return Ok(());
         }
-        self.send(url, request, serde_urlencoded::to_string(form).unwrap_or_default())
-            .await
+        Err(OpenidError::Description(format!("\"{url}\" is not reached by TLS")))
     }
 
-    async fn send(&self, url: &str, request: Builder, body: String) -> Result<Value, OpenidError> {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, OpenidError> {
+        let url = request.uri().to_string();
+        self.private(&url)?;
         let away = |reason: String| OpenidError::Away {
-            url: url.into(),
+            url: url.clone(),
             reason,
         };
-        let request = request
-            .header(ACCEPT, "application/json")
-            .body(Full::new(Bytes::from(body)));
-        let request = request.map_err(|e| away(e.to_string()))?;
+        let request = request.map(|body| Full::new(Bytes::from(body)));
         let answer = self.client.request(request).await.map_err(|e| away(causes(&e)))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, ANSWER_MAX).collect().await;
         let body = body
             .map_err(|e| away(format!("the answer can't be read: {e}")))?
             .to_bytes();
-        let read = serde_json::from_slice::<Value>(&body);
-        match (status, read) {
-            (StatusCode::OK, Ok(value)) => Ok(value),
-            (StatusCode::OK, Err(e)) => Err(away(format!("the answer is no JSON: {e}"))),
-            // What it says went wrong: a name of RFC 6749 §5.2, never more of the answer.
-            (status, read) => {
-                let name = read.ok().and_then(|v| Some(v["error"].as_str()?.to_string()));
-                let name: String = name
-                    .unwrap_or_default()
-                    .chars()
-                    .filter(|c| c.is_ascii_graphic())
-                    .take(60)
-                    .collect();
-                Err(away(format!("{} {name}", status.as_u16())))
-            }
-        }
+        Ok(HttpResponse::from_parts(head, body.into()))
+    }
+}
+
+impl<'c> AsyncHttpClient<'c> for Web {
+    type Error = OpenidError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, OpenidError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
     }
 }
 
