@@ -168,6 +168,12 @@ impl Drop for Observing {
     }
 }
 
+/// Sets one CSS property of `element`.
+pub fn set_style(element: &web_sys::HtmlElement, property: &str, value: &str) {
+    // An error means that the element can't be styled: it is as it was then.
+    let _ = element.style().set_property(property, value);
+}
+
 /// Shows `theme` ("light", "dark"; absent: the system's) and remembers it for a year.
 pub fn set_theme(theme: Option<&'static str>) {
     if let Some(root) = document().document_element() {

@@ -71,6 +71,8 @@ pub fn on_resize(_element: &leptos::web_sys::Element, _f: impl Fn(f64) + 'static
 
 pub struct Observer;
 
+pub fn set_style(_element: &leptos::web_sys::HtmlElement, _property: &str, _value: &str) {}
+
 pub fn set_theme(_theme: Option<&'static str>) {}
 
 pub fn copy(_text: String, _done: impl FnOnce(bool) + 'static) {}

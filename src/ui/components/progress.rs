@@ -4,6 +4,19 @@ use leptos::prelude::*;
 
 use crate::domain::status::Status;
 
+/// A bar that fills this percentage of its room, in the status's colour. A picture, since no style attribute may say how wide it is.
+#[component]
+pub fn Bar(
+    /// 0 to 100.
+    share: Signal<f64>,
+) -> impl IntoView {
+    view! {
+        <svg class="bar" aria-hidden="true">
+            <rect width=move || format!("{:.1}%", share.get()) height="100%" />
+        </svg>
+    }
+}
+
 /// A thin bar in the status's colour. Nothing is drawn while the percentage is unknown.
 #[component]
 pub fn ProgressBar(
@@ -33,7 +46,7 @@ pub fn ProgressBar(
                     aria-valuenow=move || format!("{:.0}", value().floor())
                     data-status=move || status.get().as_str()
                 >
-                    <div class="progress-bar" style:width=move || format!("{:.1}%", value())></div>
+                    <Bar share=Signal::derive(value) />
                 </div>
             }
         })

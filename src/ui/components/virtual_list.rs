@@ -1,8 +1,9 @@
 //! Long lists of which only what can be seen is in the page.
 
-use leptos::html::Div;
+use leptos::html::{Div, ElementType};
 use leptos::prelude::*;
-use leptos::web_sys::HtmlDivElement;
+use leptos::wasm_bindgen::JsCast;
+use leptos::web_sys::{HtmlDivElement, HtmlElement};
 
 use crate::browser;
 
@@ -93,4 +94,18 @@ impl Window {
             self.scroll_to(below - height);
         }
     }
+}
+
+/// Keeps a CSS property of an element at what `value` says, in the browser: pages carry no style attributes, which the
+/// Content-Security-Policy does not let count.
+pub fn keep_style<E>(node: NodeRef<E>, property: &'static str, value: impl Fn() -> String + 'static)
+where
+    E: ElementType + 'static,
+    E::Output: AsRef<HtmlElement> + JsCast + Clone + 'static,
+{
+    Effect::new(move |_| {
+        if let Some(element) = node.get() {
+            browser::set_style(element.as_ref(), property, &value());
+        }
+    });
 }

@@ -1,5 +1,6 @@
 //! The list of jobs.
 
+use leptos::html::Ul;
 use leptos::prelude::*;
 
 use super::placeholders::{BadQuery, Failed, NoJobs, NoMatch, SkeletonRow, SkeletonRows};
@@ -12,6 +13,7 @@ use crate::domain::page::{count_label, grouped};
 use crate::domain::stats::Overview;
 use crate::ui::components::Icon;
 use crate::ui::components::inputs::Choice;
+use crate::ui::components::virtual_list::keep_style;
 use crate::ui::live::Live;
 use crate::ui::query::JobsUrl;
 use crate::ui::text;
@@ -151,6 +153,11 @@ fn Rows(list: ListState, count: Signal<(u64, bool)>) -> impl IntoView {
                 .unwrap_or_default()
         })
     };
+    let room = NodeRef::<Ul>::new();
+    keep_style(room, "height", move || {
+        format!("{}px", list.rows.with(Vec::len) as f64 * ROW)
+    });
+    keep_style(room, "padding-top", move || format!("{}px", range.get().0 as f64 * ROW));
     let set_size = Memo::new(move |_| match count.get() {
         (_, true) => "-1".to_string(),
         (n, false) => n.max(list.rows.with(Vec::len) as u64).to_string(),
@@ -207,8 +214,7 @@ fn Rows(list: ListState, count: Signal<(u64, bool)>) -> impl IntoView {
             role="list"
             aria-label=text::JOBS
             class="rows"
-            style:height=move || format!("{}px", list.rows.with(Vec::len) as f64 * ROW)
-            style:padding-top=move || format!("{}px", range.get().0 as f64 * ROW)
+            node_ref=room
             on:keydown=key
         >
             <ForEnumerate

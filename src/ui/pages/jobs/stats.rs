@@ -11,6 +11,7 @@ use crate::domain::page::grouped;
 use crate::domain::stats::{Counts, Overview};
 use crate::domain::status::Status;
 use crate::ui::components::dialog::Dialog;
+use crate::ui::components::progress::Bar;
 use crate::ui::components::{Icon, StatusIcon};
 use crate::ui::live::Live;
 use crate::ui::query::JobsUrl;
@@ -83,7 +84,11 @@ fn StatsTables(counts: Signal<Option<Counts>>) -> impl IntoView {
             let count = move || counts.with(|c| c.as_ref().map_or(0, |c| c.of(status)));
             let share = move || {
                 let total = counts.with(|c| c.as_ref().map_or(0, |c| c.total));
-                if total == 0 { 0.0 } else { count() as f64 * 100.0 / total as f64 }
+                if total == 0 {
+                    0.0
+                } else {
+                    count() as f64 * 100.0 / total as f64
+                }
             };
             view! {
                 <tr>
@@ -95,7 +100,9 @@ fn StatsTables(counts: Signal<Option<Counts>>) -> impl IntoView {
                     </th>
                     <td class="number">{move || grouped(count())}</td>
                     <td class="stat-share" aria-hidden="true">
-                        <div class="stat-bar" data-status=status.as_str() style:width=move || format!("{:.1}%", share())></div>
+                        <div class="stat-bar" data-status=status.as_str()>
+                            <Bar share=Signal::derive(share) />
+                        </div>
                     </td>
                 </tr>
             }

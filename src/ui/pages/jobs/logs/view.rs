@@ -1,5 +1,6 @@
 //! The lines themselves: only those in sight are in the page, so that a hundred thousand scroll as smoothly as ten.
 
+use leptos::html::Div;
 use leptos::prelude::*;
 use leptos::web_sys::KeyboardEvent;
 
@@ -9,7 +10,7 @@ use super::line::{LinePanel, LineRow};
 use crate::browser;
 use crate::domain::job::Job;
 use crate::domain::log::LogLine;
-use crate::ui::components::virtual_list::Window;
+use crate::ui::components::virtual_list::{Window, keep_style};
 
 /// Height of a line in pixels; `style/logs.css` says the same.
 const ROW: f64 = 20.0;
@@ -30,6 +31,11 @@ pub fn LogView(job: Signal<Job>, book: RwSignal<LogBook>, feed: Feed, follow: Rw
         let (start, end) = range.get();
         book.with(|b| b.slice(start..end))
     };
+    let (space, shown) = (NodeRef::<Div>::new(), NodeRef::<Div>::new());
+    keep_style(space, "height", move || format!("{}px", count.get() as f64 * ROW));
+    keep_style(shown, "transform", move || {
+        format!("translateY({}px)", range.get().0 as f64 * ROW)
+    });
 
     stick_to_end(window, count, follow);
     let scrolled = scroll_handler(window, follow);
@@ -76,11 +82,8 @@ pub fn LogView(job: Signal<Job>, book: RwSignal<LogBook>, feed: Feed, follow: Rw
                 on:scroll=move |_| scrolled()
                 on:keydown=key
             >
-                <div class="log-space" style:height=move || format!("{}px", count.get() as f64 * ROW)>
-                    <div
-                        class="log-window"
-                        style:transform=move || format!("translateY({}px)", range.get().0 as f64 * ROW)
-                    >
+                <div class="log-space" node_ref=space>
+                    <div class="log-window" node_ref=shown>
                         <For each=rows key=|line: &LogLine| line.n let:line>
                             <LineRow line=line open=open />
                         </For>
