@@ -106,7 +106,7 @@ test("who is invited chooses a password, is a member, and sees their own pages o
 
   await expect(main(theirs).getByRole("link")).toHaveText(["Jobs"]);
   await expect(theirs.getByRole("banner").getByText("Member", { exact: true })).toBeVisible();
-  for (const path of ["/users", "/audit-log"]) {
+  for (const path of ["/users", "/audit-log", "/settings"]) {
     await open(theirs, path);
     await expect(theirs.getByText("This page is not for your role")).toBeVisible();
   }
@@ -349,6 +349,13 @@ for (const theme of themes) {
         await open(page, "/audit-log");
         await row(page, "Audit log", "Invited a user").getByText("Details").click();
         await look(page, "audit-log");
+        await open(page, "/settings");
+        await expect(page.getByRole("list", { name: "Settings" })).toBeVisible();
+        await look(page, "settings");
+        await page.getByRole("searchbox", { name: "Search settings" }).fill("no such thing");
+        await expect(page.getByText("No settings match")).toBeVisible();
+        await look(page, "settings-none");
+
         await open(page, "/audit-log?actor=nobody");
         await expect(page.getByText("No entries match")).toBeVisible();
         await look(page, "audit-log-none");
@@ -356,6 +363,26 @@ for (const theme of themes) {
     }
   });
 }
+
+test("the settings say what they are, where they come from, and no secret", async ({ page, server }) => {
+  await open(page, "/jobs");
+  await main(page).getByRole("link", { name: "Settings" }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "Settings" })).toBeVisible();
+  const listen = row(page, "Settings", /^LISTEN/);
+  await expect(listen).toContainText("Environment");
+  await expect(listen).toContainText(new URL(server.url).host);
+  const password = row(page, "Settings", /^ADMIN_PASSWORD/);
+  await expect(password).toContainText("Secret, set");
+  await expect(page.locator("body")).not.toContainText(admin.password);
+
+  const search = page.getByRole("searchbox", { name: "Search settings" });
+  await search.fill("retention");
+  await expect(page.getByRole("list", { name: "Settings" }).getByRole("listitem")).toHaveCount(1);
+  await search.press("Escape");
+  await page.getByLabel("Only those that were given").check();
+  await expect(listen).toBeVisible();
+  await expect(row(page, "Settings", /^RETENTION/)).toHaveCount(0);
+});
 
 test("the keyboard alone signs in, and an answer to a form keeps the focus in its dialog", async ({ page, browser, server }) => {
   const context = await browser.newContext({ baseURL: server.url });

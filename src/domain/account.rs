@@ -203,6 +203,7 @@ pub struct Me {
     pub may_enqueue: bool,
     pub may_read_audit: bool,
     pub may_manage_users: bool,
+    pub may_read_settings: bool,
 }
 
 /// A wish for a new password of one's own.

@@ -18,6 +18,7 @@ pub mod queue;
 pub mod retention;
 pub mod schedule;
 pub mod secret;
+pub mod setting;
 pub mod stats;
 pub mod status;
 pub mod time;

@@ -233,6 +233,8 @@ pub enum Want<'a> {
     ReadSystem,
     /// See who did what.
     ReadAudit,
+    /// See what the server was started with.
+    ReadSettings,
     /// Invite, change and disable users; see and revoke everybody's tokens.
     ManageUsers,
     /// One's own sessions, tokens and password.
@@ -250,7 +252,7 @@ fn role_may(actor: &Actor, want: Want<'_>) -> bool {
         (_, Want::Enqueue { kind }) if !actor.kinds.is_empty() && !actor.kinds.iter().any(|k| k == kind) => false,
         (Role::Admin, _) => true,
         (_, Want::ReadSystem | Want::ReadOwn | Want::ManageOwn) => true,
-        (_, Want::ManageUsers) => false,
+        (_, Want::ManageUsers | Want::ReadSettings) => false,
         (Role::Manager, Want::Act { action, .. }) => action != Action::Delete,
         (Role::Manager, Want::Schedule { delete }) => !delete,
         (Role::Manager, Want::PauseQueue | Want::ReadAudit) => true,
@@ -281,7 +283,7 @@ fn grant_may(grant: &Grant, want: Want<'_>) -> bool {
         // Schedules and queues are everybody's: a token for some kinds leaves them alone.
         Want::Schedule { delete: true } => has(Scope::JobsDelete) && grant.kinds.is_empty(),
         Want::Schedule { delete: false } | Want::PauseQueue => has(Scope::JobsWrite) && grant.kinds.is_empty(),
-        Want::ReadAudit | Want::ManageUsers | Want::ManageOwn => false,
+        Want::ReadAudit | Want::ReadSettings | Want::ManageUsers | Want::ManageOwn => false,
     }
 }
 
@@ -312,6 +314,9 @@ mod tests {
             (Role::Manager, act(Action::Delete), false),
             (Role::Manager, Want::ReadAudit, true),
             (Role::Manager, Want::ManageUsers, false),
+            (Role::Admin, Want::ReadSettings, true),
+            (Role::Manager, Want::ReadSettings, false),
+            (Role::Viewer, Want::ReadSettings, false),
             (Role::Viewer, read, true),
             (Role::Viewer, act(Action::Cancel), false),
             (Role::Viewer, Want::Enqueue { kind: "export" }, false),

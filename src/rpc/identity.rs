@@ -1,4 +1,4 @@
-//! Who is signed in, users, sessions, tokens, and the audit log.
+//! Who is signed in, users, sessions, tokens, the settings, and the audit log.
 
 use leptos::prelude::*;
 use uuid::Uuid;
@@ -9,6 +9,7 @@ use crate::domain::account::{
 };
 use crate::domain::audit::{AuditFilter, AuditPage};
 use crate::domain::error::Problem;
+use crate::domain::setting::Setting;
 
 /// Who is signed in.
 #[server(name = MeCall, prefix = "/rpc", endpoint = "me", input = Json, output = Json)]
@@ -112,6 +113,13 @@ pub async fn links() -> Result<Vec<PendingLink>, Problem> {
 pub async fn revoke_link(id: String) -> Result<(), Problem> {
     let (service, actor) = crate::server::http::rpc::caller()?;
     crate::server::http::rpc::answer(service.revoke_link(&actor, &id).await)
+}
+
+/// What the server was started with, without secrets.
+#[server(prefix = "/rpc", endpoint = "settings", input = Json, output = Json)]
+pub async fn settings() -> Result<Vec<Setting>, Problem> {
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.settings(&actor))
 }
 
 /// Entries of the audit log, the newest first.

@@ -3,10 +3,11 @@
 
 mod edge;
 mod secret;
+mod shown;
 mod sign_in;
 mod urls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -23,6 +24,7 @@ pub use urls::{Database, PostgresUrl, RedisUrl, parse_database};
 use crate::domain::account;
 use crate::domain::kind::Rate;
 use crate::domain::retention::Rule;
+use crate::domain::setting::Setting;
 use crate::domain::status::Status;
 use crate::server::secrets::{Redactor, SecretKey};
 
@@ -99,6 +101,8 @@ pub struct Config {
     pub log_json: bool,
     /// A `tracing` filter.
     pub log_level: String,
+    /// All of these as they were given, without secrets.
+    pub settings: Vec<Setting>,
 }
 
 /// A setting that can't be taken.
@@ -125,17 +129,18 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(crate::domain::job::TIMEOUT_MA
 impl Config {
     /// Reads the settings of this process.
     pub fn load() -> Result<Self, ConfigError> {
+        let own: BTreeSet<String> = names().collect();
         match dotenvy::dotenv() {
             Ok(_) => {}
             Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e.into()),
         }
-        let sources = config::Config::builder()
-            .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml))
-            .add_source(config::File::new("Leptos.toml", config::FileFormat::Toml).required(false));
+        let file = config::File::new("Leptos.toml", config::FileFormat::Toml).required(false);
         Self::from(&Source {
-            file: sources.build()?,
+            defaults: defaults()?,
+            file: config::Config::builder().add_source(file).build()?,
             env: |name: &str| std::env::var(name).ok(),
+            dotenv: names().filter(|name| !own.contains(name)).collect(),
         })
     }
 
@@ -276,6 +281,7 @@ impl Config {
                     Some(v.to_string())
                 },
             )?,
+            settings: source.shown(),
         })
     }
 
@@ -296,9 +302,24 @@ impl Config {
     }
 }
 
+/// Where the settings come from; what stands later wins.
 struct Source<E> {
+    defaults: config::Config,
+    /// What the working folder's file says.
     file: config::Config,
     env: E,
+    /// Names in the environment that `.env` has put there.
+    dotenv: BTreeSet<String>,
+}
+
+/// The names in the environment.
+fn names() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
+fn defaults() -> Result<config::Config, config::ConfigError> {
+    let text = config::File::from_str(DEFAULTS, config::FileFormat::Toml);
+    config::Config::builder().add_source(text).build()
 }
 
 impl<E: Fn(&str) -> Option<String>> Source<E> {
@@ -307,9 +328,13 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
     }
 
     fn text(&self, key: &str) -> Result<String, ConfigError> {
+        let path = format!("windlass.{key}");
         match self.env_only(&key.to_uppercase()) {
             Some(value) => Ok(value),
-            None => Ok(self.file.get_string(&format!("windlass.{key}"))?),
+            None => match self.file.get_string(&path) {
+                Err(config::ConfigError::NotFound(_)) => Ok(self.defaults.get_string(&path)?),
+                found => Ok(found?),
+            },
         }
     }
 
@@ -413,12 +438,10 @@ mod tests {
     use super::*;
 
     pub(super) fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let file = config::Config::builder()
-            .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml))
-            .build()
-            .expect("defaults");
         Config::from(&Source {
-            file,
+            defaults: defaults().expect("defaults"),
+            file: config::Config::default(),
+            dotenv: BTreeSet::new(),
             env: |name: &str| pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_string()),
         })
     }

@@ -93,6 +93,7 @@ pub async fn beside(config: &Config) -> Result<Service, StartError> {
         Arc::new(registry(config)),
         limits(config),
         secrets(config)?,
+        &config.settings,
     ))
 }
 
@@ -123,7 +124,15 @@ pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<Syste
             (Arc::new(RedisQueue::new(link)), Arc::new(bus))
         }
     };
-    let service = Service::new(store, queue, bus, Arc::new(kinds.clone()), limits, secrets);
+    let service = Service::new(
+        store,
+        queue,
+        bus,
+        Arc::new(kinds.clone()),
+        limits,
+        secrets,
+        &config.settings,
+    );
     service.keep_heads(config.data_dir.join(heads::FILE));
     let settings = Settings {
         limits: kinds.limits(config.global_max_jobs, config.member_max_jobs),

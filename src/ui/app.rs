@@ -13,6 +13,7 @@ use super::pages::audit::AuditRoute;
 use super::pages::jobs::detail::JobDetailRoute;
 use super::pages::jobs::{JobsPage, NoSelection};
 use super::pages::not_found::NotFound;
+use super::pages::settings::SettingsRoute;
 use super::pages::sign_in::SignInRoute;
 use super::pages::users::UsersRoute;
 use super::pages::welcome::WelcomeRoute;
@@ -26,6 +27,7 @@ pub async fn fetch_parts(path: &str) {
         (Some("jobs"), Some(_)) => JobDetailRoute::preload().await,
         (Some("account"), _) => AccountRoute::preload().await,
         (Some("users"), _) => UsersRoute::preload().await,
+        (Some("settings"), _) => SettingsRoute::preload().await,
         (Some("audit-log" | "audit-logs"), _) => AuditRoute::preload().await,
         (Some("sign-in"), None) => SignInRoute::preload().await,
         (Some("welcome"), _) => WelcomeRoute::preload().await,
@@ -60,6 +62,7 @@ pub fn App() -> impl IntoView {
                     </ParentRoute>
                     <Route path=path!("/account") view={Lazy::<AccountRoute>::new()} ssr=SsrMode::Async />
                     <Route path=path!("/users") view={Lazy::<UsersRoute>::new()} ssr=SsrMode::Async />
+                    <Route path=path!("/settings") view={Lazy::<SettingsRoute>::new()} ssr=SsrMode::Async />
                     <Route path=path!("/audit-log") view={Lazy::<AuditRoute>::new()} ssr=SsrMode::Async />
                     <Route path=path!("/admin/audit-logs") view={Lazy::<AuditRoute>::new()} ssr=SsrMode::Async />
                 </ParentRoute>

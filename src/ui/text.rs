@@ -10,6 +10,10 @@ pub const USERS: &str = "Users";
 pub const USERS_DESCRIPTION: &str = "Who may sign in, and what they may do";
 pub const AUDIT_LOG: &str = "Audit log";
 pub const AUDIT_LOG_DESCRIPTION: &str = "What people and tokens did, and to which jobs";
+pub const SETTINGS: &str = "Settings";
+pub const SETTINGS_DESCRIPTION: &str = "What this server was started with, and where each value comes from";
+pub const SETTINGS_CHANGE: &str = "They are read at the start: Leptos.toml first, then .env, then the environment, which wins. Secrets \
+    can be set there and are shown nowhere.";
 pub const ACCOUNT: &str = "Your account";
 pub const ACCOUNT_DESCRIPTION: &str = "Your password, where you are signed in, and your API tokens";
 pub const SIGN_IN: &str = "Sign in";

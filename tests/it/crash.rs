@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use windlass::server::config::Database;
 use windlass::server::store::Store;
 
-use crate::harness::{signed_in, until};
+use crate::harness::{ADMIN, signed_in, until};
 
 struct Process {
     child: Child,
@@ -231,6 +231,55 @@ async fn a_term_signal_ends_the_server_well_and_hands_back_what_runs() {
     assert_eq!(detail["job"]["attempt"], 2);
     let (new, old) = (&detail["result"]["imported"], &detail["result"]["duplicates"]);
     assert_eq!((new, old), (&json!(60_000), &json!(0)));
+}
+
+/// Started with a setting from each place: what it says of them.
+#[tokio::test]
+async fn the_settings_are_shown_with_where_they_come_from_and_without_secrets() {
+    let dir = TempDir::new().expect("folder");
+    let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("file");
+    file(
+        "Leptos.toml",
+        "[windlass]\nworker_concurrency = 3\njob_timeout = \"90s\"\n",
+    );
+    file(
+        ".env",
+        "JOB_TIMEOUT=80s\nSECRET_KEY_OLD=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n",
+    );
+    let server = serve(dir.path(), &Client::new()).await;
+    let client = signed_in(&server.base).await;
+    let settings = get(&client, format!("{}/api/settings", server.base)).await;
+    let all = settings.as_array().expect("settings");
+    let of = |name: &str| all.iter().find(|s| s["name"] == name).expect("setting");
+    for (name, value, origin) in [
+        ("WORKER_CONCURRENCY", json!("3"), "file"),
+        ("JOB_TIMEOUT", json!("80s"), "dot_env"),
+        ("SHUTDOWN_GRACE", json!("20s"), "environment"),
+        ("JOB_MAX_RETRIES", json!("4"), "default"),
+        ("ADMIN_PASSWORD", Value::Null, "environment"),
+        ("SECRET_KEY_OLD", Value::Null, "dot_env"),
+        ("OIDC_CLIENT_SECRET", Value::Null, "default"),
+    ] {
+        let setting = of(name);
+        assert_eq!(
+            (&setting["value"], &setting["origin"]),
+            (&value, &json!(origin)),
+            "{setting}"
+        );
+    }
+    let page = client
+        .get(format!("{}/settings", server.base))
+        .send()
+        .await
+        .expect("answer");
+    let page = page.text().await.expect("text");
+    assert!(
+        page.contains("WORKER_CONCURRENCY") && page.contains("Secret, set"),
+        "{page}"
+    );
+    for text in [page, settings.to_string()] {
+        assert!(!text.contains("00112233") && !text.contains(ADMIN.1));
+    }
 }
 
 #[test]

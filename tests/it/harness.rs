@@ -150,6 +150,7 @@ pub fn config(dir: &Path) -> Config {
         },
         log_json: false,
         log_level: "warn".into(),
+        settings: Vec::new(),
     }
 }
 

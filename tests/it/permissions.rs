@@ -29,6 +29,7 @@ const TABLE: &[(&str, &str, &str, char)] = &[
     ("GET", "/session/oidc/callback", "hhhhhhh", 'h'),
     ("GET", "/account", "s....ff", '.'),
     ("GET", "/users", "sfff.ff", 'f'),
+    ("GET", "/settings", "sfff.ff", 'f'),
     ("GET", "/audit-log", "sff..ff", 'f'),
     ("GET", "/admin/audit-logs", "sff..ff", 'f'),
     ("GET", "/healthz", ".......", '.'),
@@ -76,6 +77,7 @@ const TABLE: &[(&str, &str, &str, char)] = &[
     ("GET", "/api/tokens", "ufff.ff", 'f'),
     ("POST", "/api/tokens", "ufff.ff", 'f'),
     ("GET", "/api/admin/jobs/health", "u......", '.'),
+    ("GET", "/api/settings", "ufff.ff", 'f'),
     ("GET", "/api/admin/audit-logs", "uff..ff", 'f'),
     ("GET", "/api/admin/audit-logs/head", "uff..ff", 'f'),
     ("GET", "/api/admin/audit-logs/export", "uff..ff", 'f'),
@@ -316,6 +318,7 @@ async fn server_functions_ask_the_same_permissions() {
         ("reset_password", json!({ "id": unique() }), "ufffhff"),
         ("links", json!({}), "ufff.ff"),
         ("revoke_link", json!({ "id": "none" }), "ufffhff"),
+        ("settings", json!({}), "ufff.ff"),
         ("audit", json!({ "filter": {} }), "uff..ff"),
         ("audit_actions", json!({}), "uff..ff"),
     ];

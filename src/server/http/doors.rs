@@ -25,6 +25,8 @@ pub enum Door {
     PauseQueue,
     /// To read the audit log.
     ReadAudit,
+    /// To see the settings.
+    ReadSettings,
     /// To manage users.
     ManageUsers,
     /// To be a person, signed in in a browser.
@@ -45,6 +47,7 @@ impl Door {
             Self::DeleteSchedule => Want::Schedule { delete: true },
             Self::PauseQueue => Want::PauseQueue,
             Self::ReadAudit => Want::ReadAudit,
+            Self::ReadSettings => Want::ReadSettings,
             Self::ManageUsers => Want::ManageUsers,
             Self::ManageOwn => Want::ManageOwn,
         };
@@ -72,6 +75,7 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("GET", "/admin/jobs/{id}", Door::ReadOwn),
     ("GET", "/account", Door::SignedIn),
     ("GET", "/users", Door::SignedIn),
+    ("GET", "/settings", Door::SignedIn),
     ("GET", "/audit-log", Door::SignedIn),
     ("GET", "/admin/audit-logs", Door::SignedIn),
     // Signing in and out.
@@ -104,6 +108,7 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/rpc/reset_password", Door::ManageUsers),
     ("POST", "/rpc/links", Door::ManageUsers),
     ("POST", "/rpc/revoke_link", Door::ManageUsers),
+    ("POST", "/rpc/settings", Door::ReadSettings),
     ("POST", "/rpc/audit", Door::ReadAudit),
     ("POST", "/rpc/audit_actions", Door::ReadAudit),
     // The API.
@@ -168,6 +173,7 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/api/tokens", Door::ManageUsers),
     ("DELETE", "/api/tokens/{id}", Door::ManageOwn),
     ("GET", "/api/admin/jobs/health", Door::SignedIn),
+    ("GET", "/api/settings", Door::ReadSettings),
     ("GET", "/api/admin/audit-logs", Door::ReadAudit),
     ("GET", "/api/admin/audit-logs/head", Door::ReadAudit),
     ("GET", "/api/admin/audit-logs/export", Door::ReadAudit),

@@ -21,7 +21,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
-use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules};
+use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules, settings};
 use super::{AppState, Site, auth, docs, guard, health, intake, oidc, page, rpc, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::server::openid::CALLBACK;
@@ -54,7 +54,7 @@ const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), payment=(),
 #[openapi(
     info(title = "Windlass", description = "Background jobs: enqueue, follow, act. Errors are RFC 9457 problems with a stable `code`; times are RFC 3339 in UTC."),
     tags((name = "jobs"), (name = "actions"), (name = "schedules"), (name = "batches"), (name = "queues"), (name = "events"), (name = "users"),
-        (name = "audit"), (name = "health"))
+        (name = "audit"), (name = "settings"), (name = "health"))
 )]
 struct Api;
 
@@ -103,6 +103,7 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(identity::end_sessions_of))
         .routes(routes!(identity::audit))
         .routes(routes!(identity::audit_head))
+        .routes(routes!(settings::list))
         .routes(routes!(health::health))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -433,6 +433,7 @@ impl Service {
             may_enqueue: kinds.iter().any(|kind| may(actor, Want::Enqueue { kind: &kind.name })),
             may_read_audit: may(actor, Want::ReadAudit),
             may_manage_users: may(actor, Want::ManageUsers),
+            may_read_settings: may(actor, Want::ReadSettings),
         }
     }
 

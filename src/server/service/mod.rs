@@ -17,6 +17,7 @@ mod queues;
 mod schedules;
 mod secrets;
 mod series;
+mod settings;
 mod users;
 pub mod vouched;
 
@@ -36,6 +37,7 @@ use super::store::ops::Changed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::JobId;
 use crate::domain::kind::{KindInfo, Policy};
+use crate::domain::setting::Setting;
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want, may};
 use identity::{Identity, Lifetimes};
@@ -80,6 +82,7 @@ pub struct Service {
     hub: Arc<Hub>,
     identity: Arc<Identity>,
     secrets: Secrets,
+    settings: Arc<[Setting]>,
     heads: Arc<heads::Heads>,
     faults: Arc<schedules::Faults>,
     arriving: files::Arriving,
@@ -95,6 +98,7 @@ impl Service {
         catalog: Arc<dyn Catalog>,
         limits: Limits,
         secrets: Secrets,
+        settings: &[Setting],
     ) -> Self {
         let hub = Hub::start(store.clone(), queue.clone(), bus.clone());
         Self {
@@ -106,6 +110,7 @@ impl Service {
             hub,
             identity: Arc::new(Identity::new(limits.sessions)),
             secrets,
+            settings: settings.into(),
             heads: Arc::default(),
             faults: Arc::default(),
             arriving: files::Arriving::default(),

@@ -10,8 +10,9 @@ pub fn PageHeader(
     icon: icondata_core::Icon,
     title: &'static str,
     description: &'static str,
-    /// The buttons.
-    children: Children,
+    /// The buttons, where there are any.
+    #[prop(optional)]
+    children: Option<Children>,
 ) -> impl IntoView {
     view! {
         <header class="page-header">
@@ -22,7 +23,7 @@ pub fn PageHeader(
                 </h1>
                 <p>{description}</p>
             </div>
-            <div class="page-actions">{children()}</div>
+            {children.map(|children| view! { <div class="page-actions">{children()}</div> })}
         </header>
     }
 }

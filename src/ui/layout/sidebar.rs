@@ -20,7 +20,7 @@ struct Entry {
 }
 
 /// The pages, in the order in which they are listed. A new page adds its line here.
-static ENTRIES: [Entry; 3] = [
+static ENTRIES: [Entry; 4] = [
     Entry {
         href: "/jobs",
         prefixes: &["/jobs", "/admin/jobs"],
@@ -41,6 +41,13 @@ static ENTRIES: [Entry; 3] = [
         label: text::AUDIT_LOG,
         icon: icondata_lu::LuScrollText,
         shown: |me| me.may_read_audit,
+    },
+    Entry {
+        href: "/settings",
+        prefixes: &["/settings"],
+        label: text::SETTINGS,
+        icon: icondata_lu::LuSettings,
+        shown: |me| me.may_read_settings,
     },
 ];
 

@@ -10,3 +10,4 @@ pub mod jobs;
 pub mod logs;
 pub mod queues;
 pub mod schedules;
+pub mod settings;
