@@ -12,7 +12,7 @@ use crate::domain::job::DEFAULT_QUEUE;
 pub(super) struct Condition<'a> {
     pub dialect: Dialect,
     pub filter: &'a JobFilter,
-    /// Numbers that the filter's moments lie between, roughly.
+    /// Numbers that the filter's moments lie between, as far as [`Dialect::disorder_ms`] lets them say.
     pub from: Option<i64>,
     pub until: Option<i64>,
 }
@@ -57,14 +57,12 @@ impl Condition<'_> {
         is(" AND fingerprint = ", error.clone().map(Into::into));
         is(" AND seq >= ", self.from.map(Into::into));
         is(" AND seq < ", self.until.map(Into::into));
-        is(
-            " AND created_at >= ",
-            created_after.map(|t| t.timestamp_millis().into()),
-        );
-        is(
-            " AND created_at < ",
-            created_before.map(|t| t.timestamp_millis().into()),
-        );
+        // Where the numbers are in the order of the moments they have said it all, and an index that holds them suffices.
+        let roughly = |number: Option<i64>| number.is_none() || self.dialect.disorder_ms() > 0;
+        let after = created_after.filter(|_| roughly(self.from));
+        let before = created_before.filter(|_| roughly(self.until));
+        is(" AND created_at >= ", after.map(|t| t.timestamp_millis().into()));
+        is(" AND created_at < ", before.map(|t| t.timestamp_millis().into()));
         // As the index of queues says it, which is for the others. Only where nothing else leads to fewer jobs, and where they come in
         // its order: a queue may be a large one, and is not to be sorted for a page.
         let by_queue = *sort == Sort::CreatedAt && !self.filter.elsewhere();

@@ -265,6 +265,11 @@ impl Store {
         if !useful || filter.elsewhere() {
             return Ok(None);
         }
+        self.cells_of(filter).await
+    }
+
+    /// The cells that hold what matches, unless there are too many.
+    async fn cells_of(&self, filter: &JobFilter) -> Result<Option<Vec<(String, String)>>, StoreError> {
         let counted = JobFilter {
             created_after: None,
             created_before: None,
@@ -288,10 +293,17 @@ impl Store {
             let row = self.one(sql.build()).await?;
             return Ok((row.map(|r| r.u64("n")).transpose()?.unwrap_or(0), false));
         }
-        let mut sql = Sql::new("SELECT COUNT(*) AS n FROM (SELECT 1 FROM jobs WHERE ");
-        self.condition(filter).await?.push(&mut sql);
-        sql.push(&format!(" LIMIT {}) AS found", COUNT_CAP + 1));
-        let row = self.one(sql.build()).await?;
+        // Queues other than the default one have an index of their own.
+        let cells = match filter.elsewhere() || filter.queue.is_some() {
+            true => None,
+            false => self.cells_of(filter).await?,
+        };
+        if cells.as_ref().is_some_and(Vec::is_empty) {
+            return Ok((0, false));
+        }
+        let row = self
+            .one(counting(&self.condition(filter).await?, cells.as_deref()))
+            .await?;
         let n = row.map(|r| r.u64("n")).transpose()?.unwrap_or(0);
         Ok((n.min(COUNT_CAP), n > COUNT_CAP))
     }
@@ -309,6 +321,21 @@ fn first_since(moment: i64) -> Statement {
          FROM halves WHERE low < high) SELECT MAX(low) AS low FROM halves"
     );
     Sql::with(&text, [moment.into()])
+}
+
+/// How many match, up to one over what is told.
+fn counting(condition: &Condition<'_>, cells: Option<&[(String, String)]>) -> Statement {
+    let enough = COUNT_CAP as u32 + 1;
+    let mut sql = Sql::new("SELECT COUNT(*) AS n FROM (");
+    match cells {
+        Some(cells) => merged(&mut sql, condition, cells, "1 = 1", enough, None),
+        None => {
+            sql.push("SELECT 1 FROM jobs WHERE ");
+            condition.push(&mut sql);
+        }
+    }
+    sql.push(&format!(" LIMIT {enough}) AS found"));
+    sql.build()
 }
 
 /// One page of all that match, from these cells where there are any.
@@ -447,6 +474,27 @@ mod tests {
         let plan = plan(whole(&condition, None, 50, 0, None)).await;
         assert!(plan[0].contains("jobs_queue (queue=?)"), "{plan:?}");
         assert_eq!(plan.len(), 1, "nothing is sorted: {plan:?}");
+    }
+
+    #[tokio::test]
+    async fn jobs_of_a_status_and_a_time_are_counted_by_the_index_alone() {
+        let filter = JobFilter {
+            status: vec![Status::Completed],
+            created_after: Timestamp::from_timestamp_millis(1_000),
+            created_before: Timestamp::from_timestamp_millis(2_000),
+            ..JobFilter::default()
+        };
+        let condition = Condition {
+            dialect: Dialect::Sqlite,
+            filter: &filter,
+            from: Some(10),
+            until: Some(20),
+        };
+        let cells = [("completed".to_string(), "echo".to_string())];
+        let plan = plan(counting(&condition, Some(&cells))).await;
+        let reads: Vec<_> = plan.iter().filter(|step| step.contains(" jobs")).collect();
+        let whole = "COVERING INDEX jobs_cell (status=? AND kind=? AND seq>? AND seq<?)";
+        assert!(reads.len() == 1 && reads[0].contains(whole), "{plan:?}");
     }
 
     #[tokio::test]
