@@ -414,5 +414,5 @@ test("the list of jobs stays as it was for those who are signed in", async ({ pa
   await api.until(id, "completed");
   await open(page, "/jobs");
   await expect(ui.row(id)).toBeVisible();
-  await expect(main(page).getByRole("link")).toHaveText(["Jobs", "Users", "Audit log"]);
+  await expect(main(page).getByRole("link")).toHaveText(["Jobs", "Users", "Audit log", "Settings"]);
 });

@@ -140,12 +140,24 @@ async fn all_of_a_schedule_is_noted_before_and_after_and_none_of_its_secrets() {
         .json(&body("0 4 1 1 *", "mail", &other));
     let (status, changed) = read(change.send().await.expect("answer")).await;
     assert_eq!(status, StatusCode::OK, "{changed}");
+    // What changes nothing is not noted.
+    for action in ["pause", "pause", "resume", "resume"] {
+        let (status, told) = s.post(&format!("{path}/{action}"), json!({})).await;
+        assert_eq!((status, &told["paused"]), (StatusCode::OK, &json!(action == "pause")));
+    }
     let gone = s.ask(reqwest::Method::DELETE, &path).send().await.expect("answer");
     assert_eq!(gone.status(), StatusCode::NO_CONTENT);
     let entries = log(&s, &format!("name={id}")).await;
-    let actions: Vec<&Value> = entries.iter().map(|e| &e["action"]).collect();
-    assert_eq!(actions, ["schedule.delete", "schedule.change", "schedule.create"]);
-    let (create, change, delete) = (&entries[2], &entries[1], &entries[0]);
+    let actions: Vec<&str> = entries.iter().rev().filter_map(|e| e["action"].as_str()).collect();
+    let expected = ["create", "change", "pause", "resume", "delete"].map(|action| format!("schedule.{action}"));
+    assert_eq!(actions, expected);
+    let (create, change, delete) = (&entries[4], &entries[3], &entries[0]);
+    for (entry, paused) in [(&entries[2], true), (&entries[1], false)] {
+        assert_eq!(
+            (&entry["before"], &entry["after"]),
+            (&json!({ "paused": !paused }), &json!({ "paused": paused }))
+        );
+    }
     let told = |cron: &str, queue: &str, args: &Value| {
         json!({
             "name": name, "cron": cron, "time_zone": "Europe/Berlin", "type": "login", "queue": queue, "misfire": "skip",
@@ -241,7 +253,12 @@ async fn the_reason_of_an_action_is_kept_where_people_look() {
     for action in ["pause", "resume"] {
         let (status, queue) = s.post(&format!("/api/queues/mail/{action}"), because.clone()).await;
         assert_eq!(status, StatusCode::OK, "{queue}");
-        assert_eq!(log(&s, &format!("action=queue.{action}")).await[0]["reason"], why);
+        let entry = &log(&s, &format!("action=queue.{action}")).await[0];
+        let paused = action == "pause";
+        assert_eq!(
+            (&entry["reason"], &entry["before"], &entry["after"]),
+            (&json!(why), &json!({ "paused": !paused }), &json!({ "paused": paused }))
+        );
     }
     // What can't be taken changes nothing.
     let (_, begun) = s

@@ -279,6 +279,17 @@ async fn tokens_do_what_their_scopes_say_until_they_are_revoked() {
         by("/api/jobs").await.expect("answer").status(),
         StatusCode::UNAUTHORIZED
     );
+    let log = s.get(&format!("/api/admin/audit-logs?name={id}")).await;
+    let noted = |i: usize| {
+        let entry = &log["items"][i];
+        (
+            entry["action"].clone(),
+            entry["before"]["name"].clone(),
+            entry["after"]["name"].clone(),
+        )
+    };
+    assert_eq!(noted(0), (json!("token.revoke"), json!("ci"), Value::Null));
+    assert_eq!(noted(1), (json!("token.create"), Value::Null, json!("ci")));
     s.stop().await;
 }
 

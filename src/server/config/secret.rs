@@ -61,21 +61,73 @@ fn secret_key(name: &str, text: &str) -> Result<SecretKey, ConfigError> {
     SecretKey::parse(text).ok_or_else(|| bad(name, "(not shown)", &allowed))
 }
 
-/// A URL's password is nobody's business, whether it stands before the host or in the query.
+/// A URL's password is nobody's business, whether it stands before the host or in the query. What can be meant in several ways
+/// is hidden rather than shown: `@` and `?` may stand in a password that nobody encoded.
 pub(super) fn without_password(value: &str) -> String {
-    let secret = value.split_once("://").and_then(|(scheme, rest)| {
-        let (user, host) = rest.rsplit_once('@')?;
-        let user = user.split([':', '?']).next().unwrap_or_default();
-        Some(format!("{scheme}://{user}:***@{host}"))
-    });
-    let shown = secret.unwrap_or_else(|| value.to_string());
-    let Some((address, query)) = shown.split_once('?') else {
-        return shown;
-    };
     let pair = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if name.to_lowercase().contains("password") => format!("{name}=***"),
+        Some((name, _)) if HIDDEN.iter().any(|part| name.to_lowercase().contains(part)) => format!("{name}=***"),
         _ => pair.to_string(),
     };
-    let pairs: Vec<String> = query.split('&').map(pair).collect();
-    format!("{address}?{}", pairs.join("&"))
+    let pairs: Vec<String> = value
+        .split_inclusive(['?', '&'])
+        .map(|part| {
+            let end = part.len() - usize::from(part.ends_with(['?', '&']));
+            format!("{}{}", pair(&part[..end]), &part[end..])
+        })
+        .collect();
+    let shown = pairs.concat();
+    let secret = shown.split_once("://").and_then(|(scheme, rest)| {
+        let (user, host) = rest.rsplit_once('@')?;
+        let user = user.split([':', '?', '/']).next().unwrap_or_default();
+        Some(format!("{scheme}://{user}:***@{host}"))
+    });
+    secret.unwrap_or(shown)
+}
+
+/// Parts of the names of what is a secret in a query: `password`, `sentinelPassword`, `sslkey`.
+const HIDDEN: [&str; 4] = ["password", "secret", "key", "token"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_password_is_shown() {
+        for (url, shown) in [
+            ("postgres://me:hid@db:5433/jobs", "postgres://me:***@db:5433/jobs"),
+            (
+                "postgres://db/jobs?sslmode=require",
+                "postgres://db/jobs?sslmode=require",
+            ),
+            (
+                "postgres://db/jobs?user=me&password=hid",
+                "postgres://db/jobs?user=me&password=***",
+            ),
+            (
+                "postgres://me@db/jobs?sslkey=-----BEGIN hid=",
+                "postgres://me:***@db/jobs?sslkey=***",
+            ),
+            (
+                "redis-sentinel://:hid@one:26379,two:26379?sentinelServiceName=a&sentinelPassword=hid",
+                "redis-sentinel://:***@one:26379,two:26379?sentinelServiceName=a&sentinelPassword=***",
+            ),
+            ("sqlite:/var/lib/windlass.db", "sqlite:/var/lib/windlass.db"),
+            ("", ""),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+        for url in [
+            "postgres://db/jobs?user=me@srv&password=hid",
+            "postgres://db/jobs?user=me@srv&password=hid@hid",
+            "postgres://me:hid@hid@db/jobs",
+            "postgres://me:hid?hid@db/jobs",
+            "postgres://me:hid/hid@db/jobs",
+            "postgres://me:hid&hid@db/jobs?sslmode=require",
+            "redis-sentinel://one?sentinelUsername=a@b&sentinelPassword=hid",
+            "rediss://cache:6380/2?PASSWORD=hid",
+        ] {
+            let shown = without_password(url);
+            assert!(!shown.contains("hid") && shown.contains("***"), "{url}: {shown}");
+        }
+    }
 }

@@ -6,13 +6,18 @@ use crate::domain::setting::{Origin, Setting};
 use super::secret::without_password;
 
 /// What is taken from the environment alone, what it is for, and whether it is shown to nobody.
-const ENVIRONMENT_ONLY: [(&str, &str, bool); 5] = [
+const ENVIRONMENT_ONLY: [(&str, &str, bool); 6] = [
     ("ADMIN_EMAIL", "Whom the first start makes the first admin.", false),
     ("ADMIN_PASSWORD", "The first admin's password at that start.", true),
     (
         "OIDC_CLIENT_SECRET",
         "What proves this server to the OpenID provider.",
         true,
+    ),
+    (
+        "OIDC_CLIENT_SECRET_FILE",
+        "A file with the same, instead of OIDC_CLIENT_SECRET.",
+        false,
     ),
     (
         "SECRET_KEY",
@@ -26,20 +31,28 @@ const ENVIRONMENT_ONLY: [(&str, &str, bool); 5] = [
     ),
 ];
 
+/// Of the annotated ones: those that may have passwords in them, and those that people may write secrets into.
+const URLS: [&str; 2] = ["database_url", "redis_url"];
+const SECRETS: [&str; 1] = ["log_redact"];
+
 impl<E: Fn(&str) -> Option<String>> Source<E> {
     /// All settings, in the order of the annotated defaults.
     pub(super) fn shown(&self) -> Vec<Setting> {
-        let public = annotated().into_iter().map(|(key, about)| {
-            let name = key.to_uppercase();
-            let default = self.defaults.get_string(&format!("windlass.{key}")).unwrap_or_default();
+        let annotated = annotated().into_iter().map(|(key, about)| {
+            let secret = SECRETS.contains(&key);
+            // It was read before, or the start had failed.
+            let value = self.text(key).unwrap_or_default();
+            let value = match URLS.contains(&key) {
+                true => without_password(value.trim()),
+                false => value,
+            };
             Setting {
                 about,
-                // It was read before, or the start had failed.
-                value: self.text(key).ok().map(|value| without_password(value.trim())),
-                default: Some(default),
+                value: (!secret).then_some(value),
+                default: (!secret).then(|| self.default(key)),
                 origin: self.origin(key),
-                secret: false,
-                name,
+                secret,
+                name: key.to_uppercase(),
             }
         });
         let alone = ENVIRONMENT_ONLY.into_iter().map(|(name, about, secret)| {
@@ -53,18 +66,27 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
                 secret,
             }
         });
-        public.chain(alone).collect()
+        annotated.chain(alone).collect()
     }
 
     fn origin(&self, key: &str) -> Origin {
         let name = key.to_uppercase();
-        let file = || self.file.get_string(&format!("windlass.{key}")).is_ok();
+        // A file that says what is so anyway gives nothing: the one that comes along says it of all.
+        let file = || {
+            self.file
+                .get_string(&format!("windlass.{key}"))
+                .is_ok_and(|v| v != self.default(key))
+        };
         match self.env_only(&name) {
             Some(_) if self.dotenv.contains(&name) => Origin::DotEnv,
             Some(_) => Origin::Environment,
             None if file() => Origin::File,
             None => Origin::Default,
         }
+    }
+
+    fn default(&self, key: &str) -> String {
+        self.defaults.get_string(&format!("windlass.{key}")).unwrap_or_default()
     }
 }
 
@@ -121,6 +143,7 @@ mod tests {
             ("ADMIN_PASSWORD", "hidden-2 is long enough"),
             ("SECRET_KEY", &"0123456789abcdef".repeat(4)),
             ("WORKER_CONCURRENCY", "3"),
+            ("LOG_REDACT", "hidden-3"),
         ];
         let shown = load(&given).expect("settings").settings;
         let of = |name: &str| shown.iter().find(|s| s.name == name).cloned().expect("setting");
@@ -135,7 +158,7 @@ mod tests {
         );
         assert_eq!(of("DATABASE_URL").value.as_deref(), Some("postgres://me:***@db/jobs"));
         assert_eq!(of("ADMIN_EMAIL").value.as_deref(), Some("ada@example.org"));
-        for name in ["ADMIN_PASSWORD", "SECRET_KEY"] {
+        for name in ["ADMIN_PASSWORD", "SECRET_KEY", "LOG_REDACT"] {
             let secret = of(name);
             assert!(
                 secret.secret && secret.is_given() && secret.value.is_none(),

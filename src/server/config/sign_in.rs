@@ -108,7 +108,10 @@ impl<E: Fn(&str) -> Option<String>> Source<E> {
     /// From the environment alone, or from the file that it names.
     fn client_secret(&self) -> Result<Secret, ConfigError> {
         let (told, file) = ("OIDC_CLIENT_SECRET", "OIDC_CLIENT_SECRET_FILE");
-        let secret = match (self.env_only(told), self.env_only(file)) {
+        let secret = match (
+            self.env_only("OIDC_CLIENT_SECRET"),
+            self.env_only("OIDC_CLIENT_SECRET_FILE"),
+        ) {
             (Some(secret), None) => secret,
             (None, Some(path)) => std::fs::read_to_string(path.trim())
                 .map_err(|error| bad(file, &path, &format!("allowed is a file that can be read ({error})")))?,

@@ -7,25 +7,24 @@ mod web;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::header::{ACCEPT, AUTHORIZATION};
 use chrono::Utc;
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreClaimName, CoreClaimType, CoreClientAuthMethod,
-    CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm,
-    CoreJweKeyManagementAlgorithm, CoreJwsSigningAlgorithm, CoreResponseMode, CoreResponseType, CoreRevocableToken,
-    CoreRevocationErrorResponse, CoreSubjectIdentifierType, CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreAuthDisplay, CoreAuthenticationFlow, CoreClaimName, CoreClaimType, CoreClient, CoreClientAuthMethod,
+    CoreErrorResponseType, CoreGrantType, CoreIdToken, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType, CoreSubjectIdentifierType,
 };
 use openidconnect::{
-    AccessToken, AccessTokenHash, AdditionalProviderMetadata, AuthType, AuthorizationCode, ClientId, ClientSecret,
-    CsrfToken, DiscoveryError, EmptyExtraTokenFields, EndUserName, EndpointMaybeSet, EndpointNotSet, EndpointSet,
-    IdTokenFields, IssuerUrl, LocalizedClaim, Nonce, OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier,
-    ProviderMetadata, RedirectUrl, RequestTokenError, Scope, StandardErrorResponse, StandardTokenResponse,
-    SubjectIdentifier, TokenResponse, UserInfoClaims, UserInfoError,
+    AccessToken, AdditionalProviderMetadata, AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken,
+    DiscoveryError, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl, Nonce, OAuth2TokenResponse,
+    PkceCodeChallenge, PkceCodeVerifier, ProviderMetadata, RedirectUrl, RequestTokenError, Scope,
+    StandardErrorResponse, TokenResponse,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use self::token::{Claims, More, Refused, Token};
-use self::web::Web;
+use self::token::Refused;
+use self::web::{ForTokens, Web, causes};
 use super::config::OpenidSettings;
 
 /// Where the provider sends people back to, below the public address.
@@ -103,36 +102,9 @@ type Description = ProviderMetadata<
     CoreResponseType,
     CoreSubjectIdentifierType,
 >;
-type Tokens = StandardTokenResponse<
-    IdTokenFields<
-        More,
-        EmptyExtraTokenFields,
-        CoreGenderClaim,
-        CoreJweContentEncryptionAlgorithm,
-        CoreJwsSigningAlgorithm,
-    >,
-    CoreTokenType,
->;
 type TokenError = RequestTokenError<OpenidError, StandardErrorResponse<CoreErrorResponseType>>;
-type Client = openidconnect::Client<
-    More,
-    CoreAuthDisplay,
-    CoreGenderClaim,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJsonWebKey,
-    CoreAuthPrompt,
-    StandardErrorResponse<CoreErrorResponseType>,
-    Tokens,
-    CoreTokenIntrospectionResponse,
-    CoreRevocableToken,
-    CoreRevocationErrorResponse,
-    EndpointSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointMaybeSet,
-    EndpointMaybeSet,
->;
+type Client =
+    CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
 
 /// The provider as it described itself, with the keys that it had.
 struct Provider {
@@ -141,7 +113,8 @@ struct Provider {
     issuer: String,
     /// Whether it says by its name that it sends a browser back.
     says_iss: bool,
-    tells_more: bool,
+    /// Where it says more of somebody than the ID token.
+    userinfo: Option<String>,
 }
 
 /// A client of one provider.
@@ -224,64 +197,63 @@ impl Openid {
         let tokens = request
             .map_err(|_| OpenidError::Description("it names no token_endpoint".into()))?
             .set_pkce_verifier(PkceCodeVerifier::new(begun.verifier.into()))
-            .request_async(&self.web)
+            .request_async(&ForTokens(&self.web))
             .await
             .map_err(|error| no_tokens(error, &provider))?;
         let Some(token) = tokens.id_token() else {
             return Err(OpenidError::Token("the answer has none".into()));
         };
+        let access = Some(tokens.access_token()).filter(|access| !access.secret().is_empty());
         let nonce = Nonce::new(begun.nonce.into());
         // A key that is not known yet may be a new one.
-        let (provider, said) = match believed(&provider, &tokens, token, &nonce) {
+        let (provider, claims) = match believed(&provider, token, access, &nonce) {
             Err(Refused::UnknownKey) if provider.at.elapsed() > KEYS_MIN => {
                 let provider = self.provider(KEYS_MIN).await?;
-                let said = believed(&provider, &tokens, token, &nonce);
-                (provider, said)
+                let claims = believed(&provider, token, access, &nonce);
+                (provider, claims)
             }
-            said => (provider, said),
+            claims => (provider, claims),
         };
-        let mut said = said.map_err(|refused| OpenidError::Token(plain(&refused.to_string())))?;
-        let subject = said.subject.as_str();
+        let mut claims = claims.map_err(|refused| OpenidError::Token(plain(&causes(&refused))))?;
+        let subject = text(&claims, "sub").unwrap_or_default();
         if subject.is_empty() || subject.len() > SUBJECT_MAX || subject.chars().any(char::is_control) {
             return Err(OpenidError::Token(format!("sub has {} bytes", subject.len())));
         }
-        let groups = self.settings.groups_claim.as_str();
-        let complete = said.email.is_some() && claim(&said.more, groups).is_some();
-        if provider.tells_more && !complete {
-            said.complement(self.userinfo(&provider, tokens.access_token(), subject).await?);
+        let complete = claims.contains_key("email") && claim(&claims, &self.settings.groups_claim).is_some();
+        if let (false, Some(url), Some(access)) = (complete, &provider.userinfo, access) {
+            let more = self.userinfo(url, access).await?;
+            // Without this, somebody else's could be put in their place (OpenID Connect Core §5.3.2).
+            if text(&more, "sub").as_deref() != Some(&subject) {
+                return Err(OpenidError::Token("userinfo is about another subject".into()));
+            }
+            complement(&mut claims, more);
         }
         Ok(Person {
             issuer: provider.issuer.clone(),
-            groups: claim(&said.more, groups).map(names).unwrap_or_default(),
-            subject: said.subject,
-            email: said.email,
-            email_verified: said.email_verified,
-            name: said.name,
+            subject,
+            email: text(&claims, "email"),
+            // Some providers write it as text.
+            email_verified: claims.get("email_verified").map(|v| *v == true || *v == "true"),
+            name: text(&claims, "name").unwrap_or_default(),
+            groups: claim(&claims, &self.settings.groups_claim)
+                .map(names)
+                .unwrap_or_default(),
         })
     }
 
-    /// What the provider says more of somebody than the ID token.
-    async fn userinfo(&self, provider: &Provider, access: &AccessToken, subject: &str) -> Result<Said, OpenidError> {
-        if !access.secret().bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(OpenidError::Token("the access token can't be sent".into()));
+    /// What the provider says of the bearer of this token. Asked without the library, which takes no answer in which any of the
+    /// claims that it knows is not as their standard has it, needed or not.
+    async fn userinfo(&self, url: &str, access: &AccessToken) -> Result<Map<String, Value>, OpenidError> {
+        let request = axum::http::Request::get(url)
+            .header(ACCEPT, "application/json")
+            .header(AUTHORIZATION, format!("Bearer {}", access.secret()))
+            .body(Vec::new());
+        let request = request.map_err(|e| OpenidError::Token(format!("userinfo can't be asked: {e}")))?;
+        let answer = self.web.send(request).await?;
+        if !answer.status().is_success() {
+            return Err(OpenidError::Token(format!("userinfo answers {}", answer.status())));
         }
-        // Without the subject, somebody else's could be put in their place (OpenID Connect Core §5.3.2).
-        let subject = SubjectIdentifier::new(subject.into());
-        let request = provider.client.user_info(access.clone(), Some(subject));
-        let request = request.map_err(|_| OpenidError::Description("it names no userinfo_endpoint".into()))?;
-        let told: Result<UserInfoClaims<More, CoreGenderClaim>, _> = request.request_async(&self.web).await;
-        told.map(|claims| Said {
-            subject: claims.subject().to_string(),
-            email: claims.email().map(|email| email.to_string()),
-            email_verified: claims.email_verified(),
-            name: name(claims.name()),
-            more: claims.additional_claims().all.clone(),
-        })
-        .map_err(|error| match error {
-            UserInfoError::Request(error) => error,
-            UserInfoError::Parse(error) => OpenidError::Token(unreadable("userinfo", &error)),
-            error => OpenidError::Token(plain(&format!("userinfo: {error}"))),
-        })
+        serde_json::from_slice(answer.body()).map_err(|_| OpenidError::Token("userinfo is no object".into()))
     }
 
     /// The provider as it described itself not longer ago than this.
@@ -304,6 +276,9 @@ impl Openid {
         for url in more.into_iter().flatten() {
             self.web.private(url)?;
         }
+        // Never by a key that others could have found.
+        let keys = token::strong(told.jwks());
+        let told = told.set_jwks(keys);
         let methods = told.token_endpoint_auth_methods_supported();
         let can = |method: CoreClientAuthMethod| methods.is_none_or(|all| all.contains(&method));
         let basic = can(CoreClientAuthMethod::ClientSecretBasic) || !can(CoreClientAuthMethod::ClientSecretPost);
@@ -314,7 +289,7 @@ impl Openid {
             says_iss: told
                 .additional_metadata()
                 .authorization_response_iss_parameter_supported,
-            tells_more: told.userinfo_endpoint().is_some(),
+            userinfo: told.userinfo_endpoint().map(|url| url.to_string()),
             client: Client::from_provider_metadata(
                 told,
                 ClientId::new(self.settings.client_id.clone()),
@@ -345,61 +320,16 @@ pub struct Began<'a> {
     pub verifier: &'a str,
 }
 
-/// What is said of somebody.
-#[derive(Debug, PartialEq)]
-struct Said {
-    subject: String,
-    email: Option<String>,
-    email_verified: Option<bool>,
-    name: String,
-    more: Map<String, Value>,
-}
-
-impl Said {
-    /// Adds what is not there yet: the ID token's own claims are signed.
-    fn complement(&mut self, more: Self) {
-        // The address and whether it is verified belong together.
-        if self.email.is_none() {
-            (self.email, self.email_verified) = (more.email, more.email_verified);
-        }
-        if self.name.is_empty() {
-            self.name = more.name;
-        }
-        for (name, value) in more.more {
-            self.more.entry(name).or_insert(value);
-        }
-    }
-}
-
 /// What an ID token says that holds.
-fn believed(provider: &Provider, tokens: &Tokens, token: &Token, nonce: &Nonce) -> Result<Said, Refused> {
+fn believed(
+    provider: &Provider,
+    token: &CoreIdToken,
+    access: Option<&AccessToken>,
+    nonce: &Nonce,
+) -> Result<Map<String, Value>, Refused> {
     let now = Utc::now();
     let verifier = token::strict(provider.client.id_token_verifier(), now);
-    let claims: &Claims = token::claims(token, &verifier, provider.client.client_id(), nonce, now)?;
-    // That the access token belongs to it (OpenID Connect Core §3.1.3.8).
-    if let Some(hash) = claims.access_token_hash() {
-        let made = token
-            .signing_alg()
-            .and_then(|alg| Ok((alg, token.signing_key(&verifier)?)));
-        let own = made
-            .ok()
-            .and_then(|(alg, key)| AccessTokenHash::from_token(tokens.access_token(), alg, key).ok());
-        if own.as_ref() != Some(hash) {
-            return Err(Refused::Claim("at_hash"));
-        }
-    }
-    Ok(Said {
-        subject: claims.subject().to_string(),
-        email: claims.email().map(|email| email.to_string()),
-        email_verified: claims.email_verified(),
-        name: name(claims.name()),
-        more: claims.additional_claims().all.clone(),
-    })
-}
-
-fn name(claim: Option<&LocalizedClaim<EndUserName>>) -> String {
-    let name = claim.and_then(|names| names.get(None));
-    name.map(|name| name.to_string()).unwrap_or_default()
+    token::claims(token, access, &verifier, provider.client.client_id(), nonce, now)
 }
 
 /// Why the provider gave no tokens.
@@ -446,6 +376,21 @@ fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
+fn text(claims: &Map<String, Value>, name: &str) -> Option<String> {
+    claims.get(name)?.as_str().map(str::to_string)
+}
+
+/// Adds what is not there yet: the ID token's own claims are signed.
+fn complement(claims: &mut Map<String, Value>, more: Map<String, Value>) {
+    // The address and whether it is verified belong together.
+    let about_email = claims.contains_key("email");
+    for (name, value) in more {
+        if !(about_email && name == "email_verified") {
+            claims.entry(name).or_insert(value);
+        }
+    }
+}
+
 /// The claim of this name or, where there is none, at this path of names with dots between them.
 fn claim<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
     claims.get(name).or_else(|| {
@@ -483,40 +428,15 @@ mod tests {
         assert_eq!((of("none"), of("realm.none"), of("groups.a")), (None, None, None));
     }
 
-    fn said(email: Option<&str>, email_verified: Option<bool>, name: &str, more: Value) -> Said {
-        Said {
-            subject: "1".into(),
-            email: email.map(str::to_string),
-            email_verified,
-            name: name.into(),
-            more: object(more),
-        }
-    }
-
     #[test]
     fn what_is_signed_is_not_replaced() {
-        let more = || {
-            said(
-                Some("eve@example.org"),
-                Some(true),
-                "Eve",
-                json!({ "groups": ["ops"], "x": 2 }),
-            )
-        };
-        let mut own = said(Some("ada@example.org"), None, "Ada", json!({ "x": 1 }));
-        own.complement(more());
+        let mut claims = object(json!({ "sub": "1", "email": "ada@example.org" }));
+        let more = json!({ "email": "eve@example.org", "email_verified": true, "groups": ["ops"] });
+        complement(&mut claims, object(more));
         assert_eq!(
-            own,
-            said(
-                Some("ada@example.org"),
-                None,
-                "Ada",
-                json!({ "groups": ["ops"], "x": 1 })
-            )
+            Value::Object(claims),
+            json!({ "sub": "1", "email": "ada@example.org", "groups": ["ops"] })
         );
-        let mut nothing = said(None, Some(true), "", json!({}));
-        nothing.complement(more());
-        assert_eq!(nothing, more());
     }
 
     #[test]

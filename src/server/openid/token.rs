@@ -1,14 +1,15 @@
 //! What an ID token has to be to count (OpenID Connect Core 1.0 §3.1.3.7). The signature, the issuer, the audience, the nonce and
 //! the time are checked by the library; here is said which of all that it can do is wanted.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use openidconnect::core::{
-    CoreGenderClaim, CoreIdTokenVerifier, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
+    CoreIdToken, CoreIdTokenVerifier, CoreJsonWebKey, CoreJsonWebKeySet, CoreJwsSigningAlgorithm,
 };
 use openidconnect::{
-    AdditionalClaims, ClaimsVerificationError, ClientId, IdToken, IdTokenClaims, Nonce, SignatureVerificationError,
+    AccessToken, AccessTokenHash, ClaimsVerificationError, ClientId, JsonWebKeySet, Nonce, SignatureVerificationError,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// How ID tokens may be signed. Never by a shared secret, and never not at all.
@@ -27,24 +28,15 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
 /// That the provider's clock and this one's may differ.
 const SKEW: TimeDelta = TimeDelta::seconds(60);
 
-/// The claims that no standard names: of these are groups.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct More {
-    #[serde(flatten)]
-    pub all: Map<String, Value>,
-}
-
-impl AdditionalClaims for More {}
-
-pub type Token = IdToken<More, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
-pub type Claims = IdTokenClaims<More, CoreGenderClaim>;
+/// The least bits of an RSA key (NIST SP 800-131A rev. 2, table 2).
+const RSA_MIN: usize = 2_048;
 
 /// Why a token is not believed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("the provider publishes no key that it could be signed with")]
     UnknownKey,
-    #[error("{0}")]
+    #[error(transparent)]
     Claims(ClaimsVerificationError),
     #[error("{0} is not what it has to be")]
     Claim(&'static str),
@@ -74,33 +66,72 @@ pub fn strict(verifier: CoreIdTokenVerifier<'_>, now: DateTime<Utc>) -> CoreIdTo
         })
 }
 
-/// The claims of a token that holds. `verifier`: as `strict` gives it.
-pub fn claims<'t>(
-    token: &'t Token,
+/// All claims of a token that holds, as they were signed. `verifier`: as `strict` gives it; `access`: the token that came with it.
+pub fn claims(
+    token: &CoreIdToken,
+    access: Option<&AccessToken>,
     verifier: &CoreIdTokenVerifier<'_>,
     client: &ClientId,
     nonce: &Nonce,
     now: DateTime<Utc>,
-) -> Result<&'t Claims, Refused> {
-    let claims = token.claims(verifier, nonce)?;
-    let ours = claims.authorized_party().map(|party| party == client);
-    if !ours.unwrap_or(claims.audiences().len() == 1) {
+) -> Result<Map<String, Value>, Refused> {
+    let read = token.claims(verifier, nonce)?;
+    let ours = read.authorized_party().map(|party| party == client);
+    if !ours.unwrap_or(read.audiences().len() == 1) {
         return Err(Refused::Claim("azp"));
     }
+    // That the access token belongs to it (§3.1.3.8).
+    if let (Some(hash), Some(access)) = (read.access_token_hash(), access) {
+        let (algorithm, key) = (token.signing_alg(), token.signing_key(verifier));
+        let own = algorithm.ok().zip(key.ok());
+        let own = own.and_then(|(algorithm, key)| AccessTokenHash::from_token(access, algorithm, key).ok());
+        if own.as_ref() != Some(hash) {
+            return Err(Refused::Claim("at_hash"));
+        }
+    }
+    let all = signed(token)?;
     // RFC 7519 §4.1.5; no standard of OpenID names it.
-    let begins = claims.additional_claims().all.get("nbf");
     let latest = (now + SKEW).timestamp() as f64;
-    if begins.is_some_and(|at| at.as_f64().is_none_or(|at| at > latest)) {
+    if all
+        .get("nbf")
+        .is_some_and(|at| at.as_f64().is_none_or(|at| at > latest))
+    {
         return Err(Refused::Claim("nbf"));
     }
-    Ok(claims)
+    Ok(all)
+}
+
+/// What the signature is about: the library reads the claims that it knows, and of these only as their standard has them.
+fn signed(token: &CoreIdToken) -> Result<Map<String, Value>, Refused> {
+    let text = token.to_string();
+    let body = text
+        .split('.')
+        .nth(1)
+        .and_then(|body| URL_SAFE_NO_PAD.decode(body).ok());
+    body.and_then(|body| serde_json::from_slice(&body).ok())
+        .ok_or(Refused::Claim("the payload"))
+}
+
+/// The keys that are long enough.
+pub fn strong(keys: &CoreJsonWebKeySet) -> CoreJsonWebKeySet {
+    let keys = keys
+        .keys()
+        .iter()
+        .filter(|key| bits(key).is_none_or(|bits| bits >= RSA_MIN));
+    JsonWebKeySet::new(keys.cloned().collect())
+}
+
+/// Bits of an RSA key's modulus; none for other keys.
+fn bits(key: &CoreJsonWebKey) -> Option<usize> {
+    let published = serde_json::to_value(key).ok()?;
+    let modulus = URL_SAFE_NO_PAD.decode(published.get("n")?.as_str()?).ok()?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    Some((modulus.len() - zeros) * 8 - first.leading_zeros() as usize)
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use openidconnect::core::CoreJsonWebKeySet;
     use openidconnect::{ClientSecret, IssuerUrl};
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -110,6 +141,7 @@ mod tests {
 
     const ISSUER: &str = "https://id.example.org";
     const NOW: i64 = 1_000_000;
+    const AT_HASH: &str = "oFYf1knNtrqnhAVfBRuteQ";
     const MINUTE: i64 = SKEW.num_seconds();
 
     struct Signer {
@@ -150,10 +182,10 @@ mod tests {
             let secret = ClientSecret::new("secret".into());
             let keys = self.keys.clone();
             let verifier = CoreIdTokenVerifier::new_confidential_client(client.clone(), secret, issuer, keys);
-            let token = text.parse::<Token>().ok()?;
-            let nonce = Nonce::new("n".into());
-            let held = claims(&token, &strict(verifier, now), &client, &nonce, now);
-            Some(held.map(|claims| claims.subject().to_string()))
+            let token = text.parse::<CoreIdToken>().ok()?;
+            let (nonce, access) = (Nonce::new("n".into()), AccessToken::new("access".into()));
+            let held = claims(&token, Some(&access), &strict(verifier, now), &client, &nonce, now);
+            Some(held.map(|claims| claims["sub"].as_str().unwrap_or_default().to_string()))
         }
     }
 
@@ -178,6 +210,8 @@ mod tests {
             ("exp", json!(NOW - MINUTE + 1)),
             ("iat", json!(NOW + MINUTE)),
             ("nbf", json!(NOW + MINUTE)),
+            // The left half of the SHA-256 of "access".
+            ("at_hash", json!(AT_HASH)),
         ];
         for (name, value) in also {
             let claims = with(name, value);
@@ -196,6 +230,7 @@ mod tests {
             ("nbf", json!("soon")),
             ("nonce", json!("m")),
             ("nonce", Value::Null),
+            ("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA")),
         ];
         for (name, value) in never {
             let claims = with(name, value);
@@ -205,6 +240,22 @@ mod tests {
         several["azp"] = json!("windlass");
         assert_eq!(read(&several), Some(Ok("1".into())));
         assert_eq!(read(&with("exp", json!("soon"))), None);
+    }
+
+    #[test]
+    fn a_key_that_is_too_short_signs_nothing() {
+        let rsa = |bytes: usize| json!({ "kty": "RSA", "e": "AQAB", "n": URL_SAFE_NO_PAD.encode(vec![0x80; bytes]) });
+        let short =
+            json!({ "kty": "RSA", "e": "AQAB", "n": URL_SAFE_NO_PAD.encode([vec![0], vec![0x7f; 256]].concat()) });
+        let published = json!({ "keys": [rsa(64), rsa(255), short, rsa(256), rsa(512)] });
+        let keys: CoreJsonWebKeySet = serde_json::from_value(published).expect("keys");
+        let left: Vec<_> = strong(&keys).keys().iter().map(bits).collect();
+        assert_eq!(left, [Some(2_048), Some(4_096)]);
+        assert_eq!(
+            strong(&Signer::new().keys).keys().len(),
+            1,
+            "other kinds have other lengths"
+        );
     }
 
     #[test]

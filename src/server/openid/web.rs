@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -12,6 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Map, Value};
 
 use super::OpenidError;
 use crate::server::config::is_private;
@@ -59,7 +61,9 @@ impl Web {
         Err(OpenidError::Description(format!("\"{url}\" is not reached by TLS")))
     }
 
-    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, OpenidError> {
+    /// What it answers, whatever kind of text it calls that: some providers give their keys as plain text. Nothing but an
+    /// answer is one.
+    pub async fn send(&self, request: HttpRequest) -> Result<HttpResponse, OpenidError> {
         let url = request.uri().to_string();
         self.private(&url)?;
         let away = |reason: String| OpenidError::Away {
@@ -68,7 +72,11 @@ impl Web {
         };
         let request = request.map(|body| Full::new(Bytes::from(body)));
         let answer = self.client.request(request).await.map_err(|e| away(causes(&e)))?;
-        let (head, body) = answer.into_parts();
+        let (mut head, body) = answer.into_parts();
+        if head.status.is_server_error() || head.status.is_redirection() {
+            return Err(away(head.status.to_string()));
+        }
+        head.headers.remove(CONTENT_TYPE);
         let body = Limited::new(body, ANSWER_MAX).collect().await;
         let body = body
             .map_err(|e| away(format!("the answer can't be read: {e}")))?
@@ -77,17 +85,77 @@ impl Web {
     }
 }
 
+/// The same for tokens, of which the library wants more to be as the standard says than is needed here.
+pub struct ForTokens<'w>(pub &'w Web);
+
+/// Of an answer with tokens what is needed, with what has to be there; any other answer as it is.
+fn needed(body: Vec<u8>) -> Vec<u8> {
+    const NEEDED: [&str; 3] = ["access_token", "id_token", "token_type"];
+    let Ok(mut told) = serde_json::from_slice::<Map<String, Value>>(&body) else {
+        return body;
+    };
+    if told.contains_key("error") {
+        return body;
+    }
+    told.retain(|name, value| NEEDED.contains(&name.as_str()) && value.is_string());
+    told.entry("access_token").or_insert_with(|| "".into());
+    told.entry("token_type").or_insert_with(|| "Bearer".into());
+    Value::Object(told).to_string().into_bytes()
+}
+
+type Answering<'c> = Pin<Box<dyn Future<Output = Result<HttpResponse, OpenidError>> + Send + 'c>>;
+
 impl<'c> AsyncHttpClient<'c> for Web {
     type Error = OpenidError;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, OpenidError>> + Send + 'c>>;
+    type Future = Answering<'c>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(self.send(request))
     }
 }
 
+impl<'c> AsyncHttpClient<'c> for ForTokens<'_> {
+    type Error = OpenidError;
+    type Future = Answering<'c>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async {
+            let (head, body) = self.0.send(request).await?.into_parts();
+            Ok(HttpResponse::from_parts(head, needed(body)))
+        })
+    }
+}
+
 /// An error with what it came from: the outermost one says little.
-fn causes(error: &dyn std::error::Error) -> String {
+pub fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_taken_from_providers_that_know_the_standard_by_hearsay() {
+        let read = |told: Value| {
+            let body = needed(told.to_string().into_bytes());
+            serde_json::from_slice::<Value>(&body).expect("json")
+        };
+        let odd = json!({ "id_token": "a.b.c", "access_token": "x", "token_type": "bearer", "expires_in": "3599", "scope": ["openid"] });
+        assert_eq!(
+            read(odd),
+            json!({ "id_token": "a.b.c", "access_token": "x", "token_type": "bearer" })
+        );
+        let alone = json!({ "id_token": "a.b.c", "access_token": null });
+        assert_eq!(
+            read(alone),
+            json!({ "id_token": "a.b.c", "access_token": "", "token_type": "Bearer" })
+        );
+        let refused = json!({ "error": "invalid_grant", "error_description": "used" });
+        assert_eq!(read(refused.clone()), refused);
+        assert_eq!(needed(b"<html>".to_vec()), b"<html>");
+    }
 }

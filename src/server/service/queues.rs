@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::{Service, require};
 use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::error::{ErrorGroup, Problem};
@@ -49,12 +51,12 @@ impl Service {
         // The database decides; the index is told so that nobody looks in vain.
         match pause {
             true => {
-                let deed = Deed::of(actor, "queue.pause", "queue", name).because(reason);
+                let deed = turned(Deed::of(actor, "queue.pause", "queue", name).because(reason), true);
                 self.store.pause_queue(name.into(), deed).await?;
                 self.queue.hold(&hold, PAUSED_MS).await;
             }
             false => {
-                let deed = Deed::of(actor, "queue.resume", "queue", name).because(reason);
+                let deed = turned(Deed::of(actor, "queue.resume", "queue", name).because(reason), false);
                 self.store.resume_queue(name.into(), deed).await?;
                 self.queue.release(&hold).await;
             }
@@ -81,4 +83,9 @@ impl Service {
         }
         Ok(self.store.errors(limit).await?)
     }
+}
+
+/// A queue that is paused from now on, or no more. It is noted only where it was otherwise.
+fn turned(deed: Deed, paused: bool) -> Deed {
+    deed.from(json!({ "paused": !paused })).to(json!({ "paused": paused }))
 }

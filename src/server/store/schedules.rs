@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use sea_orm::QueryResult;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Store;
@@ -142,13 +142,24 @@ impl Store {
         self.writer()
             .write(move |tx| {
                 async move {
+                    let hold = tx.dialect().hold_rows();
+                    let text = format!("SELECT {COLUMNS} FROM schedules WHERE id = $1{hold}");
+                    let was = tx.one(Sql::with(&text, [id.into()])).await?;
+                    let Some(was) = was.as_ref().map(schedule).transpose()? else {
+                        return Ok(None);
+                    };
+                    // One whose next run nobody could tell has none until it is resumed.
+                    if was.schedule.paused == paused && (paused || was.next_at.is_some()) {
+                        return Ok(Some(was));
+                    }
+                    let deed = deed
+                        .from(json!({ "paused": was.schedule.paused }))
+                        .to(json!({ "paused": paused }));
                     let text =
                         format!("UPDATE schedules SET paused = $1, next_at = $2 WHERE id = $3 RETURNING {COLUMNS}");
                     let values = [i64::from(paused).into(), next_at.into(), id.into()];
                     let row = tx.one(Sql::with(&text, values)).await?;
-                    if row.is_some() {
-                        append(tx, &[deed]).await?;
-                    }
+                    append(tx, &[deed]).await?;
                     row.as_ref().map(schedule).transpose()
                 }
                 .boxed()

@@ -2,6 +2,7 @@
 
 use futures::FutureExt;
 use sea_orm::{QueryResult, Value};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Store;
@@ -383,11 +384,13 @@ impl Store {
                     if let Some(user) = user {
                         sql.push(" AND user_id = ").bind(user);
                     }
-                    let done = tx.execute(sql.build()).await? > 0;
-                    if done {
-                        append(tx, &[deed]).await?;
-                    }
-                    Ok(done)
+                    sql.push(" RETURNING name");
+                    let Some(row) = tx.one(sql.build()).await? else {
+                        return Ok(false);
+                    };
+                    let name: String = row.get("name")?;
+                    append(tx, &[deed.from(json!({ "name": name }))]).await?;
+                    Ok(true)
                 }
                 .boxed()
             })

@@ -7,6 +7,7 @@ use std::time::Instant;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::json;
 
+use super::caller::Caller;
 use super::setup::{Bench, broken, failed};
 use super::{fairness, idle, logs, pickup, raw};
 use crate::domain::job::NewJob;
@@ -107,14 +108,18 @@ async fn by_callers(service: &Service, each: u32) -> Result<(), CliError> {
 async fn enqueue_http(bench: &mut Bench) -> Result<(), CliError> {
     let system = bench.fresh().await?;
     let served = system.serve().await?;
-    let client = client(&served.token)?;
-    let url = format!("http://{}/api/jobs", served.address);
+    let mut callers = Vec::with_capacity(CALLERS as usize);
+    for _ in 0..CALLERS {
+        callers.push(Caller::connect(served.address, &served.token).await?);
+    }
     let each = each(bench.jobs);
-    by_http(&client, &url, warm_up(each)).await?;
+    callers = by_http(callers, warm_up(each)).await?;
     let began = Instant::now();
-    by_http(&client, &url, each).await?;
+    callers = by_http(callers, each).await?;
     bench.record("enqueue_http_50", per_second(each * CALLERS, began));
-    drop(client);
+    for caller in callers {
+        caller.end().await?;
+    }
     served.stop().await?;
     system.service.close().await;
     Ok(())
@@ -130,21 +135,17 @@ pub(super) fn client(token: &str) -> Result<reqwest::Client, CliError> {
         .map_err(broken)
 }
 
-async fn by_http(client: &reqwest::Client, url: &str, each: u32) -> Result<(), CliError> {
-    let callers = (0..CALLERS).map(|_| {
-        let (client, url) = (client.clone(), url.to_string());
+async fn by_http(callers: Vec<Caller>, each: u32) -> Result<Vec<Caller>, CliError> {
+    let callers = callers.into_iter().map(|mut caller| {
         tokio::spawn(async move {
             for i in 0..each {
-                let answer = client.post(&url).json(&noop(i)).send().await?;
-                answer.error_for_status()?.bytes().await?;
+                caller.post("/api/jobs", &noop(i)).await?;
             }
-            Ok::<_, reqwest::Error>(())
+            Ok::<_, CliError>(caller)
         })
     });
-    for caller in futures::future::join_all(callers).await {
-        caller.map_err(broken)?.map_err(broken)?;
-    }
-    Ok(())
+    let ended = futures::future::join_all(callers).await;
+    ended.into_iter().map(|caller| caller.map_err(broken)?).collect()
 }
 
 /// One caller who enqueues a thousand at a time.

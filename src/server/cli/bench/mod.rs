@@ -2,6 +2,7 @@
 //! that users have, in databases and folders of its own that are removed afterwards; every acknowledged write is on disk. The one
 //! exception is said to be one: `raw` is the store's statements alone, to see what the rest costs.
 
+mod caller;
 mod fairness;
 mod idle;
 mod kinds;

@@ -26,12 +26,17 @@ pub fn Entry(entry: AuditEntry) -> impl IntoView {
     } = deed;
     let open = RwSignal::new(false);
     let started = started(after.as_ref());
+    // A token is called by its name, of which there may be several.
+    let called = (object == "token")
+        .then(|| called(before.as_ref().or(after.as_ref())))
+        .flatten();
     let rest = StoredValue::new((before, after, hash));
     view! {
         <li class="entry deed">
             <div class="entry-main">
                 <span class="entry-title">
                     <span title=action.clone()>{words::action(&action)}</span>
+                    {called.map(|called| view! { <span class="deed-object">{format!("“{called}”")}</span> })}
                     <Object object name />
                     {started.map(|id| view! { <Started id /> })}
                 </span>
@@ -119,6 +124,11 @@ fn target(object: &str, name: &str) -> Option<(String, String)> {
         "queue" => Some((list("queue")?, name.into())),
         _ => None,
     }
+}
+
+/// What it is called, as the entry has it.
+fn called(noted: Option<&Value>) -> Option<String> {
+    noted?.get("name")?.as_str().map(str::to_string)
 }
 
 /// The id of a job that what is noted after a deed names.
