@@ -91,12 +91,18 @@ fn Object(object: String, name: String) -> impl IntoView {
             </a>
         }
         .into_any(),
-        None => view! {
-            <span class="deed-object" title=object>
-                {name}
-            </span>
+        None => {
+            // Of a token the end of the id is enough: its name is beside it.
+            let id = name.parse::<JobId>().ok().filter(|_| object == "token");
+            let words = id.map_or_else(|| name.clone(), |id| format!("#{}", short_id(&id)));
+            let title = if id.is_some() { name } else { object };
+            view! {
+                <span class="deed-object" title=title>
+                    {words}
+                </span>
+            }
+            .into_any()
         }
-        .into_any(),
     }
 }
 
