@@ -171,7 +171,7 @@ fn fuzz_origins_and_hosts() {
             .map(|d| d.split_whitespace().next().unwrap_or_default())
             .collect();
         assert_eq!(directives.iter().filter(|d| **d == "script-src").count(), 1, "{policy}");
-        assert_eq!(directives.len(), 12, "{policy}");
+        assert_eq!(directives.len(), 11, "{policy}");
         assert!(HeaderValue::from_str(&policy).is_ok(), "{policy}");
     }
 }
