@@ -13,7 +13,7 @@ pub const AUDIT_LOG_DESCRIPTION: &str = "What people and tokens did, and to whic
 pub const SETTINGS: &str = "Settings";
 pub const SETTINGS_DESCRIPTION: &str = "What this server was started with, and where each value comes from";
 pub const SETTINGS_CHANGE: &str = "They are read at the start: Leptos.toml first, then .env, then the environment, which wins. Secrets \
-    can be set there and are shown nowhere.";
+    come from the last two and are shown nowhere.";
 pub const ACCOUNT: &str = "Your account";
 pub const ACCOUNT_DESCRIPTION: &str = "Your password, where you are signed in, and your API tokens";
 pub const SIGN_IN: &str = "Sign in";

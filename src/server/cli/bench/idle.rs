@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::json;
 use sqlx::ConnectOptions;
 
-use super::measures::client;
 use super::setup::{Bench, Fresh, broken, token};
 use crate::domain::job::NewJob;
 use crate::server::cli::CliError;
@@ -209,4 +209,14 @@ impl Server {
         }
         Err(broken(format_args!("the server did not stop within {STOP_WITHIN:?}")))
     }
+}
+
+/// A client that sends the token.
+fn client(token: &str) -> Result<reqwest::Client, CliError> {
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(broken)?;
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    reqwest::Client::builder()
+        .default_headers(headers)
+        .build()
+        .map_err(broken)
 }

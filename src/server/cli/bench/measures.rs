@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::caller::Caller;
@@ -123,16 +122,6 @@ async fn enqueue_http(bench: &mut Bench) -> Result<(), CliError> {
     served.stop().await?;
     system.service.close().await;
     Ok(())
-}
-
-/// A client that sends the token.
-pub(super) fn client(token: &str) -> Result<reqwest::Client, CliError> {
-    let value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(broken)?;
-    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-    reqwest::Client::builder()
-        .default_headers(headers)
-        .build()
-        .map_err(broken)
 }
 
 async fn by_http(callers: Vec<Caller>, each: u32) -> Result<Vec<Caller>, CliError> {
