@@ -113,7 +113,8 @@ pub fn document_hidden() -> bool {
 /// Whether focus is somewhere where letters are text.
 pub fn typing() -> bool {
     document().active_element().is_some_and(|e| {
-        matches!(e.tag_name().as_str(), "INPUT" | "TEXTAREA" | "SELECT")
+        let box_to_tick = e.get_attribute("type").is_some_and(|kind| kind == "checkbox");
+        !box_to_tick && matches!(e.tag_name().as_str(), "INPUT" | "TEXTAREA" | "SELECT")
             || e.dyn_ref::<HtmlElement>().is_some_and(HtmlElement::is_content_editable)
     })
 }

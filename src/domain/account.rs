@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::bulk::BulkAction;
 use super::error::Problem;
 use super::user::{Role, Scope, TokenRef, Via};
 
@@ -201,6 +202,8 @@ pub struct Me {
     /// Whether they have a password that they could change.
     pub has_password: bool,
     pub may_enqueue: bool,
+    /// What they may do to many jobs at once, were the jobs their own.
+    pub may_act: Vec<BulkAction>,
     pub may_read_audit: bool,
     pub may_manage_users: bool,
     pub may_read_settings: bool,

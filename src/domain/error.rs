@@ -220,6 +220,8 @@ pub enum ProblemCode {
     CrossSite,
     /// The job's status does not allow the change.
     WrongStatus,
+    /// Other jobs match than those that the caller saw.
+    CountChanged,
     /// The body or a field is larger than its limit.
     TooLarge,
     /// The method is not one of this address's.
@@ -250,7 +252,7 @@ impl ProblemCode {
             Self::NotFound => 404,
             Self::Unauthorized => 401,
             Self::Forbidden | Self::CrossSite => 403,
-            Self::WrongStatus => 409,
+            Self::WrongStatus | Self::CountChanged => 409,
             Self::TooLarge => 413,
             Self::MethodNotAllowed => 405,
             Self::RangeNotSatisfiable => 416,
@@ -271,6 +273,7 @@ impl ProblemCode {
             Self::Forbidden => "Not allowed",
             Self::CrossSite => "Request from another site",
             Self::WrongStatus => "Not possible in this status",
+            Self::CountChanged => "The list has changed",
             Self::TooLarge => "Too large",
             Self::MethodNotAllowed => "Method not allowed",
             Self::RangeNotSatisfiable => "Range not satisfiable",

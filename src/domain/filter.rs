@@ -103,6 +103,22 @@ fn trimmed(field: &str, text: Option<String>) -> Result<Option<String>, Problem>
     }
 }
 
+/// The names of a filter's parameters, in query strings and wherever else callers write one.
+pub const FIELDS: [&str; 12] = [
+    "q",
+    "status",
+    "type",
+    "queue",
+    "owner",
+    "parent",
+    "batch",
+    "error",
+    "created_after",
+    "created_before",
+    "sort",
+    "order",
+];
+
 /// Query parameters.
 pub type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
@@ -441,6 +457,7 @@ mod tests {
         let (back, rest) = JobFilter::from_pairs(pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()))).expect("filter");
         assert_eq!(back, filter);
         assert!(rest.is_empty());
+        assert_eq!(filter.pairs().iter().map(|(name, _)| *name).collect::<Vec<_>>(), FIELDS);
         assert!(filter.is_active() && !filter.counted());
     }
 

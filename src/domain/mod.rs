@@ -3,8 +3,10 @@
 pub mod account;
 pub mod audit;
 pub mod batch;
+pub mod bulk;
 pub mod error;
 pub mod event;
+pub mod facets;
 pub mod filter;
 pub mod groups;
 pub mod job;

@@ -1,7 +1,11 @@
 use leptos::prelude::*;
+use uuid::Uuid;
 
 use super::Json;
+use crate::domain::batch::{Batch, BatchCancelled};
+use crate::domain::bulk::{BulkAction, BulkDone, BulkWish};
 use crate::domain::error::Problem;
+use crate::domain::facets::Facets;
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{ActOptions, Job, JobDetail, JobId, NewJob};
 use crate::domain::kind::KindInfo;
@@ -57,4 +61,32 @@ pub async fn enqueue(job: NewJob) -> Result<Job, Problem> {
 pub async fn act(id: JobId, action: Action, options: ActOptions) -> Result<Job, Problem> {
     let (service, actor) = crate::server::http::rpc::caller()?;
     crate::server::http::rpc::answer(service.act(&actor, id, action, options).await)
+}
+
+/// Does `action` to many jobs: at once, or by a batch.
+#[server(prefix = "/rpc", endpoint = "act_on_many", input = Json, output = Json)]
+pub async fn act_on_many(action: BulkAction, wish: BulkWish) -> Result<BulkDone, Problem> {
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.act_on_many(&actor, action, wish).await)
+}
+
+/// What the jobs that match are made of.
+#[server(name = FacetsCall, prefix = "/rpc", endpoint = "facets", input = Json, output = Json)]
+pub async fn facets(filter: JobFilter) -> Result<Facets, Problem> {
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.facets(&actor, &filter).await)
+}
+
+/// A batch and how far it is.
+#[server(name = BatchCall, prefix = "/rpc", endpoint = "batch", input = Json, output = Json)]
+pub async fn batch(id: Uuid) -> Result<Batch, Problem> {
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.batch(&actor, id).await)
+}
+
+/// Cancels what waits of a batch, and asks what runs to stop.
+#[server(prefix = "/rpc", endpoint = "cancel_batch", input = Json, output = Json)]
+pub async fn cancel_batch(id: Uuid, reason: Option<String>) -> Result<BatchCancelled, Problem> {
+    let (service, actor) = crate::server::http::rpc::caller()?;
+    crate::server::http::rpc::answer(service.cancel_batch(&actor, id, reason).await)
 }

@@ -394,11 +394,7 @@ impl World {
         let needs = needs.and_then(|(which, anyway)| Some((self.nth(which)?, anyway)));
         let known = unique.as_ref().and_then(|key| self.unfinished(key));
         // All jobs belong to a batch that begins with the first one.
-        let starts = self.jobs.is_empty().then(|| NewBatch {
-            id: Uuid::now_v7(),
-            name: "model".into(),
-            owner: "test".into(),
-        });
+        let starts = self.jobs.is_empty().then(|| NewBatch::new("model", "test"));
         self.batch = starts.as_ref().map_or(self.batch, |batch| batch.id);
         let job = Enqueue {
             queue: if later { "later" } else { "default" }.into(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
-use uuid::Uuid;
 use windlass::domain::error::ErrorCode;
 use windlass::domain::filter::JobFilter;
 use windlass::domain::job::JobId;
@@ -283,15 +282,11 @@ async fn batches_without_a_job_are_forgotten_wherever_they_lie() {
     let store = store(&dir).await;
     let mut batches = Vec::new();
     for n in 0..7 {
-        let id = Uuid::now_v7();
+        let starts = NewBatch::new(format!("batch {n}"), "test");
+        let id = starts.id;
         let job = Enqueue {
             batch: Some(id),
             ..noop(&[])
-        };
-        let starts = NewBatch {
-            id,
-            name: format!("batch {n}"),
-            owner: "test".into(),
         };
         let batch = Batch {
             starts: Some(starts),

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::cost::Cost;
 use super::kind::Halt;
 use super::panics;
 use super::report::Report;
+use crate::domain::bulk::{BulkOutcome, BulkPart};
 use crate::domain::error::{ErrorCode, JobError};
 use crate::domain::job::{Artifact, JobId, NewJob};
 use crate::domain::log::Level;
@@ -33,6 +35,7 @@ struct Inner {
     lease: Lease,
     attempt: u32,
     owner: String,
+    batch: Option<Uuid>,
     service: Service,
     store: Store,
     events: EventStore,
@@ -108,6 +111,7 @@ impl Context {
                 lease,
                 attempt: job.job.attempt,
                 owner: job.job.owner.clone(),
+                batch: job.job.batch,
                 service,
                 store,
                 report,
@@ -176,6 +180,14 @@ impl Context {
     pub async fn child(&self, name: &str, new: NewJob) -> Result<JobId, Halt> {
         let Inner { service, lease, .. } = &*self.inner;
         Ok(service.enqueue_child(*lease, name, new).await?)
+    }
+
+    /// Does to each of these jobs what the job's batch was begun for, with the rights of whoever began it. Each is asked about
+    /// again, and noted in the audit log as theirs. Ends the run when they may not do the same any more, and when the database
+    /// is away.
+    pub async fn act_on_each(&self, part: &BulkPart, ids: &[JobId]) -> Result<Vec<BulkOutcome>, Halt> {
+        let Inner { service, batch, .. } = &*self.inner;
+        Ok(service.act_for_batch(*batch, part, ids).await?)
     }
 
     /// Whether a person asked the job to stop. For blocking code; async code says `ctx.check()?`.

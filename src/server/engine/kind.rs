@@ -1,6 +1,6 @@
 //! What a kind of job is to the engine, and the registry of those that this process can run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,12 @@ pub trait Kind: Send + Sync + 'static {
         false
     }
 
+    /// Whether the server alone starts jobs of this kind: callers neither see it among the kinds nor can they enqueue one, run
+    /// one again or give one other args.
+    fn is_internal(&self) -> bool {
+        false
+    }
+
     /// What the schema can't say about the args. The problem's field is named as in the args.
     fn check(&self, args: &Self::Args) -> Result<(), Problem> {
         let _ = args;
@@ -115,6 +121,8 @@ impl<K: Kind> ErasedKind for K {
 pub struct Registry {
     default: Policy,
     kinds: BTreeMap<&'static str, (KindInfo, Arc<dyn ErasedKind>)>,
+    /// Those of them that callers can't start.
+    internal: BTreeSet<&'static str>,
     /// Of the kinds that have secrets in their args.
     secrets: BTreeMap<&'static str, Arc<Places>>,
 }
@@ -125,6 +133,7 @@ impl Registry {
         Self {
             default,
             kinds: BTreeMap::new(),
+            internal: BTreeSet::new(),
             secrets: BTreeMap::new(),
         }
     }
@@ -138,6 +147,10 @@ impl Registry {
         match Places::of([schema.clone(), written.into_root_schema_for::<K::Args>().to_value()]) {
             Some(places) => self.secrets.insert(name, Arc::new(places)),
             None => self.secrets.remove(name),
+        };
+        match kind.is_internal() {
+            true => self.internal.insert(name),
+            false => self.internal.remove(name),
         };
         let info = KindInfo {
             name: name.into(),
@@ -214,9 +227,17 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// What callers can start.
+    fn startable(&self) -> impl Iterator<Item = &(KindInfo, Arc<dyn ErasedKind>)> {
+        let of_callers = |(name, _): &(&&'static str, _)| !self.internal.contains(*name);
+        self.kinds.iter().filter(of_callers).map(|(_, kind)| kind)
+    }
+}
+
 impl Catalog for Registry {
     fn infos(&self) -> Vec<KindInfo> {
-        self.kinds.values().map(|(info, _)| info.clone()).collect()
+        self.startable().map(|(info, _)| info.clone()).collect()
     }
 
     fn info(&self, kind: &str) -> Option<KindInfo> {
@@ -231,14 +252,21 @@ impl Catalog for Registry {
         self.secrets.get(kind).cloned()
     }
 
+    fn is_internal(&self, kind: &str) -> bool {
+        self.internal.contains(kind)
+    }
+
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem> {
-        match self.kinds.get(kind) {
+        match self.kinds.get(kind).filter(|_| !self.is_internal(kind)) {
             Some((_, k)) => k.check(args),
             None => Err(Problem::invalid(
                 "type",
                 format!(
                     "type \"{kind}\" is not a kind known here; allowed: {}",
-                    self.kinds.keys().copied().collect::<Vec<_>>().join(", ")
+                    self.startable()
+                        .map(|(info, _)| info.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 ),
             )),
         }

@@ -21,7 +21,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
-use super::rest::{actions, artifacts, audit_file, batches, events, identity, jobs, logs, queues, schedules, settings};
+use super::rest::{
+    actions, artifacts, audit_file, batches, bulk, events, identity, jobs, logs, queues, schedules, settings,
+};
 use super::{AppState, Site, auth, docs, guard, health, intake, oidc, page, rpc, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::server::openid::CALLBACK;
@@ -63,11 +65,15 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
     let quick = OpenApiRouter::new()
         .routes(routes!(jobs::list, jobs::enqueue))
         .routes(routes!(jobs::types))
+        .routes(routes!(jobs::search))
         .routes(routes!(jobs::stats))
         .routes(routes!(jobs::series))
         .routes(routes!(jobs::one, actions::delete))
         .routes(routes!(jobs::detail))
         .routes(routes!(jobs::history))
+        .routes(routes!(bulk::retry))
+        .routes(routes!(bulk::cancel))
+        .routes(routes!(bulk::delete))
         .routes(routes!(actions::cancel))
         .routes(routes!(actions::abort))
         .routes(routes!(actions::retry))
@@ -109,7 +115,7 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .layer(middleware::from_fn(intake::in_time));
-    let bulk = OpenApiRouter::new()
+    let large = OpenApiRouter::new()
         .routes(routes!(jobs::bulk))
         .layer(middleware::from_fn(intake::in_time));
     let long = OpenApiRouter::new()
@@ -122,7 +128,7 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
     let args_max = usize::try_from(args_max).unwrap_or(usize::MAX);
     OpenApiRouter::with_openapi(Api::openapi())
         .merge(limited(quick, BODY_MAX.max(args_max.saturating_add(BODY_MAX / 10))))
-        .merge(limited(bulk, jobs::BULK_BYTES_MAX.max(args_max)))
+        .merge(limited(large, jobs::BULK_BYTES_MAX.max(args_max)))
         .merge(long)
 }
 

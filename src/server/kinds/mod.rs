@@ -2,6 +2,7 @@
 //! engine gives them, nothing else of the server.
 
 mod blocking;
+mod bulk_action;
 mod cell;
 pub mod export;
 mod import;
@@ -18,6 +19,7 @@ use crate::server::engine::kind::Registry;
 /// archive may unpack to `unpacked_max` bytes.
 pub fn registry(default: Policy, unpacked_max: u64, import_dir: Option<PathBuf>) -> Registry {
     Registry::new(default)
+        .with(bulk_action::BulkAction)
         .with(export::Export::default())
         .with(import::Import::new(unpacked_max, import_dir))
 }

@@ -410,11 +410,7 @@ fn new_batch(actor: &Actor, name: &str) -> Result<NewBatch, Problem> {
             format!("batch \"{name}\" is not a name; allowed: 1 to {NAME_MAX} bytes, no control characters"),
         ));
     }
-    Ok(NewBatch {
-        id: Uuid::now_v7(),
-        name: name.into(),
-        owner: actor.name.clone(),
-    })
+    Ok(NewBatch::new(name, &actor.name))
 }
 
 /// How many wait in all is not everybody's to know.

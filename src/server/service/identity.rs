@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::Service;
 use super::guessing::{FORGET_MS, names};
+use super::standing::bearer;
+use super::{Service, bulk};
 use crate::domain::account::{Me, User, check_password, email as parse_email};
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
@@ -265,16 +266,6 @@ impl Service {
         !matches!(credential, Credential::Proxy(..)) && !self.identity.was_known(credential)
     }
 
-    /// Whether a caller is still who they were when their request came, and may do the same. Changes nothing: what a proxy said
-    /// with that request may be out of date, so those whom it vouched for are compared with what the database says.
-    pub async fn is_still(&self, credential: &Credential, known: &Known) -> Result<bool, Problem> {
-        let now = match credential {
-            Credential::Proxy(..) => self.vouched_before(&known.actor).await?,
-            _ => self.who(credential, &known.actor.address).await?.map(|now| now.actor),
-        };
-        Ok(now.is_some_and(|now| now == known.actor))
-    }
-
     async fn by_session(&self, hash: &str, address: &str) -> Result<Option<Known>, Problem> {
         let Some(session) = self.store.session(hash).await? else {
             return Ok(None);
@@ -309,13 +300,10 @@ impl Service {
         let Some(row) = self.store.token(hash).await? else {
             return Ok(None);
         };
-        let grant = row.grant();
-        let TokenRow { token, user, now } = row;
-        let expired = token.expires_at.is_some_and(|at| at.timestamp_millis() <= now);
-        let user = user.map(|row: UserRow| row.user);
-        if expired || token.revoked_at.is_some() || user.as_ref().is_some_and(|user| user.disabled) {
+        let Some((actor, user)) = bearer(&row, address) else {
             return Ok(None);
-        }
+        };
+        let TokenRow { token, now, .. } = row;
         if token.used_at.is_none_or(|at| now - at.timestamp_millis() > TOUCH_MS) {
             let (store, id, address) = (self.store.clone(), token.id, address.to_string());
             tokio::spawn(async move {
@@ -324,20 +312,8 @@ impl Service {
                 }
             });
         }
-        let actor = match &user {
-            Some(user) => actor(user, Via::Token, address),
-            None => Actor {
-                via: Via::Token,
-                address: address.into(),
-                ..Actor::named(&format!("token:{}", token.name), Role::Admin)
-            },
-        };
         Ok(Some(Known {
-            actor: Actor {
-                grant: Some(grant),
-                token: Some(token.into()),
-                ..actor
-            },
+            actor,
             user,
             session: None,
         }))
@@ -431,6 +407,7 @@ impl Service {
             via: actor.via,
             has_password: user.is_some_and(|u| u.has_password),
             may_enqueue: kinds.iter().any(|kind| may(actor, Want::Enqueue { kind: &kind.name })),
+            may_act: bulk::allowed(actor).collect(),
             may_read_audit: may(actor, Want::ReadAudit),
             may_manage_users: may(actor, Want::ManageUsers),
             may_read_settings: may(actor, Want::ReadSettings),

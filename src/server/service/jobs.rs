@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Service, no_job, require};
 use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::facets::{Facets, Found};
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{ActOptions, Job, JobDetail, JobHistory, JobId, JobRef};
 use crate::domain::kind::{KindInfo, Policy};
@@ -87,8 +88,21 @@ impl Service {
         })
     }
 
+    /// [`Service::list_jobs`], and how many of all that match there are of each sort.
+    pub async fn search_jobs(&self, actor: &Actor, filter: &JobFilter, page: &PageRequest) -> Result<Found, Problem> {
+        let page = self.list_jobs(actor, filter, page).await?;
+        let facets = self.facets(actor, filter).await?;
+        Ok(Found { page, facets })
+    }
+
+    /// How many of the jobs that match, and that the actor may see, there are per status, type, queue and error.
+    pub async fn facets(&self, actor: &Actor, filter: &JobFilter) -> Result<Facets, Problem> {
+        let filter = self.visible(actor, filter)?;
+        Ok(self.store.facets(&filter).await?)
+    }
+
     /// Checks a filter, and narrows it to what the actor may see.
-    fn visible(&self, actor: &Actor, filter: &JobFilter) -> Result<JobFilter, Problem> {
+    pub(super) fn visible(&self, actor: &Actor, filter: &JobFilter) -> Result<JobFilter, Problem> {
         require(actor, Want::ReadOwn)?;
         let mut filter = filter.clone().checked()?;
         let forbidden = |detail: String| Err(Problem::new(ProblemCode::Forbidden, detail));
@@ -160,16 +174,18 @@ impl Service {
             ..Policy::DEFAULT
         });
         let checkpoints = info.is_some_and(|i| i.checkpoints);
+        let internal = self.catalog.is_internal(&row.job.kind);
         let actions = row.job.status.actions(checkpoints).iter().copied().filter(|action| {
             let (owner, kind) = (&row.job.owner, &row.job.kind);
-            may(
-                actor,
-                Want::Act {
-                    action: *action,
-                    owner,
-                    kind,
-                },
-            )
+            !(internal && *action == Action::RunAgain)
+                && may(
+                    actor,
+                    Want::Act {
+                        action: *action,
+                        owner,
+                        kind,
+                    },
+                )
         });
         Ok(JobDetail {
             args: self.masked_args(&row.job.kind, data.args),

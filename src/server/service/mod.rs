@@ -3,6 +3,7 @@
 
 mod audit;
 mod batches;
+pub mod bulk;
 pub mod cron;
 mod enqueue;
 mod files;
@@ -18,6 +19,7 @@ mod schedules;
 mod secrets;
 mod series;
 mod settings;
+mod standing;
 mod users;
 pub mod vouched;
 
@@ -45,6 +47,7 @@ use live::Hub;
 
 /// The kinds, as far as callers need to know them.
 pub trait Catalog: Send + Sync {
+    /// Those that callers can start.
     fn infos(&self) -> Vec<KindInfo>;
 
     fn info(&self, kind: &str) -> Option<KindInfo>;
@@ -54,7 +57,11 @@ pub trait Catalog: Send + Sync {
     /// Where the kind's args hold secrets; none: nowhere.
     fn secrets(&self, kind: &str) -> Option<Arc<Places>>;
 
-    /// The args as the kind understands them, or what is wrong with them or with the kind's name.
+    /// Whether the server alone starts jobs of this kind.
+    fn is_internal(&self, kind: &str) -> bool;
+
+    /// The args as the kind understands them, or what is wrong with them or with the kind's name. Kinds that callers can't start
+    /// are not known here.
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem>;
 }
 

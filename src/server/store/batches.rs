@@ -9,11 +9,13 @@ use uuid::Uuid;
 use super::Store;
 use super::error::StoreError;
 use super::jobs::status;
+use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
 use crate::domain::batch::Batch;
 use crate::domain::job::JobId;
 use crate::domain::status::Status;
+use crate::domain::user::Actor;
 
 /// A batch to be written down with its first jobs.
 #[derive(Clone, Debug)]
@@ -21,15 +23,37 @@ pub struct NewBatch {
     pub id: Uuid,
     pub name: String,
     pub owner: String,
+    /// With whose rights its jobs act, where they act on other jobs; as JSON, made by [`NewBatch::on_behalf_of`].
+    pub(super) started_by: Option<String>,
+}
+
+impl NewBatch {
+    pub fn new(name: impl Into<String>, owner: impl Into<String>) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            name: name.into(),
+            owner: owner.into(),
+            started_by: None,
+        }
+    }
+
+    /// One whose jobs act on other jobs with this caller's rights.
+    pub fn on_behalf_of(self, actor: &Actor) -> Result<Self, StoreError> {
+        Ok(Self {
+            started_by: Some(to_json(actor)?),
+            ..self
+        })
+    }
 }
 
 pub(super) async fn insert(tx: &Tx<'_>, new: &NewBatch) -> Result<(), StoreError> {
-    let text = "INSERT INTO batches (id, name, owner, created_at) VALUES ($1, $2, $3, $4)";
+    let text = "INSERT INTO batches (id, name, owner, created_at, started_by) VALUES ($1, $2, $3, $4, $5)";
     let values = [
         new.id.into(),
         new.name.clone().into(),
         new.owner.clone().into(),
         tx.now().into(),
+        new.started_by.clone().into(),
     ];
     tx.execute(Sql::with(text, values)).await?;
     Ok(())
@@ -42,6 +66,17 @@ impl Store {
             Some(row) => Ok(Some(self.counted(&row).await?)),
             None => Ok(None),
         }
+    }
+
+    /// With whose rights the batch's jobs act on others, as that caller was when they asked for it; none: they act on none.
+    pub async fn batch_starter(&self, id: Uuid) -> Result<Option<Actor>, StoreError> {
+        let text = "SELECT started_by FROM batches WHERE id = $1";
+        let Some(row) = self.one(Sql::with(text, [id.into()])).await? else {
+            return Ok(None);
+        };
+        let text: Option<String> = row.get("started_by")?;
+        text.map(|text| serde_json::from_str(&text).map_err(|e| StoreError::corrupt("batch's starter", e)))
+            .transpose()
     }
 
     /// Batches of one owner or all, the newest first, at most `limit`, from behind `before` on.

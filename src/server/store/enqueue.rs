@@ -387,11 +387,11 @@ impl Planned<'_> {
             let rows = self
                 .starts
                 .iter()
-                .map(|b| (b.id.simple().to_string(), &b.name, &b.owner));
+                .map(|b| (b.id.simple().to_string(), &b.name, &b.owner, b.started_by.as_deref()));
             values.push(to_json(&rows.collect::<Vec<_>>())?.into());
             text.push_str(&format!(
-                "INSERT INTO batches (id, name, owner, created_at) \
-                 SELECT unhex(value ->> 0), value ->> 1, value ->> 2, $1 FROM json_each(${}); ",
+                "INSERT INTO batches (id, name, owner, created_at, started_by) \
+                 SELECT unhex(value ->> 0), value ->> 1, value ->> 2, $1, value ->> 3 FROM json_each(${}); ",
                 values.len()
             ));
         }

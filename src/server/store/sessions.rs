@@ -326,11 +326,21 @@ impl Store {
 
     /// The token with this hash, with whom it acts for; whether it still holds is the caller's to say.
     pub async fn token(&self, hash: &str) -> Result<Option<TokenRow>, StoreError> {
+        self.token_where("hash", hash.into()).await
+    }
+
+    /// The same of the token with this id.
+    pub async fn token_by_id(&self, id: Uuid) -> Result<Option<TokenRow>, StoreError> {
+        self.token_where("id", id.into()).await
+    }
+
+    async fn token_where(&self, column: &str, is: Value) -> Result<Option<TokenRow>, StoreError> {
         let (users, now) = (users::COLUMNS, self.dialect().now());
         let text = format!(
-            "SELECT {users}, {TOKEN}, {now} AS now FROM tokens LEFT JOIN users ON users.id = tokens.user_id WHERE tokens.hash = $1"
+            "SELECT {users}, {TOKEN}, {now} AS now FROM tokens LEFT JOIN users ON users.id = tokens.user_id \
+             WHERE tokens.{column} = $1"
         );
-        let row = self.one(Sql::with(&text, [hash.into()])).await?;
+        let row = self.one(Sql::with(&text, [is])).await?;
         let read = |row: &QueryResult| {
             let token = token(row)?;
             let user = token.owner.is_some().then(|| users::user(row)).transpose()?;

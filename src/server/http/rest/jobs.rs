@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 
 use crate::domain::error::Problem;
-use crate::domain::filter::JobFilter;
+use crate::domain::facets::Found;
+use crate::domain::filter::{FIELDS, JobFilter};
 use crate::domain::job::{Job, JobDetail, JobHistory, NewJob};
 use crate::domain::kind::KindInfo;
 use crate::domain::page::{Page, PageRequest};
@@ -17,24 +18,24 @@ use crate::server::http::auth::Caller;
 use crate::server::http::extract::{Answer, Body, Id, Many, Params, idempotency_key, known, parse};
 use crate::server::service::{BulkEnqueued, SeriesQuery};
 
-/// The parameters of the list, as an unknown one's problem names them.
-const LIST_PARAMS: [&str; 15] = [
-    "q",
-    "status",
-    "type",
-    "queue",
-    "owner",
-    "parent",
-    "batch",
-    "error",
-    "created_after",
-    "created_before",
-    "sort",
-    "order",
-    "limit",
-    "offset",
-    "cursor",
-];
+/// The parameters of lists beside those of the filter.
+const PAGE_PARAMS: [&str; 3] = ["limit", "offset", "cursor"];
+
+/// Which jobs, and which part of them.
+fn asked(params: &Params) -> Answer<(JobFilter, PageRequest)> {
+    let allowed: Vec<&str> = FIELDS.into_iter().chain(PAGE_PARAMS).collect();
+    known(params.pairs(), &allowed)?;
+    let (filter, rest) = JobFilter::from_pairs(params.pairs())?;
+    let mut page = PageRequest::default();
+    for (name, value) in rest.into_iter().filter(|(_, v)| !v.trim().is_empty()) {
+        match name {
+            "limit" => page.limit = Some(parse(name, value, "a whole number from 1 to 1000")?),
+            "offset" => page.offset = Some(parse(name, value, "a whole number from 0")?),
+            _ => page.cursor = Some(value.to_string()),
+        }
+    }
+    Ok((filter, page))
+}
 
 /// Jobs that match, newest first unless told otherwise.
 #[utoipa::path(get, path = "/api/jobs", tag = "jobs",
@@ -56,17 +57,33 @@ const LIST_PARAMS: [&str; 15] = [
     ),
     responses((status = 200, body = Page<Job>), (status = 400, body = Problem)))]
 pub async fn list(State(state): State<AppState>, Caller(actor): Caller, params: Params) -> Answer<Json<Page<Job>>> {
-    known(params.pairs(), &LIST_PARAMS)?;
-    let (filter, rest) = JobFilter::from_pairs(params.pairs())?;
-    let mut page = PageRequest::default();
-    for (name, value) in rest.into_iter().filter(|(_, v)| !v.trim().is_empty()) {
-        match name {
-            "limit" => page.limit = Some(parse(name, value, "a whole number from 1 to 1000")?),
-            "offset" => page.offset = Some(parse(name, value, "a whole number from 0")?),
-            _ => page.cursor = Some(value.to_string()),
-        }
-    }
+    let (filter, page) = asked(&params)?;
     Ok(Json(state.service.list_jobs(&actor, &filter, &page).await?))
+}
+
+/// Jobs that match, as `GET /api/jobs` lists them and with the same parameters, and how many of them there are per status,
+/// type, queue and error.
+#[utoipa::path(get, path = "/api/jobs/search", tag = "jobs",
+    params(
+        ("q" = Option<String>, Query, description = "Text in type, message, id, owner or error"),
+        ("status" = Option<String>, Query, description = "One or more statuses, comma-separated"),
+        ("type" = Option<String>, Query, description = "The kind's name"),
+        ("queue" = Option<String>, Query), ("owner" = Option<String>, Query),
+        ("parent" = Option<String>, Query, description = "Children of this job"),
+        ("batch" = Option<String>, Query, description = "Jobs of this batch"),
+        ("error" = Option<String>, Query, description = "A fingerprint of GET /api/errors"),
+        ("created_after" = Option<String>, Query, description = "RFC 3339, inclusive"),
+        ("created_before" = Option<String>, Query, description = "RFC 3339, exclusive"),
+        ("sort" = Option<String>, Query, description = "As in GET /api/jobs"),
+        ("order" = Option<String>, Query, description = "desc (default) or asc"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, default 50"),
+        ("offset" = Option<u32>, Query, description = "Items to pass over; excludes cursor"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of the answer before"),
+    ),
+    responses((status = 200, body = Found), (status = 400, body = Problem)))]
+pub async fn search(State(state): State<AppState>, Caller(actor): Caller, params: Params) -> Answer<Json<Found>> {
+    let (filter, page) = asked(&params)?;
+    Ok(Json(state.service.search_jobs(&actor, &filter, &page).await?))
 }
 
 /// Enqueues one job. A `unique_key`, or the header `Idempotency-Key`, that an unfinished job has already makes this answer

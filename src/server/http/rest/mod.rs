@@ -4,6 +4,7 @@ pub mod actions;
 pub mod artifacts;
 pub mod audit_file;
 pub mod batches;
+pub mod bulk;
 pub mod events;
 pub mod identity;
 pub mod jobs;

@@ -2,6 +2,7 @@
 
 mod condition;
 mod cursor;
+mod facets;
 
 use sea_orm::Statement;
 

@@ -39,8 +39,9 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
                $17::uuid[]) \
             AS g (id, kind, queue, lane, owner, parent, unique_key, at, delay, attempts, args, timeout_s, reason, upload, \
                concurrency_key, member, batch), clock), \
-         begun AS (INSERT INTO batches (id, name, owner, created_at) \
-            SELECT id, name, owner, clock.now FROM unnest($19::uuid[], $20::text[], $21::text[]) AS b (id, name, owner), clock), \
+         begun AS (INSERT INTO batches (id, name, owner, created_at, started_by) \
+            SELECT id, name, owner, clock.now, NULLIF(started_by, '') \
+            FROM unnest($19::uuid[], $20::text[], $21::text[], $22::text[]) AS b (id, name, owner, started_by), clock), \
          placed AS (INSERT INTO jobs (seq, id, kind, queue, lane, status, owner, parent, unique_key, created_at, run_at, \
                max_attempts, attempts_per_round, concurrency_key, member, batch) \
             SELECT seq, id, kind, queue, lane, CASE WHEN run_at > now THEN 'scheduled' ELSE 'pending' END, owner, \
@@ -234,6 +235,7 @@ async fn insert(session: &Session, jobs: &[(JobId, &Enqueue)], starts: &[&NewBat
         uuids(starts.iter().map(|b| b.id)),
         texts(starts.iter().map(|b| b.name.as_str())),
         texts(starts.iter().map(|b| b.owner.as_str())),
+        texts(starts.iter().map(|b| b.started_by.as_deref().unwrap_or(""))),
     ];
     let rows = session.all(Sql::with(&INSERT, values)).await?;
     let placed = rows.iter().map(|r| {

@@ -3,6 +3,8 @@
 use leptos::html::Ul;
 use leptos::prelude::*;
 
+use super::bulk::{BulkBar, SelectAll, Selection};
+use super::detail::job_title;
 use super::placeholders::{BadQuery, Failed, NoJobs, NoMatch, SkeletonRow, SkeletonRows};
 use super::row::{JobRow, row_id};
 use super::state::{ListState, ROW, Row};
@@ -32,6 +34,7 @@ pub fn ListPane(
     let url = JobsUrl::expect();
     let live = Live::expect();
     let overview = StoredValue::new(overview);
+    let selection = Selection::expect();
     let count = Memo::new(move |_| {
         let filter = url.query.with(|q| q.filter.clone());
         match live.overview.get().or_else(|| overview.get_value()) {
@@ -56,6 +59,7 @@ pub fn ListPane(
         true
     });
 
+    let selecting = Memo::new(move |_| selection.len() > 0);
     let empty = Memo::new(move |_| list.rows.with(Vec::is_empty));
     let failed = Memo::new(move |_| url.query.with(|q| q.problem.clone()));
     let body = move || {
@@ -73,7 +77,8 @@ pub fn ListPane(
         }
     };
     view! {
-        <div class="list-head">
+        <div class="list-head" class:selecting=move || selecting.get()>
+            {move || selection.is_offered().then(|| view! { <SelectAll list /> })}
             <span class="list-count">
                 {move || {
                     let (n, capped) = count.get();
@@ -86,6 +91,7 @@ pub fn ListPane(
             </span>
             <SortControls />
         </div>
+        <BulkBar list count=count.into() />
         <div
             class="list-scroll"
             class:outdated=move || list.outdated.get()
@@ -143,6 +149,7 @@ fn SortControls() -> impl IntoView {
 #[component]
 fn Rows(list: ListState, count: Signal<(u64, bool)>) -> impl IntoView {
     let url = JobsUrl::expect();
+    let selection = Selection::expect();
     let active = RwSignal::new(None::<JobId>);
     let range = Memo::new(move |_| list.window.range(list.rows.with(Vec::len)));
     let visible = move || {
@@ -201,6 +208,11 @@ fn Rows(list: ListState, count: Signal<(u64, bool)>) -> impl IntoView {
             match ev.key().as_str() {
                 "j" => go(Move::Down),
                 "k" => go(Move::Up),
+                "x" => {
+                    if let Some(id) = active.get_untracked().filter(|_| untrack(|| selection.is_offered())) {
+                        selection.toggle(id, false);
+                    }
+                }
                 "/" => {
                     ev.prevent_default();
                     browser::focus_selector("[role=search] input[type=search]");
@@ -222,13 +234,16 @@ fn Rows(list: ListState, count: Signal<(u64, bool)>) -> impl IntoView {
                 key=|row| row.id
                 children=move |index, row| {
                     let id = row.id;
+                    let name = row.job.with_untracked(|job| job_title(&job.kind, &id));
                     view! {
                         <li
                             class="row-item"
+                            class:picked=move || selection.has(&id)
                             aria-setsize=move || set_size.get()
                             aria-posinset=move || (range.get().0 + index.get() + 1).to_string()
                             on:focusin=move |_| active.set(Some(id))
                         >
+                            {move || selection.is_offered().then(|| view! { <PickRow id name=name.clone() /> })}
                             <JobRow row />
                         </li>
                     }
@@ -250,6 +265,22 @@ fn Rows(list: ListState, count: Signal<(u64, bool)>) -> impl IntoView {
                 })
         }}
         {move || list.has_more().then(|| view! { <SkeletonRow /> })}
+    }
+}
+
+/// The box that selects a row for an action on many. With Shift it selects all from the one before.
+#[component]
+fn PickRow(id: JobId, name: String) -> impl IntoView {
+    let selection = Selection::expect();
+    view! {
+        <label class="pick">
+            <input
+                type="checkbox"
+                aria-label=format!("Select {name}")
+                prop:checked=move || selection.has(&id)
+                on:click=move |ev| selection.toggle(id, ev.shift_key())
+            />
+        </label>
     }
 }
 

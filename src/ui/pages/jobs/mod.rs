@@ -1,11 +1,13 @@
 //! The Jobs page: the list at the left, the selected job at the right.
 
+pub mod bulk;
 pub mod detail;
 pub mod filters;
 pub mod list;
 pub mod logs;
 pub mod new;
 pub mod placeholders;
+pub mod reason;
 pub mod row;
 pub mod state;
 pub mod stats;
@@ -30,6 +32,7 @@ use crate::ui::query::JobsUrl;
 use crate::ui::signed::{Signed, lead_to_sign_in};
 use crate::ui::text;
 
+use bulk::Selection;
 use detail::JobDetailRoute;
 use filters::{Filters, FiltersSkeleton};
 use list::ListPane;
@@ -93,6 +96,7 @@ pub fn JobsPage() -> impl IntoView {
     let live = Live::expect();
     let filter = url.query.with_untracked(|q| q.filter.clone());
     let list = ListState::new(filter.clone());
+    let selection = Selection::provide(list);
     live.subscribe(move |event| list.hear(event));
 
     // Once the page is alive, the rest of it is fetched too: nobody waits for it then, be the server there or not.
@@ -134,7 +138,9 @@ pub fn JobsPage() -> impl IntoView {
     let pane = move || {
         Suspend::new(async move {
             let overview = overview.await.ok();
-            let may_enqueue = signed.me().await.is_some_and(|me| me.may_enqueue);
+            let me = signed.me().await;
+            let may_enqueue = me.as_ref().is_some_and(|me| me.may_enqueue);
+            selection.allow(me.map(|me| me.may_act).unwrap_or_default());
             list.begin(first.await);
             view! { <ListPane list overview may_enqueue /> }
         })

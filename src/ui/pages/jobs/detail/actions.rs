@@ -10,16 +10,15 @@ use leptos_router::hooks::use_navigate;
 use super::job_title;
 use super::retry::{Retry, RetryOptions};
 use super::selected::Selected;
-use crate::domain::audit::REASON_MAX;
 use crate::domain::job::ActOptions;
 use crate::domain::page::count_label;
 use crate::domain::status::Action;
 use crate::rpc::act;
 use crate::ui::components::dialog::{Answered, Ask};
-use crate::ui::components::form::TextField;
 use crate::ui::components::toast::Toaster;
 use crate::ui::components::{ConfirmDialog, Icon};
 use crate::ui::pages::jobs::JobsBase;
+use crate::ui::pages::jobs::reason::ReasonField;
 use crate::ui::signed::lead_to_sign_in;
 use crate::ui::text;
 
@@ -55,7 +54,9 @@ pub fn Actions(selected: Selected) -> impl IntoView {
         Some(question) => {
             reason.set(String::new());
             asked.set(Some(Ask {
-                more: Some(Arc::new(move || view! { <ReasonField reason=reason /> }.into_any())),
+                more: Some(Arc::new(move || {
+                    view! { <ReasonField id="action-reason" reason=reason /> }.into_any()
+                })),
                 then: Arc::new(move || {
                     perform.try_run((action, reason.get_untracked()));
                     Answered::Yes
@@ -72,26 +73,6 @@ pub fn Actions(selected: Selected) -> impl IntoView {
             </For>
         </div>
         <ConfirmDialog id="confirm-action" ask=asked />
-    }
-}
-
-/// Characters of a reason that can be typed: one as the browser counts them takes three bytes at the most.
-const REASON_CHARACTERS: usize = REASON_MAX / 3;
-
-/// Why it is done, for those who want to say so.
-#[component]
-fn ReasonField(reason: RwSignal<String>) -> impl IntoView {
-    view! {
-        <div class="ask-more">
-            <TextField
-                id="action-reason"
-                label="Reason (optional)"
-                value=reason
-                why=Signal::stored(String::new())
-                max=REASON_CHARACTERS
-                hint="The audit log keeps it."
-            />
-        </div>
     }
 }
 
