@@ -3,6 +3,7 @@
 mod api;
 mod audit;
 mod batches;
+mod bulk;
 mod chains;
 mod chaos;
 mod checkpoints;

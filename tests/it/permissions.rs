@@ -40,6 +40,10 @@ const TABLE: &[(&str, &str, &str, char)] = &[
     ("GET", "/api/jobs", "u.....f", '.'),
     ("POST", "/api/jobs", "uf...f.", '.'),
     ("POST", "/api/jobs/bulk", "uf...f.", '.'),
+    ("POST", "/api/jobs/bulk-retry", "uf...f.", '.'),
+    ("POST", "/api/jobs/bulk-cancel", "uf...f.", '.'),
+    ("POST", "/api/jobs/bulk-delete", "uf.f.ff", '.'),
+    ("GET", "/api/jobs/search", "u.....f", '.'),
     ("GET", "/api/jobs/types", "u......", '.'),
     ("GET", "/api/jobs/stats", "u.....f", '.'),
     ("GET", "/api/jobs/stats/series", "u.f...f", 'f'),
@@ -168,6 +172,7 @@ impl Walk {
         let mut request = by.request(method.clone(), format!("{}{path}", self.server.base));
         request = match path {
             "/api/jobs" if method == Method::POST => request.json(&json!({ "type": "echo" })),
+            path if path.starts_with("/api/jobs/bulk-") => request.json(&json!({ "ids": [unique()] })),
             "/api/jobs/bulk" => request.json(&json!([{ "type": "echo" }])),
             "/api/events/import" => {
                 let part = reqwest::multipart::Part::bytes(b"id\n".as_slice()).file_name("events.csv");
@@ -291,6 +296,14 @@ async fn server_functions_ask_the_same_permissions() {
         ("kind_names", json!({}), "u......"),
         ("enqueue", json!({ "job": { "type": "echo", "args": {} } }), "uf...f."),
         ("act", json!({ "id": id, "action": "cancel", "options": {} }), "ufh..fh"),
+        (
+            "act_on_many",
+            json!({ "action": "cancel", "wish": { "ids": [id] } }),
+            "uf...f.",
+        ),
+        ("facets", json!({ "filter": {} }), "u.....f"),
+        ("batch", json!({ "id": unique() }), "uhhhhhf"),
+        ("cancel_batch", json!({ "id": unique() }), "uhhhhhh"),
         ("me", json!({}), "u......"),
         ("link", json!({ "key": "none" }), "......."),
         ("sign_in_with", json!({}), "......."),

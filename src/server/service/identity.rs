@@ -19,7 +19,8 @@ use crate::domain::account::{Me, User, check_password, email as parse_email};
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::user::{Actor, Role, Via, Want, may};
-use crate::server::store::sessions::{SessionDraft, SessionRow, TokenRow};
+use crate::server::store::sessions::{SessionDraft, SessionRow};
+use crate::server::store::tokens::TokenRow;
 use crate::server::store::users::{UserDraft, UserRefused, UserRow};
 
 /// How long what a cookie or token stands for is taken as it was: so long a demoted or disabled user, or a revoked token, may

@@ -5,7 +5,7 @@ use super::identity::{Credential, Known, actor};
 use crate::domain::account::User;
 use crate::domain::error::Problem;
 use crate::domain::user::{Actor, Role, Via};
-use crate::server::store::sessions::TokenRow;
+use crate::server::store::tokens::TokenRow;
 
 /// Whom a token stands for, and the person whom it acts for; none, when it does not hold (any more).
 pub(super) fn bearer(row: &TokenRow, address: &str) -> Option<(Actor, Option<User>)> {

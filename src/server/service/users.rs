@@ -14,7 +14,7 @@ use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::time::from_millis;
 use crate::domain::user::{Actor, Role, Scope, Via, Want, may};
-use crate::server::store::sessions::TokenDraft;
+use crate::server::store::tokens::TokenDraft;
 use crate::server::store::users::{Link, NewPassword, UserRefused};
 
 /// How long links let somebody in, in milliseconds: the first admin an hour, the invited three days, who forgot their password a day.

@@ -38,6 +38,7 @@ mod session;
 pub mod sessions;
 mod sets;
 mod sql;
+pub mod tokens;
 mod trouble;
 mod uploads;
 pub mod users;

@@ -59,7 +59,7 @@ pub fn ListPane(
         true
     });
 
-    let selecting = Memo::new(move |_| selection.len() > 0);
+    let selecting = Memo::new(move |_| selection.count() > 0);
     let empty = Memo::new(move |_| list.rows.with(Vec::is_empty));
     let failed = Memo::new(move |_| url.query.with(|q| q.problem.clone()));
     let body = move || {

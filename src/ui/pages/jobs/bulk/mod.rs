@@ -34,7 +34,7 @@ pub use selection::Selection;
 pub fn SelectAll(list: ListState) -> impl IntoView {
     let selection = Selection::expect();
     let loaded = Memo::new(move |_| list.rows.with(Vec::len));
-    let selected = Memo::new(move |_| selection.len());
+    let selected = Memo::new(move |_| selection.count());
     let all = move || loaded.get() > 0 && selected.get() == loaded.get();
     let some = move || selected.get() > 0 && !all();
     view! {
@@ -81,7 +81,7 @@ pub fn BulkBar(
         }
         filter
     });
-    let chosen = Memo::new(move |_| selection.len());
+    let chosen = Memo::new(move |_| selection.count());
     let more = Memo::new(move |_| {
         let (n, capped) = count.get();
         let loaded = list.rows.with(Vec::len) as u64;

@@ -54,7 +54,7 @@ fn overall(parts: &[Job]) -> f64 {
 /// Milliseconds that the rest takes if it goes on as it went so far; none before anything can be said.
 fn left_ms(percent: f64, began: Timestamp, now: Timestamp) -> Option<i64> {
     let took = (now - began).num_milliseconds();
-    (percent >= 1.0 && percent < 100.0 && took >= 1_000).then(|| (took as f64 * (100.0 - percent) / percent) as i64)
+    ((1.0..100.0).contains(&percent) && took >= 1_000).then(|| (took as f64 * (100.0 - percent) / percent) as i64)
 }
 
 #[component]

@@ -71,7 +71,7 @@ impl Selection {
     }
 
     /// How many rows are selected, of those that are loaded.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         if self.all_matching.get() {
             return self.list.rows.with(Vec::len);
         }
