@@ -145,6 +145,31 @@ test("a viewer is not offered to start jobs", async ({ page, browser, server }) 
   await context.close();
 });
 
+test("who may not act on many jobs is not offered to select them; a manager deletes none", async ({
+  page,
+  browser,
+  server,
+  api,
+}) => {
+  await api.until(await api.export({ format: "csv" }), "completed");
+  for (const [role, boxes, buttons] of [
+    ["Viewer", 0, []],
+    ["Manager", 1, ["Retry", "Cancel"]],
+  ] as const) {
+    const context = await comes(browser, server, page, role, { ...member, email: `${role.toLowerCase()}@example.org` });
+    const theirs = context.pages()[0]!;
+    await expect(theirs.getByRole("list", { name: "Jobs", exact: true }).getByRole("listitem")).toHaveCount(1);
+    await expect(theirs.getByRole("checkbox", { name: /^Select Export/ })).toHaveCount(boxes);
+    await expect(theirs.getByRole("checkbox", { name: "Select all" })).toHaveCount(boxes);
+    if (boxes > 0) {
+      await theirs.getByRole("checkbox", { name: "Select all" }).check();
+      const offered = theirs.getByRole("group", { name: "Selected jobs" }).getByRole("button", { name: /Retry|Cancel|Delete/ });
+      await expect(offered).toHaveText(buttons);
+    }
+    await context.close();
+  }
+});
+
 test("a token is shown once, works for what it is for, and not when it is revoked", async ({ page, server }) => {
   await open(page, "/account");
   await page.getByRole("button", { name: "New token" }).click();
