@@ -36,9 +36,9 @@ pub struct Deed {
     pub address: String,
     /// Like `job.cancel`.
     pub action: String,
-    /// What it was done to: job, batch, schedule, queue, user, token, session, audit.
+    /// What it was done to: job, jobs (many), batch, schedule, queue, user, token, session, audit.
     pub object: String,
-    /// Which one: an id, or a name.
+    /// Which one: an id, or a name; of many jobs the filter that they matched, or how many they were.
     pub name: String,
     /// What of it changed, as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
