@@ -51,6 +51,17 @@ impl BulkAction {
     pub fn fits(self, status: Status) -> bool {
         status.actions(false).contains(&self.action())
     }
+
+    /// The filter for those of its matches that it can be done to; none: there can be none.
+    pub fn narrowed(self, filter: &JobFilter) -> Option<JobFilter> {
+        let wanted = |status: &Status| filter.status.is_empty() || filter.status.contains(status);
+        let fitting = |status: &Status| wanted(status) && self.fits(*status);
+        let status: Vec<Status> = Status::ALL.into_iter().filter(fitting).collect();
+        (!status.is_empty()).then(|| JobFilter {
+            status,
+            ..filter.clone()
+        })
+    }
 }
 
 /// A filter as an object whose fields are the parameters of `GET /api/jobs`: texts, or for `status` a list of them. An unknown
@@ -68,10 +79,21 @@ impl Matching {
             let text = match value {
                 Value::Null => continue,
                 Value::String(text) => text,
-                Value::Array(parts) if name == "status" && parts.iter().all(Value::is_string) => {
+                // No status at all would mean every one.
+                Value::Array(parts) if name == "status" && !parts.is_empty() && parts.iter().all(Value::is_string) => {
                     parts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
                 }
-                _ => return Err(Problem::invalid("filter", format!("the filter's {name} is not a text"))),
+                _ => {
+                    let what = if name == "status" {
+                        "text or a list of some"
+                    } else {
+                        "text"
+                    };
+                    return Err(Problem::invalid(
+                        "filter",
+                        format!("the filter's {name} is not a {what}"),
+                    ));
+                }
             };
             pairs.push((name, text));
         }
@@ -106,7 +128,8 @@ pub struct BulkWish {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "ssr", schema(value_type = Option<Object>))]
     pub filter: Option<Matching>,
-    /// How many jobs the caller saw: with a filter the list's `total`, which must still be true. May be left out with `ids`.
+    /// How many jobs the caller saw: with a filter the list's `total`, which must still be true. (A list counts some filters to
+    /// 10,000 only; the refusal then says how many there are.) May be left out with `ids`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// Retry: seconds to wait before the next attempt.
@@ -158,7 +181,7 @@ impl BulkWish {
             }
             (None, Some(Matching(filter)), Some(count)) => {
                 if count > MATCHES_MAX {
-                    return Err(too_many(count));
+                    return Err(too_many());
                 }
                 let filter = filter.checked()?;
                 Target::Matching { filter, count }
@@ -185,8 +208,9 @@ impl BulkWish {
 }
 
 /// More match than one call may act on.
-pub fn too_many(count: u64) -> Problem {
-    let detail = format!("the filter matches {count} jobs; at most {MATCHES_MAX} can be acted on in one go: narrow it");
+pub fn too_many() -> Problem {
+    let detail =
+        format!("the filter matches more than {MATCHES_MAX} jobs, which is what can be acted on in one go: narrow it");
     Problem::invalid("filter", detail)
 }
 
@@ -198,6 +222,18 @@ pub fn other_count(what: &str, is: u64, seen: u64) -> Problem {
     );
     problem.field = Some("count".into());
     problem
+}
+
+/// The jobs that match a filter, as somebody is about to act on them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Matched {
+    pub total: u64,
+    /// There may be more of them: counting stopped.
+    pub total_capped: bool,
+    /// Those that the action can be done to, all of them counted.
+    pub fit: u64,
+    /// Their ids, the oldest first, unless they are more than [`IDS_MAX`].
+    pub ids: Option<Vec<JobId>>,
 }
 
 /// What an action came to for one job.
@@ -348,6 +384,7 @@ mod tests {
             ("statuses", json!({ "filter": { "statuses": "dead" }, "count": 1 })),
             ("runing", json!({ "filter": { "status": ["runing"] }, "count": 1 })),
             ("type", json!({ "filter": { "type": ["a"] }, "count": 1 })),
+            ("status", json!({ "filter": { "status": [] }, "count": 1 })),
             ("limit", json!({ "filter": { "limit": "1" }, "count": 1 })),
             ("counts", json!({ "filter": {}, "counts": 1 })),
         ] {
@@ -367,6 +404,23 @@ mod tests {
         };
         let text = serde_json::to_string(&Matching(filter.clone())).expect("json");
         assert_eq!(serde_json::from_str::<Matching>(&text).expect("read"), Matching(filter));
+    }
+
+    #[test]
+    fn only_statuses_that_fit_are_asked_for() {
+        let of = |status: &[Status]| JobFilter {
+            status: status.to_vec(),
+            ..JobFilter::default()
+        };
+        let narrowed = |action: BulkAction, status: &[Status]| action.narrowed(&of(status)).map(|filter| filter.status);
+        assert_eq!(
+            narrowed(BulkAction::Retry, &[]),
+            Some(vec![Status::Failed, Status::Dead])
+        );
+        let some = [Status::Running, Status::Dead];
+        assert_eq!(narrowed(BulkAction::Retry, &some), Some(vec![Status::Dead]));
+        assert_eq!(narrowed(BulkAction::Cancel, &some), Some(vec![Status::Running]));
+        assert_eq!(narrowed(BulkAction::Retry, &[Status::Completed]), None);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::error::ErrorCode;
 use super::job::Job;
 use super::page::Page;
-use super::status::Status;
 
 /// Errors that one answer tells apart; rarer ones are left out.
 pub const ERRORS_MAX: usize = 50;
@@ -23,20 +22,12 @@ pub struct Facets {
     pub kind: BTreeMap<String, u64>,
     /// Queues that occur.
     pub queue: BTreeMap<String, u64>,
-    /// The most frequent errors, at most [`ERRORS_MAX`].
+    /// The most frequent errors of those that failed last, the most frequent first: at most 50.
     pub error: Vec<ErrorFacet>,
-    /// There may be more of each: counting stopped at 10,000 jobs.
+    /// There may be more of each: the newest 10,000 jobs were looked at.
     pub capped: bool,
-    /// The same of the errors, which are counted by themselves.
+    /// The same of the errors, for which the newest 10,000 that failed are looked at.
     pub error_capped: bool,
-}
-
-impl Facets {
-    /// Jobs in any of these statuses.
-    pub fn in_statuses(&self, fits: impl Fn(Status) -> bool) -> u64 {
-        let fitting = Status::ALL.into_iter().filter(|status| fits(*status));
-        fitting.filter_map(|status| self.status.get(status.as_str())).sum()
-    }
 }
 
 /// Jobs whose errors count as the same problem.

@@ -3,9 +3,8 @@ use uuid::Uuid;
 
 use super::Json;
 use crate::domain::batch::{Batch, BatchCancelled};
-use crate::domain::bulk::{BulkAction, BulkDone, BulkWish};
+use crate::domain::bulk::{BulkAction, BulkDone, BulkWish, Matched};
 use crate::domain::error::Problem;
-use crate::domain::facets::Facets;
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{ActOptions, Job, JobDetail, JobId, NewJob};
 use crate::domain::kind::KindInfo;
@@ -70,11 +69,11 @@ pub async fn act_on_many(action: BulkAction, wish: BulkWish) -> Result<BulkDone,
     crate::server::http::rpc::answer(service.act_on_many(&actor, action, wish).await)
 }
 
-/// What the jobs that match are made of.
-#[server(name = FacetsCall, prefix = "/rpc", endpoint = "facets", input = Json, output = Json)]
-pub async fn facets(filter: JobFilter) -> Result<Facets, Problem> {
+/// The jobs that match and that `action` can be done to.
+#[server(name = MatchedCall, prefix = "/rpc", endpoint = "matched", input = Json, output = Json)]
+pub async fn matched(action: BulkAction, filter: JobFilter) -> Result<Matched, Problem> {
     let (service, actor) = crate::server::http::rpc::caller()?;
-    crate::server::http::rpc::answer(service.facets(&actor, &filter).await)
+    crate::server::http::rpc::answer(service.matched(&actor, action, &filter).await)
 }
 
 /// A batch and how far it is.

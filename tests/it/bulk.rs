@@ -167,6 +167,7 @@ async fn a_filter_acts_on_what_the_caller_saw_or_on_nothing() {
     for (field, body) in [
         ("filter", json!({ "filter": { "statuses": "scheduled" }, "count": 0 })),
         ("filter", json!({ "filter": { "limit": "1" }, "count": 0 })),
+        ("filter", json!({ "filter": { "status": [] }, "count": 0 })),
         ("count", json!({ "filter": {} })),
         ("ids", json!({})),
         ("ids", json!({ "ids": [] })),
@@ -239,6 +240,11 @@ async fn what_is_anothers_is_left_alone_by_ids_and_by_filter() {
     assert_eq!(answer["total"], 0, "{answer}");
     let (status, _) = send(&s, &narrow, "/api/jobs/bulk-delete", json!({ "ids": theirs })).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
+    // It could not follow the batch that this would become.
+    let many: Vec<String> = (0..1_001).map(|_| unique()).collect();
+    let (status, problem) = send(&s, &narrow, "/api/jobs/bulk-cancel", json!({ "ids": many })).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{problem}");
+    assert_eq!(s.get("/api/batches").await, json!([]));
     s.stop().await;
 }
 
@@ -277,8 +283,8 @@ async fn many_jobs_become_a_batch_that_goes_on_by_itself() {
     let mut done = 0;
     for part in parts["items"].as_array().expect("items") {
         assert_eq!(
-            (&part["type"], &part["priority"], &part["owner"]),
-            (&json!("bulk_action"), &json!("low"), &json!(ADMIN))
+            (&part["type"], &part["queue"], &part["owner"]),
+            (&json!("bulk_action"), &json!("bulk"), &json!(ADMIN))
         );
         let detail = s.detail(part["id"].as_str().expect("id")).await;
         assert_eq!(detail["result"]["refused"], 0, "{}", detail["result"]);
@@ -319,6 +325,8 @@ async fn many_jobs_become_a_batch_that_goes_on_by_itself() {
         (StatusCode::BAD_REQUEST, &json!("type")),
         "{problem}"
     );
+    let token = json!({ "name": "x", "scopes": ["jobs:write"], "kinds": ["bulk_action"] });
+    assert_eq!(s.post("/api/tokens", token).await.0, StatusCode::BAD_REQUEST);
     let kinds = s.get("/api/jobs/types").await;
     assert!(
         kinds
@@ -329,6 +337,121 @@ async fn many_jobs_become_a_batch_that_goes_on_by_itself() {
     );
     let detail = s.detail(part).await;
     assert_eq!(detail["actions"], json!(["delete"]));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn what_cancels_a_backlog_waits_neither_behind_it_nor_in_a_paused_or_full_queue() {
+    let s = Server::with(|config| {
+        config.worker_concurrency = 1;
+        config.queue_max = 1_100;
+    })
+    .await;
+    let name = unique();
+    let runs = s.enqueue("gate", json!({ "name": name })).await;
+    s.until(&runs, "running").await;
+    let jobs = Value::Array(vec![json!({ "type": "echo", "priority": "critical" }); 1_100]);
+    let (status, done) = s.post("/api/jobs/bulk", jobs).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{done}");
+    let (status, _) = s.post("/api/jobs", json!({ "type": "echo" })).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "the queue is full");
+    let (_, begun) = s
+        .post(
+            "/api/jobs/bulk-cancel",
+            json!({ "filter": { "type": "echo" }, "count": 1_100 }),
+        )
+        .await;
+    let batch = begun["batch"].as_str().expect("batch").to_string();
+    gate(&name).add_permits(1);
+    let ended = until("the batch's end", async || {
+        let batch = s.get(&format!("/api/batches/{batch}")).await;
+        (batch["finished"] == batch["total"]).then_some(batch)
+    })
+    .await;
+    assert_eq!(ended["by_status"]["completed"], 2);
+    // None of them ran first.
+    assert_eq!(total(&s, "type=echo&status=cancelled").await, 1_100);
+
+    let (status, _) = s.post("/api/queues/default/pause", json!({})).await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, done) = s
+        .post("/api/jobs/bulk", Value::Array(vec![json!({ "type": "echo" }); 1_001]))
+        .await;
+    let ids = &done["ids"];
+    let (_, begun) = s.post("/api/jobs/bulk-delete", json!({ "ids": ids })).await;
+    let batch = begun["batch"].as_str().expect("batch").to_string();
+    until("the batch's end", async || {
+        let batch = s.get(&format!("/api/batches/{batch}")).await;
+        (batch["by_status"]["completed"] == 2).then_some(())
+    })
+    .await;
+    assert_eq!(total(&s, "status=pending").await, 0);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_begun_is_brought_to_its_end_when_whoever_asked_goes_away() {
+    let s = Server::start().await;
+    let ids = later(&s, &s.client, 1_000).await;
+    let request = s
+        .ask(Method::POST, "/api/jobs/bulk-cancel")
+        .json(&json!({ "ids": ids }));
+    let asking = tokio::spawn(request.send());
+    until("the first of them", async || {
+        (total(&s, "status=cancelled").await > 0).then_some(())
+    })
+    .await;
+    asking.abort();
+    until("the last of them", async || {
+        (total(&s, "status=cancelled").await == 1_000).then_some(())
+    })
+    .await;
+    let whole = until("the sum", async || audit(&s, "action=job.bulk_cancel").await.pop()).await;
+    assert_eq!(whole["after"], json!({ "total": 1_000, "done": 1_000, "refused": 0 }));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_lets_go_on_what_they_may_not_do_themselves() {
+    let s = Server::on(Arc::new(TempDir::new().expect("folder")), false, |_| {}).await;
+    let manager = s.user(MANAGER, Role::Manager).await;
+    let ids = later(&s, &s.client, 1_001).await;
+    let (_, begun) = s.post("/api/jobs/bulk-delete", json!({ "ids": ids })).await;
+    let batch = begun["batch"].as_str().expect("batch");
+    let parts = s.get(&format!("/api/jobs?batch={batch}")).await;
+    let part = parts["items"][0]["id"].as_str().expect("id");
+    let (status, paused) = send(&s, &manager, &format!("/api/jobs/{part}/pause"), json!({})).await;
+    assert_eq!(
+        (status, &paused["status"]),
+        (StatusCode::OK, &json!("paused")),
+        "{paused}"
+    );
+    let (status, problem) = send(&s, &manager, &format!("/api/jobs/{part}/resume"), json!({})).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{problem}");
+    assert_eq!(s.act(part, "resume").await.0, StatusCode::OK);
+    assert_eq!(
+        send(&s, &manager, &format!("/api/jobs/{part}/run-now"), json!({}))
+            .await
+            .0,
+        StatusCode::FORBIDDEN
+    );
+    // What a manager may do they may let go on, whoever began it.
+    let (_, begun) = s.post("/api/jobs/bulk-cancel", json!({ "ids": ids })).await;
+    let batch = begun["batch"].as_str().expect("batch");
+    let parts = s.get(&format!("/api/jobs?batch={batch}")).await;
+    let part = parts["items"][0]["id"].as_str().expect("id");
+    assert_eq!(
+        send(&s, &manager, &format!("/api/jobs/{part}/pause"), json!({}))
+            .await
+            .0,
+        StatusCode::OK
+    );
+    assert_eq!(
+        send(&s, &manager, &format!("/api/jobs/{part}/resume"), json!({}))
+            .await
+            .0,
+        StatusCode::OK
+    );
     s.stop().await;
 }
 

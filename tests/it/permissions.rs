@@ -301,7 +301,7 @@ async fn server_functions_ask_the_same_permissions() {
             json!({ "action": "cancel", "wish": { "ids": [id] } }),
             "uf...f.",
         ),
-        ("facets", json!({ "filter": {} }), "u.....f"),
+        ("matched", json!({ "action": "cancel", "filter": {} }), "uf...ff"),
         ("batch", json!({ "id": unique() }), "uhhhhhf"),
         ("cancel_batch", json!({ "id": unique() }), "uhhhhhh"),
         ("me", json!({}), "u......"),

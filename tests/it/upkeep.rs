@@ -277,6 +277,26 @@ async fn a_list_of_a_queue_is_all_of_it_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_job_that_has_changed_since_is_not_removed() {
+    let dir = TempDir::new().expect("folder");
+    let store = store(&dir).await;
+    let job = noop(&[]);
+    let id = job.id;
+    store.enqueue(Batch::of(vec![job], 100)).await.expect("written");
+    let deed = || harness::deed("job.delete", id);
+    let refused = store.delete_in(id, |status| status.is_finished(), deed()).await;
+    let refused = refused.expect_err("refused").to_string();
+    assert_eq!(refused, "Delete is not possible: the job is pending");
+    assert!(store.job(id).await.expect("row").is_some());
+    store
+        .delete_in(id, |status| !status.is_finished(), deed())
+        .await
+        .expect("deleted");
+    assert!(store.job(id).await.expect("row").is_none());
+    store.close().await;
+}
+
+#[tokio::test]
 async fn batches_without_a_job_are_forgotten_wherever_they_lie() {
     let dir = TempDir::new().expect("folder");
     let store = store(&dir).await;

@@ -94,7 +94,7 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/rpc/enqueue", Door::SignedIn),
     ("POST", "/rpc/act", Door::SignedIn),
     ("POST", "/rpc/act_on_many", Door::SignedIn),
-    ("POST", "/rpc/facets", Door::ReadOwn),
+    ("POST", "/rpc/matched", Door::ReadOwn),
     ("POST", "/rpc/batch", Door::ReadOwn),
     ("POST", "/rpc/cancel_batch", Door::SignedIn),
     ("POST", "/rpc/me", Door::SignedIn),

@@ -31,8 +31,8 @@ impl Kind for BulkAction {
 
     fn description(&self) -> &'static str {
         "Retries, cancels or deletes many jobs with the rights of whoever asked for it; its result says which were left as they \
-         are, and why. After a crash it goes on from its last checkpoint: of at most 100 jobs that it had seen to since then it \
-         says that their status does not allow the action any more."
+         are, and why. After a crash it goes on from its last checkpoint: the jobs that it had seen to since then, at most 100, \
+         are seen to again, and most of them then count as left as they are."
     }
 
     fn checkpoints(&self) -> bool {

@@ -8,25 +8,48 @@ use super::jobs::delay_ms;
 use super::{Service, require};
 use crate::domain::audit::Deed;
 use crate::domain::bulk::{
-    AT_ONCE, BulkAction, BulkDone, BulkOutcome, BulkPart, BulkWish, KIND, MATCHES_MAX, Target, Wished, other_count,
-    too_many,
+    AT_ONCE, BulkAction, BulkDone, BulkOutcome, BulkPart, BulkWish, IDS_MAX, KIND, MATCHES_MAX, Matched, Target,
+    Wished, other_count, too_many,
 };
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
-use crate::domain::filter::{JobFilter, Order, Sort};
+use crate::domain::filter::JobFilter;
 use crate::domain::job::{ActOptions, JobId, Lane};
-use crate::domain::page::{COUNT_CAP, LIMIT_MAX, count_label};
+use crate::domain::machine::Event;
+use crate::domain::page::count_label;
 use crate::domain::status::Action;
 use crate::domain::user::{Actor, Want, may};
+use crate::server::store::StoreError;
 use crate::server::store::batches::NewBatch;
-use crate::server::store::enqueue::Enqueue;
-use crate::server::store::list::Cursor;
+use crate::server::store::enqueue::{Enqueue, Written};
+use crate::server::store::jobs::JobRow;
 
+/// The queue of the jobs that do it: pausing others stops none of them.
+const QUEUE: &str = "bulk";
+/// Why they go before others.
+const AHEAD: &str = "what it acts on is not to run first";
 /// Jobs that one job of a batch sees to.
 const PART: usize = 1_000;
 /// Jobs that are acted on at the same time.
 const PAGE: usize = 500;
 
 impl Service {
+    /// The jobs that match and that the action can be done to: what somebody is shown before they ask for it.
+    pub async fn matched(&self, actor: &Actor, action: BulkAction, filter: &JobFilter) -> Result<Matched, Problem> {
+        require(actor, to_own(actor, action))?;
+        let filter = self.visible(actor, filter)?;
+        let (total, total_capped) = self.store.count(&filter).await?;
+        let ids = match action.narrowed(&filter) {
+            Some(narrowed) => self.all_of(&narrowed).await?,
+            None => Vec::new(),
+        };
+        Ok(Matched {
+            total,
+            total_capped,
+            fit: ids.len() as u64,
+            ids: (ids.len() <= IDS_MAX).then_some(ids),
+        })
+    }
+
     /// Does the same to many jobs. Each is asked about by itself: what the actor may not know of is answered as if it were not
     /// there. More than [`AT_ONCE`] become a batch of jobs that go on with the actor's rights for as long as those last.
     pub async fn act_on_many(&self, actor: &Actor, action: BulkAction, wish: BulkWish) -> Result<BulkDone, Problem> {
@@ -38,7 +61,12 @@ impl Service {
         let (ids, matched) = match target {
             Target::Ids(ids) => (ids, None),
             Target::Matching { filter, count } => {
-                let ids = self.frozen(actor, &filter, count).await?;
+                let visible = self.visible(actor, &filter)?;
+                let ids = self.all_of(&visible).await?;
+                let is = ids.len() as u64;
+                if is != count {
+                    return Err(other_count("the filter matches", is, count));
+                }
                 (ids, Some(filter.to_query()))
             }
         };
@@ -48,46 +76,24 @@ impl Service {
             delay,
             reason,
         };
-        match part.ids.len() > AT_ONCE {
-            true => self.act_by_batch(actor, part, matched).await,
-            false => self.act_at_once(actor, part, matched).await,
-        }
+        let (service, actor) = (self.clone(), actor.clone());
+        // Whoever asked may go away meanwhile: what was begun is brought to its end.
+        let doing = tokio::spawn(async move {
+            match part.ids.len() > AT_ONCE {
+                true => service.act_by_batch(&actor, part, matched).await,
+                false => service.act_at_once(&actor, part, matched).await,
+            }
+        });
+        doing.await.unwrap_or_else(|error| Err(internal(&error)))
     }
 
-    /// The jobs that match, the oldest first, if there are as many as the caller saw.
-    async fn frozen(&self, actor: &Actor, filter: &JobFilter, count: u64) -> Result<Vec<JobId>, Problem> {
-        let filter = JobFilter {
-            sort: Sort::CreatedAt,
-            order: Order::Asc,
-            ..self.visible(actor, filter)?
-        };
-        // Where counting stops early, that is what the caller saw.
-        let capped = !filter.counted() && count == COUNT_CAP;
-        let mut ids = Vec::new();
-        let mut after: Option<Cursor> = None;
-        loop {
-            let rows = self.store.list(&filter, LIMIT_MAX, 0, after.as_ref()).await?;
-            ids.extend(rows.iter().map(|row| row.job.id));
-            let is = ids.len() as u64;
-            if is > MATCHES_MAX {
-                return Err(too_many(self.store.count(&filter).await?.0.max(is)));
-            }
-            match rows.last() {
-                Some(last) if rows.len() == LIMIT_MAX as usize && (is <= count || capped) => {
-                    after = Some(Cursor::of(&filter, last));
-                }
-                _ => break,
-            }
-        }
-        let is = ids.len() as u64;
-        match is == count || capped && is > count {
-            true => Ok(ids),
-            // Counted to its end, not to where it was found out.
-            false => Err(other_count(
-                "the filter matches",
-                self.store.count(&filter).await?.0,
-                count,
-            )),
+    /// The ids of all jobs that match, if they are not too many.
+    async fn all_of(&self, visible: &JobFilter) -> Result<Vec<JobId>, Problem> {
+        let most = u32::try_from(MATCHES_MAX).unwrap_or(u32::MAX);
+        let ids = self.store.matching(visible, most.saturating_add(1)).await?;
+        match ids.len() as u64 > MATCHES_MAX {
+            true => Err(too_many()),
+            false => Ok(ids),
         }
     }
 
@@ -97,32 +103,38 @@ impl Service {
         let mut outcomes: Vec<BulkOutcome> = Vec::with_capacity(part.ids.len());
         for page in part.ids.chunks(PAGE) {
             outcomes.extend(self.act_on_page(actor, &part, page, &reason).await);
-            if outcomes.iter().all(|outcome| failed(outcome).is_some())
-                && let Some(problem) = outcomes.first().and_then(failed)
+            if outcomes.iter().all(|outcome| away(outcome).is_some())
+                && let Some(problem) = outcomes.first().and_then(away)
             {
                 return Err(problem);
             }
         }
         let done = BulkDone::of(outcomes);
         if done.done > 0 {
-            let which = matched.unwrap_or(among);
+            let which = match matched {
+                Some(query) if query.is_empty() => "all jobs".into(),
+                Some(query) => query,
+                None => among,
+            };
             let deed = Deed::of(actor, &deed_name(part.action), "jobs", which).because(part.reason);
             let told = json!({ "total": done.total, "done": done.done, "refused": done.refused });
-            self.store.note(deed.to(told)).await?;
+            // What was done is done, and each of them is noted: the answer does not hang on the sum.
+            if let Err(error) = self.store.note(deed.to(told)).await {
+                tracing::error!(%error, "the sum of an action on many jobs could not be noted");
+            }
         }
         Ok(done)
     }
 
     /// Writes down jobs that do it, and with whose rights.
     async fn act_by_batch(&self, actor: &Actor, part: BulkPart, matched: Option<String>) -> Result<BulkDone, Problem> {
-        let internal = |what: &str| {
-            tracing::error!("a bulk action could not be begun: {what}");
-            Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")
-        };
-        let policy = self
-            .catalog
-            .policy(KIND)
-            .ok_or_else(|| internal("its kind is not known"))?;
+        if actor.sees_kinds().is_some() {
+            // Batches, and the jobs that do it, are none of their kinds: they could not follow what they began.
+            let detail = format!("A token for some types can act on {AT_ONCE} jobs in one go.");
+            return Err(Problem::new(ProblemCode::Forbidden, detail));
+        }
+        let policy = self.catalog.policy(KIND);
+        let policy = policy.ok_or_else(|| internal(&"the kind of its parts is not known"))?;
         let total = part.ids.len() as u64;
         let name = format!("{} {}", part.action.label(), count_label(total, false, "job", "jobs"));
         let batch = NewBatch::new(name, &actor.name).on_behalf_of(actor)?;
@@ -133,16 +145,36 @@ impl Service {
                 ..part.clone()
             });
             Ok(Enqueue {
+                queue: QUEUE.into(),
                 lane: Lane::Low,
-                member: actor.is_limited(),
+                member: actor.is_limited() && part.action == BulkAction::Retry,
                 batch: Some(id),
-                ..Enqueue::of(KIND, &actor.name, args.map_err(|e| internal(&e.to_string()))?, &policy)
+                ..Enqueue::of(KIND, &actor.name, args.map_err(|e| internal(&e))?, &policy)
             })
         });
         let jobs = each.collect::<Result<Vec<_>, Problem>>()?;
         let deed = Deed::of(actor, &deed_name(part.action), "batch", id).because(part.reason);
         let deed = deed.to(json!({ "jobs": total, "filter": matched }));
-        self.write_all(jobs, Some(batch), Some(deed)).await?;
+        // A full queue is no reason to keep what is in it.
+        let queue_max = match part.action {
+            BulkAction::Retry => self.limits.queue_max,
+            BulkAction::Cancel | BulkAction::Delete => u64::MAX,
+        };
+        let written = self.write_within(queue_max, jobs, Some(batch), Some(deed)).await?;
+        if part.action != BulkAction::Retry {
+            // What cancels a backlog does not wait behind it.
+            for row in written.into_iter().map(Written::into_row) {
+                let ahead = self
+                    .store
+                    .change(row.job.id, Event::RunNow, "system".into(), AHEAD.into());
+                match ahead.await {
+                    Ok(changed) => self.settle(&changed).await,
+                    // It runs already.
+                    Err(StoreError::Refused(_)) => {}
+                    Err(error) => tracing::warn!(%error, "a part of a bulk action waits for its turn"),
+                }
+            }
+        }
         Ok(BulkDone::begun(total, id))
     }
 
@@ -162,8 +194,8 @@ impl Service {
             let detail = "the job belongs to no bulk action: nobody has asked for what it would do";
             return Err(JobError::new(ErrorCode::AuthError, detail));
         };
-        let away = |problem: Problem| JobError::new(ErrorCode::DatabaseError, problem.detail);
-        if !self.stands(&actor).await.map_err(away)? {
+        let later = |problem: Problem| JobError::new(ErrorCode::DatabaseError, problem.detail);
+        if !self.stands(&actor).await.map_err(later)? {
             let detail = format!(
                 "what {} may do has changed since this was asked for: the rest is left as it is",
                 actor.name
@@ -172,10 +204,20 @@ impl Service {
         }
         let reason = within(&format!("with batch {batch}"), &part.reason);
         let outcomes = self.act_on_page(&actor, part, ids, &reason).await;
-        match outcomes.iter().find_map(failed) {
-            Some(problem) => Err(away(problem)),
+        match outcomes.iter().find_map(away) {
+            Some(problem) => Err(later(problem)),
             None => Ok(outcomes),
         }
+    }
+
+    /// Whether the actor may let a part of a bulk action go on: what it does is done with the rights of whoever asked for it, so it
+    /// takes the right to do the same.
+    pub(super) async fn may_let_go_on(&self, actor: &Actor, row: &JobRow) -> Result<(), Problem> {
+        let data = self.store.job_data(row.seq).await?;
+        let part = data.and_then(|data| serde_json::from_value::<BulkPart>(data.args).ok());
+        // What can't be read is good for the strongest.
+        let action = part.map_or(BulkAction::Delete, |part| part.action);
+        require(actor, to_own(actor, action))
     }
 
     /// Each is done, and noted, in a transaction of its own.
@@ -212,12 +254,15 @@ fn to_own(actor: &Actor, action: BulkAction) -> Want<'_> {
     }
 }
 
-/// Why nothing was done to a job, when that says nothing about the job.
-fn failed(outcome: &BulkOutcome) -> Option<Problem> {
-    let code = outcome
-        .code
-        .filter(|code| matches!(code, ProblemCode::Unavailable | ProblemCode::Internal))?;
+/// Why nothing was done to a job, when that says nothing about the job: the database is away.
+fn away(outcome: &BulkOutcome) -> Option<Problem> {
+    let code = outcome.code.filter(|code| *code == ProblemCode::Unavailable)?;
     Some(Problem::new(code, outcome.detail.clone().unwrap_or_default()))
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "an action on many jobs failed");
+    Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")
 }
 
 /// A job's own entry says what it belongs to: the one about the whole is written when all is done.

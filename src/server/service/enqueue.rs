@@ -306,7 +306,17 @@ impl Service {
         starts: Option<NewBatch>,
         deed: Option<Deed>,
     ) -> Result<Vec<Written>, Problem> {
-        let queue_max = self.limits.queue_max;
+        self.write_within(self.limits.queue_max, jobs, starts, deed).await
+    }
+
+    /// [`Service::write_all`] while fewer jobs wait than so many.
+    pub(super) async fn write_within(
+        &self,
+        queue_max: u64,
+        jobs: Vec<stored::Enqueue>,
+        starts: Option<NewBatch>,
+        deed: Option<Deed>,
+    ) -> Result<Vec<Written>, Problem> {
         let batch = Batch {
             jobs,
             queue_max,

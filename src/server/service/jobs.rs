@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Service, no_job, require};
 use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::error::{Problem, ProblemCode};
-use crate::domain::facets::{Facets, Found};
+use crate::domain::facets::Found;
 use crate::domain::filter::JobFilter;
 use crate::domain::job::{ActOptions, Job, JobDetail, JobHistory, JobId, JobRef};
 use crate::domain::kind::{KindInfo, Policy};
@@ -91,14 +91,8 @@ impl Service {
     /// [`Service::list_jobs`], and how many of all that match there are of each sort.
     pub async fn search_jobs(&self, actor: &Actor, filter: &JobFilter, page: &PageRequest) -> Result<Found, Problem> {
         let page = self.list_jobs(actor, filter, page).await?;
-        let facets = self.facets(actor, filter).await?;
+        let facets = self.store.facets(&self.visible(actor, filter)?).await?;
         Ok(Found { page, facets })
-    }
-
-    /// How many of the jobs that match, and that the actor may see, there are per status, type, queue and error.
-    pub async fn facets(&self, actor: &Actor, filter: &JobFilter) -> Result<Facets, Problem> {
-        let filter = self.visible(actor, filter)?;
-        Ok(self.store.facets(&filter).await?)
     }
 
     /// Checks a filter, and narrows it to what the actor may see.
@@ -250,6 +244,9 @@ impl Service {
         let row = self.row(actor, id).await?;
         let (owner, kind) = (&row.job.owner, &row.job.kind);
         require(actor, Want::Act { action, owner, kind })?;
+        if matches!(action, Action::RunNow | Action::Resume | Action::Retry) && self.catalog.is_internal(kind) {
+            self.may_let_go_on(actor, &row).await?;
+        }
         let deed = Deed::of(actor, &deed_name(action), "job", id).because(reason);
         let checkpoints = self.catalog.info(&row.job.kind).is_some_and(|i| i.checkpoints);
         let event = match action {
@@ -264,7 +261,9 @@ impl Service {
                 if !row.job.status.actions(checkpoints).contains(&Action::Delete) {
                     return Err(wrong_status(action, row.job.status));
                 }
-                return self.remove(&row, deed).await;
+                return self
+                    .remove(&row, |status| status.actions(false).contains(&Action::Delete), deed)
+                    .await;
             }
         };
         let words = deed.in_words(action.label());
@@ -313,11 +312,13 @@ impl Service {
         let (action, owner, kind) = (Action::Delete, &row.job.owner, &row.job.kind);
         require(actor, Want::Act { action, owner, kind })?;
         let deed = Deed::of(actor, &deed_name(action), "job", id).because(reason);
-        self.remove(&row, deed).await
+        let these = if purge { |_| true } else { Status::is_finished };
+        self.remove(&row, these, deed).await
     }
 
-    async fn remove(&self, row: &JobRow, deed: Deed) -> Result<Job, Problem> {
-        let gone = self.store.delete(row.job.id, deed).await?;
+    /// Removes a job, if it is in a status of these by then.
+    async fn remove(&self, row: &JobRow, these: fn(Status) -> bool, deed: Deed) -> Result<Job, Problem> {
+        let gone = self.store.delete_in(row.job.id, these, deed).await?;
         if gone.job.status == Status::Running {
             let (id, epoch, wish) = (gone.job.id, gone.state.epoch, Wish::Abort);
             self.bus.signal(Signal { id, epoch, wish });

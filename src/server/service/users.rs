@@ -364,11 +364,11 @@ impl Service {
 
     /// Refuses kinds that are not there.
     fn known_kinds(&self, kinds: &[String]) -> Result<(), Problem> {
-        let unknown = kinds.iter().find(|kind| self.catalog.info(kind).is_none());
+        let known: Vec<String> = self.catalog.infos().into_iter().map(|info| info.name).collect();
+        let unknown = kinds.iter().find(|kind| !known.contains(kind));
         match unknown {
             None => Ok(()),
             Some(kind) => {
-                let known: Vec<String> = self.catalog.infos().into_iter().map(|info| info.name).collect();
                 let detail = format!(
                     "kinds names \"{kind}\", which is not known here; allowed: {}",
                     known.join(", ")

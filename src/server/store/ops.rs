@@ -204,11 +204,20 @@ impl Store {
     /// Removes a job with all that belongs to it, in whatever status it is; a running attempt loses its lease by it.
     /// Answers with the row as it was.
     pub async fn delete(&self, id: JobId, deed: Deed) -> Result<JobRow, StoreError> {
+        self.delete_in(id, |_| true, deed).await
+    }
+
+    /// [`Store::delete`] while the job is in a status of these; it may have changed since the caller looked.
+    pub async fn delete_in(&self, id: JobId, these: fn(Status) -> bool, deed: Deed) -> Result<JobRow, StoreError> {
         let (row, unused) = self
             .writer()
             .write(move |tx| {
                 async move {
                     let row = load(tx, id).await?;
+                    if !these(row.job.status) {
+                        let reason = format!("Delete is not possible: the job is {}", row.job.status);
+                        return Err(StoreError::Refused(Refused::WrongStatus { reason }));
+                    }
                     let unused = super::files::release_upload(tx, row.seq).await?;
                     tx.count(row.job.status, &row.job, -1);
                     if row.job.status == Status::Running {

@@ -213,7 +213,7 @@ async fn questions(bench: &mut Bench, system: &Fresh, filled: &Filled) -> Result
     type Ask<'a> = Box<dyn Fn(usize) -> JobFilter + 'a>;
     let (completed, pending) = ([Status::Completed], [Status::Pending]);
     let bad = [Status::Failed, Status::Dead];
-    let lists: [(&'static str, Ask<'_>, Holds); 15] = [
+    let lists: [(&'static str, Ask<'_>, Holds); 16] = [
         ("reading_list_p99_ms", Box::new(|_| of(&[], None)), some),
         ("reading_list_status_p99_ms", Box::new(|_| of(&completed, None)), some),
         ("reading_list_failed_p99_ms", Box::new(|_| of(&bad, None)), some),
@@ -241,6 +241,7 @@ async fn questions(bench: &mut Bench, system: &Fresh, filled: &Filled) -> Result
             Box::new(|i| by_owner(i, &completed)),
             own,
         ),
+        ("reading_list_owner_failed_p99_ms", Box::new(|i| by_owner(i, &bad)), own),
         ("reading_list_date_p99_ms", Box::new(|i| by_date(i, &[])), some),
         (
             "reading_list_date_status_p99_ms",

@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, job_row};
 use super::sql::{RowExt, Sql};
 use crate::domain::filter::{JobFilter, Order, Sort};
-use crate::domain::job::DEFAULT_QUEUE;
+use crate::domain::job::{DEFAULT_QUEUE, JobId};
 use crate::domain::page::COUNT_CAP;
 use crate::domain::status::Status;
 use crate::domain::time::Timestamp;
@@ -89,6 +89,22 @@ impl Store {
         }
     }
 
+    /// The ids of all that match, the oldest first, at most `limit`.
+    pub async fn matching(&self, filter: &JobFilter, limit: u32) -> Result<Vec<JobId>, StoreError> {
+        let filter = JobFilter {
+            sort: Sort::CreatedAt,
+            order: Order::Asc,
+            ..filter.clone()
+        };
+        let cells = self.cells(&filter).await?;
+        if self.nothing_in_default(&filter).await? || cells.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Vec::new());
+        }
+        let condition = self.condition(&filter).await?;
+        let stmt = whole("id", &condition, cells.as_deref(), limit, 0, None);
+        self.all(stmt).await?.iter().map(|row| row.get("id")).collect()
+    }
+
     /// Whether the filter asks for the default queue and nothing is there that could match. The index of queues leaves that one
     /// out, since most jobs are in it and a walk through all soon finds them; when there are none it would find that out last.
     async fn nothing_in_default(&self, filter: &JobFilter) -> Result<bool, StoreError> {
@@ -115,7 +131,7 @@ impl Store {
         if cells.as_ref().is_some_and(Vec::is_empty) {
             return Ok(Vec::new());
         }
-        let stmt = whole(condition, cells.as_deref(), limit, offset, after);
+        let stmt = whole(COLUMNS, condition, cells.as_deref(), limit, offset, after);
         self.all(stmt).await?.iter().map(job_row).collect()
     }
 
@@ -331,7 +347,7 @@ fn counting(condition: &Condition<'_>, cells: Option<&[(String, String)]>) -> St
     match cells {
         Some(cells) => merged(&mut sql, condition, cells, "1 = 1", enough, None),
         None => {
-            sql.push("SELECT 1 FROM jobs WHERE ");
+            sql.push(&format!("SELECT 1 FROM {} WHERE ", condition.jobs()));
             condition.push(&mut sql);
         }
     }
@@ -339,15 +355,17 @@ fn counting(condition: &Condition<'_>, cells: Option<&[(String, String)]>) -> St
     sql.build()
 }
 
-/// One page of all that match, from these cells where there are any.
+/// These columns of one page of all that match, from these cells where there are any.
 fn whole(
+    columns: &str,
     condition: &Condition<'_>,
     cells: Option<&[(String, String)]>,
     limit: u32,
     offset: u32,
     after: Option<&Cursor>,
 ) -> Statement {
-    let mut sql = Sql::new(&format!("SELECT {COLUMNS} FROM jobs WHERE "));
+    let jobs = if cells.is_some() { "jobs" } else { condition.jobs() };
+    let mut sql = Sql::new(&format!("SELECT {columns} FROM {jobs} WHERE "));
     match cells {
         Some(cells) => {
             sql.push("seq IN (");
@@ -472,9 +490,38 @@ mod tests {
             from: None,
             until: None,
         };
-        let plan = plan(whole(&condition, None, 50, 0, None)).await;
+        let plan = plan(whole(COLUMNS, &condition, None, 50, 0, None)).await;
         assert!(plan[0].contains("jobs_queue (queue=?)"), "{plan:?}");
         assert_eq!(plan.len(), 1, "nothing is sorted: {plan:?}");
+    }
+
+    #[tokio::test]
+    async fn an_owners_few_failures_are_found_without_walking_past_the_rest() {
+        let of = |status: &[Status]| JobFilter {
+            owner: Some("ada".into()),
+            status: status.to_vec(),
+            ..JobFilter::default()
+        };
+        for (status, index) in [
+            (&[Status::Failed][..], "jobs_owner_apart (owner=?)"),
+            (&[Status::Failed, Status::Dead], "jobs_owner_apart (owner=?)"),
+            (&[Status::Failed, Status::Completed], "jobs_owner (owner=?)"),
+            (&[], "jobs_owner (owner=?)"),
+        ] {
+            let filter = of(status);
+            let condition = Condition {
+                dialect: Dialect::Sqlite,
+                filter: &filter,
+                from: None,
+                until: None,
+            };
+            let listed = plan(whole(COLUMNS, &condition, None, 50, 0, None)).await;
+            assert!(listed[0].contains(index), "{status:?}: {listed:?}");
+            assert_eq!(listed.len(), 1, "nothing is sorted: {listed:?}");
+            let counted = plan(counting(&condition, None)).await;
+            let found = counted.iter().any(|step| step.contains(index));
+            assert!(found, "{status:?}: {counted:?}");
+        }
     }
 
     #[tokio::test]

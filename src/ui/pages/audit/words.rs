@@ -3,7 +3,7 @@
 use crate::domain::user::Via;
 
 /// Actions and what they did. What is not listed is said by its name.
-const ACTIONS: [(&str, &str); 37] = [
+const ACTIONS: [(&str, &str); 40] = [
     ("job.enqueue", "Started a job"),
     ("job.enqueue_bulk", "Started jobs"),
     ("job.cancel", "Cancelled a job"),
@@ -14,6 +14,9 @@ const ACTIONS: [(&str, &str); 37] = [
     ("job.run_now", "Put a job in front"),
     ("job.run_again", "Ran a job again"),
     ("job.delete", "Deleted a job"),
+    ("job.bulk_retry", "Retried many jobs"),
+    ("job.bulk_cancel", "Cancelled many jobs"),
+    ("job.bulk_delete", "Deleted many jobs"),
     ("batch.enqueue", "Started a batch"),
     ("batch.cancel", "Cancelled a batch"),
     ("schedule.create", "Made a schedule"),
@@ -44,8 +47,9 @@ const ACTIONS: [(&str, &str); 37] = [
 ];
 
 /// What entries can be about.
-pub const OBJECTS: [(&str, &str); 8] = [
+pub const OBJECTS: [(&str, &str); 9] = [
     ("job", "Jobs"),
+    ("jobs", "Many jobs at once"),
     ("batch", "Batches"),
     ("schedule", "Schedules"),
     ("queue", "Queues"),

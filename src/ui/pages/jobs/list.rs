@@ -59,9 +59,11 @@ pub fn ListPane(
         true
     });
 
-    let selecting = Memo::new(move |_| selection.count() > 0);
-    let empty = Memo::new(move |_| list.rows.with(Vec::is_empty));
     let failed = Memo::new(move |_| url.query.with(|q| q.problem.clone()));
+    // A filter that can't be understood is no filter: what it stands for is everything.
+    let offered = Memo::new(move |_| selection.is_offered() && failed.with(Option::is_none));
+    let selecting = Memo::new(move |_| offered.get() && selection.count() > 0);
+    let empty = Memo::new(move |_| list.rows.with(Vec::is_empty));
     let body = move || {
         if let Some(problem) = failed.get() {
             return view! { <BadQuery problem /> }.into_any();
@@ -78,7 +80,7 @@ pub fn ListPane(
     };
     view! {
         <div class="list-head" class:selecting=move || selecting.get()>
-            {move || selection.is_offered().then(|| view! { <SelectAll list /> })}
+            {move || offered.get().then(|| view! { <SelectAll list /> })}
             <span class="list-count">
                 {move || {
                     let (n, capped) = count.get();
@@ -91,7 +93,7 @@ pub fn ListPane(
             </span>
             <SortControls />
         </div>
-        <BulkBar list count=count.into() />
+        {move || offered.get().then(|| view! { <BulkBar list count=count.into() /> })}
         <div
             class="list-scroll"
             class:outdated=move || list.outdated.get()

@@ -12,12 +12,10 @@ use uuid::Uuid;
 
 use super::reason::ReasonField;
 use super::state::ListState;
+use crate::browser;
 use crate::domain::bulk::{BulkAction, BulkDone, BulkWish, Matching};
 use crate::domain::error::{Problem, ProblemCode};
-use crate::domain::facets::Facets;
-use crate::domain::filter::JobFilter;
-use crate::domain::page::{COUNT_CAP, count_label};
-use crate::domain::status::Status;
+use crate::domain::page::count_label;
 use crate::rpc;
 use crate::ui::components::dialog::{Answered, Ask};
 use crate::ui::components::toast::Toaster;
@@ -28,6 +26,9 @@ use crate::ui::text;
 use progress::BatchDialog;
 use question::{Count, question};
 pub use selection::Selection;
+
+/// Where the focus goes when the bar that had it is gone.
+const SELECT_ALL: &str = ".list-head .pick input";
 
 /// The box that selects what is loaded, and lets go of it.
 #[component]
@@ -55,6 +56,13 @@ pub fn SelectAll(list: ListState) -> impl IntoView {
     }
 }
 
+/// What is asked before an action, and what is sent when the person agrees.
+struct Prepared {
+    fit: Count,
+    selected: Count,
+    wish: BulkWish,
+}
+
 /// The selected jobs and what can be done to them.
 #[component]
 pub fn BulkBar(
@@ -69,47 +77,62 @@ pub fn BulkBar(
     let busy = RwSignal::new(None::<BulkAction>);
     let batch = RwSignal::new(None::<Uuid>);
     let reason = RwSignal::new(String::new());
-    // Another filter means other jobs. The order does not.
-    Effect::new(move |before: Option<JobFilter>| {
-        let filter = url.query.with(|q| JobFilter {
-            sort: Default::default(),
-            order: Default::default(),
-            ..q.filter.clone()
-        });
-        if before.is_some_and(|before| before != filter) {
+    // Another filter means other jobs; another order does not, nor does a span that moves on with the clock.
+    let asked_for = Memo::new(move |_| {
+        url.query.with(|q| {
+            let mut q = q.clone();
+            (q.filter.sort, q.filter.order) = Default::default();
+            q.to_query()
+        })
+    });
+    Effect::new(move |before: Option<String>| {
+        let now = asked_for.get();
+        if before.is_some_and(|before| before != now) {
             selection.clear();
         }
-        filter
+        now
     });
     let chosen = Memo::new(move |_| selection.count());
+    let number = move || {
+        let (n, capped) = count.get();
+        count_label(n, capped, "", "").trim().to_string()
+    };
+    // Whether all that is loaded is selected, and there is more.
     let more = Memo::new(move |_| {
         let (n, capped) = count.get();
         let loaded = list.rows.with(Vec::len) as u64;
-        (chosen.get() as u64 == loaded && (n > loaded || capped))
-            .then(|| count_label(n, capped, "", "").trim().to_string())
+        chosen.get() > 0 && chosen.get() as u64 == loaded && (n > loaded || capped)
     });
 
     let send = move |action: BulkAction, wish: BulkWish| {
         busy.set(Some(action));
         spawn_local(async move {
             let answer = rpc::act_on_many(action, wish).await.inspect_err(lead_to_sign_in);
-            busy.try_set(None);
+            match &answer {
+                Ok(done) => tell(toaster, action, done),
+                Err(problem) => toaster.error(problem),
+            }
+            // The page may have been left meanwhile: what belongs to it is gone then.
+            if busy.try_set(None).is_some() {
+                return;
+            }
             match answer {
                 Ok(done) => {
                     selection.clear();
-                    tell(toaster, action, &done);
-                    batch.try_set(done.batch);
+                    batch.set(done.batch);
+                    browser::focus_selector(SELECT_ALL);
                 }
-                Err(problem) => {
-                    toaster.error(&problem);
-                    if problem.code == ProblemCode::CountChanged {
-                        list.refresh();
-                    }
-                }
+                Err(problem) if problem.code == ProblemCode::CountChanged => list.refresh(),
+                Err(_) => {}
             }
         });
     };
-    let put = move |action: BulkAction, fit: Count, selected: Count, wish: BulkWish| {
+    let put = move |action: BulkAction, prepared: Prepared| {
+        let Prepared { fit, selected, wish } = prepared;
+        if fit.n == 0 {
+            toaster.error(&none_fits(action));
+            return;
+        }
         reason.set(String::new());
         ask.set(Some(Ask {
             more: Some(Arc::new(move || {
@@ -124,101 +147,129 @@ pub fn BulkBar(
         }));
     };
     let choose = Callback::new(move |action: BulkAction| {
+        if busy.get_untracked().is_some() {
+            return;
+        }
         if !untrack(|| selection.all_matching()) {
             let jobs = untrack(|| selection.jobs());
-            let ids: Vec<Uuid> = jobs.iter().filter(|j| action.fits(j.status)).map(|j| j.id).collect();
+            let ids: Vec<Uuid> = jobs
+                .iter()
+                .filter(|(_, s)| action.fits(*s))
+                .map(|(id, _)| *id)
+                .collect();
             let (fit, selected) = (Count::exactly(ids.len()), Count::exactly(jobs.len()));
             let wish = BulkWish {
                 ids: Some(ids),
                 ..BulkWish::default()
             };
-            put(action, fit, selected, wish);
+            put(action, Prepared { fit, selected, wish });
             return;
         }
-        let filter = url.query.with_untracked(|q| q.filter.clone());
+        let (filter, shown) = (
+            url.query.with_untracked(|q| q.filter.clone()),
+            asked_for.get_untracked(),
+        );
         busy.set(Some(action));
         spawn_local(async move {
-            // As many as there are at this moment: the list's own number may be older than the last change.
-            let found = rpc::facets(filter.clone()).await.inspect_err(lead_to_sign_in);
-            let narrowed = fitting(action, &filter);
-            let fitting = match &narrowed {
-                Some(narrowed) => rpc::facets(narrowed.clone()).await.inspect_err(lead_to_sign_in),
-                None => Ok(Facets::default()),
-            };
-            busy.try_set(None);
-            match (found, fitting, narrowed) {
-                (Ok(found), Ok(fitting), Some(filter)) if in_all(&fitting).n > 0 => {
-                    let fit = in_all(&fitting);
-                    let wish = BulkWish {
-                        filter: Some(Matching(filter)),
-                        count: Some(fit.n),
-                        ..BulkWish::default()
+            let matched = rpc::matched(action, filter.clone()).await.inspect_err(lead_to_sign_in);
+            let still = asked_for.try_get_untracked() == Some(shown) && untrack(|| selection.still_all_matching());
+            if busy.try_set(None).is_some() {
+                return;
+            }
+            match matched {
+                Err(problem) => toaster.error(&problem),
+                // Meanwhile the person looks at something else.
+                Ok(_) if !still => {}
+                Ok(matched) => {
+                    let fit = Count {
+                        n: matched.fit,
+                        capped: false,
                     };
-                    put(action, fit, in_all(&found), wish);
+                    let selected = Count {
+                        n: matched.total,
+                        capped: matched.total_capped,
+                    };
+                    // What was asked about is what is done, whatever comes to match until the answer.
+                    let wish = match matched.ids {
+                        Some(ids) => BulkWish {
+                            ids: Some(ids),
+                            ..BulkWish::default()
+                        },
+                        None => BulkWish {
+                            filter: action.narrowed(&filter).map(Matching),
+                            count: Some(matched.fit),
+                            ..BulkWish::default()
+                        },
+                    };
+                    put(action, Prepared { fit, selected, wish });
                 }
-                (Ok(_), Ok(_), _) => toaster.error(&none_fits(action)),
-                (Err(problem), ..) | (_, Err(problem), _) => toaster.error(&problem),
             }
         });
     });
 
-    let bar = move || {
-        (chosen.get() > 0).then(|| {
-            let words = move || match selection.all_matching() {
-                true => {
-                    let (n, capped) = count.get();
-                    format!("All {} selected", count_label(n, capped, "", "").trim())
-                }
-                false => format!("{} selected", chosen.get()),
-            };
-            let buttons = move || {
-                let allowed = selection.allowed();
-                allowed
-                    .into_iter()
-                    .map(|action| view! { <BulkButton action busy choose /> })
-                    .collect_view()
-            };
-            view! {
-                <div class="bulk-bar" role="group" aria-label="Selected jobs">
-                    <span class="bulk-count" role="status">
-                        {words}
-                    </span>
-                    <span class="bulk-actions">{buttons}</span>
-                    <button
-                        type="button"
-                        class="btn ghost icon small"
-                        aria-label="Clear selection"
-                        title="Clear selection"
-                        on:click=move |_| selection.clear()
-                    >
-                        <Icon icon=icondata_lu::LuX />
-                    </button>
-                </div>
-            }
-        })
+    let words = move || match (chosen.get(), selection.all_matching()) {
+        (0, _) => String::new(),
+        (_, true) => format!("All {} selected", number()),
+        (n, false) => format!("{n} selected"),
     };
+    let bar = move || {
+        let buttons = move || {
+            let allowed = selection.allowed();
+            allowed
+                .into_iter()
+                .map(|action| view! { <BulkButton action busy choose /> })
+                .collect_view()
+        };
+        view! {
+            <div class="bulk-bar" role="group" aria-label="Selected jobs">
+                <span class="bulk-count" aria-hidden="true">
+                    {words}
+                </span>
+                <span class="bulk-actions">{buttons}</span>
+                <button
+                    type="button"
+                    class="btn ghost icon small"
+                    aria-label="Clear selection"
+                    title="Clear selection"
+                    on:click=move |_| {
+                        selection.clear();
+                        browser::focus_selector(SELECT_ALL);
+                    }
+                >
+                    <Icon icon=icondata_lu::LuX />
+                </button>
+            </div>
+        }
+    };
+    let open = Memo::new(move |_| chosen.get() > 0);
     view! {
-        {bar}
+        <span class="visually-hidden" role="status">
+            {words}
+        </span>
+        {move || open.get().then(bar)}
         {move || {
-            let n = more.get().filter(|_| chosen.get() > 0)?;
-            let all = selection.all_matching();
-            Some(
-                view! {
-                    <div class="bulk-more">
-                        {if all {
-                            view! { <span>{format!("All {n} matching are selected.")}</span> }.into_any()
-                        } else {
-                            view! {
-                                <span>{format!("The {} loaded are selected.", chosen.get())}</span>
-                                <button type="button" class="btn ghost small" on:click=move |_| selection.pick_all_matching()>
-                                    {format!("Select all {n} matching")}
+            more.get()
+                .then(|| match selection.all_matching() {
+                    true => {
+                        view! { <div class="bulk-more">{move || format!("All {} matching are selected.", number())}</div> }
+                            .into_any()
+                    }
+                    false => {
+                        view! {
+                            <div class="bulk-more">
+                                <span>{move || format!("The {} loaded are selected.", chosen.get())}</span>
+                                <button
+                                    type="button"
+                                    class="btn ghost small"
+                                    on:click=move |_| selection.pick_all_matching()
+                                >
+                                    {move || format!("Select all {} matching", number())}
                                 </button>
-                            }
-                                .into_any()
-                        }}
-                    </div>
-                },
-            )
+                            </div>
+                        }
+                            .into_any()
+                    }
+                })
         }}
         <ConfirmDialog id="confirm-bulk" ask />
         <BatchDialog batch />
@@ -234,42 +285,21 @@ fn BulkButton(action: BulkAction, busy: RwSignal<Option<BulkAction>>, choose: Ca
         BulkAction::Delete => ("delete", icondata_lu::LuTrash2),
     };
     // Whether there is any that it can be done to; of those that are not loaded, nobody knows yet.
-    let fits =
-        Memo::new(move |_| selection.all_matching() || selection.jobs().iter().any(|job| action.fits(job.status)));
+    let fits = Memo::new(move |_| selection.all_matching() || selection.any(|status| action.fits(status)));
     view! {
+        // Not disabled while something goes on: the focus would be lost, and could not return to it from the question.
         <button
             type="button"
             class=format!("btn small {class}")
-            disabled=move || busy.get().is_some() || !fits.get()
+            disabled=move || !fits.get()
             title=move || (!fits.get()).then(|| none_fits(action).detail)
+            aria-disabled=move || busy.get().is_some().then_some("true")
             aria-busy=move || (busy.get() == Some(action)).then_some("true")
             on:click=move |_| choose.run(action)
         >
             <Icon icon=icon />
             <span class="bulk-label">{action.label()}</span>
         </button>
-    }
-}
-
-/// The filter for those of its matches that the action can be done to; none: there can be none.
-fn fitting(action: BulkAction, filter: &JobFilter) -> Option<JobFilter> {
-    let wanted = |status: &Status| filter.status.is_empty() || filter.status.contains(status);
-    let status: Vec<Status> = Status::ALL
-        .into_iter()
-        .filter(|status| wanted(status) && action.fits(*status))
-        .collect();
-    (!status.is_empty()).then(|| JobFilter {
-        status,
-        ..filter.clone()
-    })
-}
-
-/// How many jobs these are in all, as far as they were counted.
-fn in_all(facets: &Facets) -> Count {
-    let n = facets.in_statuses(|_| true);
-    Count {
-        n: if facets.capped { n.min(COUNT_CAP) } else { n },
-        capped: facets.capped,
     }
 }
 
@@ -282,12 +312,13 @@ fn none_fits(action: BulkAction) -> Problem {
     Problem::new(ProblemCode::WrongStatus, why)
 }
 
-/// Tells what came of it. What a batch does is told by its own dialog.
+/// Tells what came of it. How a batch fares, its own dialog tells.
 fn tell(toaster: Toaster, action: BulkAction, done: &BulkDone) {
+    let jobs = |n: u64| count_label(n, false, text::JOB.0, text::JOB.1);
     if done.batch.is_some() {
+        toaster.ok(format!("{} {}: begun", action.label(), jobs(done.total)));
         return;
     }
-    let jobs = |n: u64| count_label(n, false, text::JOB.0, text::JOB.1);
     if done.done > 0 {
         let were = if done.done == 1 { "was" } else { "were" };
         let what = match action {
@@ -306,34 +337,5 @@ fn tell(toaster: Toaster, action: BulkAction, done: &BulkDone) {
             n => format!("{} stay as they are; the first of them", jobs(n)),
         };
         toaster.error(&problem);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_statuses_that_fit_are_asked_for() {
-        let all = JobFilter::default();
-        let retry = fitting(BulkAction::Retry, &all).expect("some");
-        assert_eq!(retry.status, [Status::Failed, Status::Dead]);
-        let running = JobFilter {
-            status: vec![Status::Running, Status::Dead],
-            ..JobFilter::default()
-        };
-        assert_eq!(
-            fitting(BulkAction::Retry, &running).expect("some").status,
-            [Status::Dead]
-        );
-        assert_eq!(
-            fitting(BulkAction::Cancel, &running).expect("some").status,
-            [Status::Running]
-        );
-        let done = JobFilter {
-            status: vec![Status::Completed],
-            ..JobFilter::default()
-        };
-        assert_eq!(fitting(BulkAction::Retry, &done), None);
     }
 }

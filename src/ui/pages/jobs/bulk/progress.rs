@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::domain::filter::{JobFilter, Order};
 use crate::domain::job::Job;
 use crate::domain::page::{count_label, grouped};
+use crate::domain::status::Status;
 use crate::domain::time::{Timestamp, duration};
 use crate::rpc;
 use crate::ui::components::badge::status_text;
@@ -57,6 +58,30 @@ fn left_ms(percent: f64, began: Timestamp, now: Timestamp) -> Option<i64> {
     ((1.0..100.0).contains(&percent) && took >= 1_000).then(|| (took as f64 * (100.0 - percent) / percent) as i64)
 }
 
+/// "2 of 3 parts ended, 1 of them failed".
+fn how_far(parts: &[Job]) -> String {
+    let many = |fits: fn(Status) -> bool| parts.iter().filter(|part| fits(part.status)).count();
+    let of = count_label(parts.len() as u64, false, "part", "parts");
+    let mut words = format!("{} of {of} ended", many(Status::is_finished));
+    for (n, what) in [
+        (many(|s| matches!(s, Status::Failed | Status::Dead)), "failed"),
+        (many(|s| s == Status::Cancelled), "cancelled"),
+    ] {
+        if n > 0 {
+            words.push_str(&format!(", {n} {what}"));
+        }
+    }
+    words
+}
+
+/// How the parts that did not do all that they were to ended; none while there is none.
+fn worst(parts: &[Job]) -> Option<Status> {
+    let ended_so = |wanted: Status| parts.iter().any(|part| part.status == wanted);
+    [Status::Dead, Status::Failed, Status::Cancelled]
+        .into_iter()
+        .find(|status| ended_so(*status))
+}
+
 #[component]
 fn Progress(id: Uuid, open: RwSignal<bool>) -> impl IntoView {
     let live = Live::expect();
@@ -86,17 +111,17 @@ fn Progress(id: Uuid, open: RwSignal<bool>) -> impl IntoView {
     let percent = Memo::new(move |_| parts.with(|parts| overall(parts)));
     let ended =
         Memo::new(move |_| parts.with(|parts| !parts.is_empty() && parts.iter().all(|p| p.status.is_finished())));
-    let words = move || {
-        parts.with(|parts| {
-            let done = parts.iter().filter(|part| part.status.is_finished()).count();
-            let of = count_label(parts.len() as u64, false, "part", "parts");
-            let mut words = format!("{done} of {of} done");
-            let began = parts.iter().map(|part| part.created_at).min();
-            if let Some(left) = began.and_then(|began| left_ms(percent.get(), began, live.now.get())) {
-                words.push_str(&format!(", about {} left", duration(left)));
-            }
-            words
-        })
+    let words = Memo::new(move |_| parts.with(|parts| how_far(parts)));
+    // Apart from the words, which are read out when they change: this does each second.
+    let left = move || {
+        let began = parts.with(|parts| parts.iter().map(|part| part.created_at).min());
+        let left = began.and_then(|began| left_ms(percent.get(), began, live.now.get()));
+        left.map(|left| format!("about {} left", duration(left)))
+    };
+    let looks = move || match parts.with(|parts| worst(parts)) {
+        Some(status) => status.as_str(),
+        None if ended.get() => "completed",
+        None => "running",
     };
     let cancelling = RwSignal::new(false);
     let cancel = move |_| {
@@ -122,12 +147,13 @@ fn Progress(id: Uuid, open: RwSignal<bool>) -> impl IntoView {
             aria-valuemin="0"
             aria-valuemax="100"
             aria-valuenow=move || format!("{:.0}", percent.get().floor())
-            data-status=move || if ended.get() { "completed" } else { "running" }
+            data-status=looks
         >
             <Bar share=percent.into() />
         </div>
-        <p class="batch-words" role="status">
-            {words}
+        <p class="batch-words">
+            <span role="status">{words}</span>
+            <span>{left}</span>
         </p>
         {move || list.problem.get().map(|problem| view! { <p class="field-error" role="alert">{problem.detail}</p> })}
         <ul role="list" aria-label="Parts" class="batch-parts">

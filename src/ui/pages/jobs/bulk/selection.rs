@@ -6,7 +6,8 @@ use leptos::prelude::*;
 
 use crate::domain::bulk::BulkAction;
 use crate::domain::filter::JobFilter;
-use crate::domain::job::{Job, JobId};
+use crate::domain::job::JobId;
+use crate::domain::status::Status;
 use crate::ui::pages::jobs::state::ListState;
 
 /// The selection. Made by the page; the rows and the bar share it.
@@ -61,12 +62,30 @@ impl Selection {
         self.all_matching.get()
     }
 
-    /// The selected rows that are still in the list.
-    pub fn jobs(&self) -> Vec<Job> {
-        let selected = |id: &JobId| self.all_matching.get() || self.picked.with(|picked| picked.contains(id));
-        self.list.rows.with(|rows| {
-            let jobs = rows.iter().filter(|row| selected(&row.id));
-            jobs.map(|row| row.job.get()).collect()
+    /// [`Selection::all_matching`], also when the page may be gone by now.
+    pub fn still_all_matching(&self) -> bool {
+        self.all_matching.try_get_untracked() == Some(true)
+    }
+
+    /// The selected rows that are still in the list, and how those jobs stand.
+    pub fn jobs(&self) -> Vec<(JobId, Status)> {
+        let all = self.all_matching.get();
+        self.picked.with(|picked| {
+            self.list.rows.with(|rows| {
+                let chosen = rows.iter().filter(|row| all || picked.contains(&row.id));
+                chosen.map(|row| (row.id, row.job.with(|job| job.status))).collect()
+            })
+        })
+    }
+
+    /// Whether any of them stands so.
+    pub fn any(&self, fits: impl Fn(Status) -> bool) -> bool {
+        let all = self.all_matching.get();
+        self.picked.with(|picked| {
+            self.list.rows.with(|rows| {
+                let mut chosen = rows.iter().filter(|row| all || picked.contains(&row.id));
+                chosen.any(|row| row.job.with(|job| fits(job.status)))
+            })
         })
     }
 
@@ -86,6 +105,9 @@ impl Selection {
 
     /// Ticks or clears a row's box; with `range`, all from the one that was picked last up to it.
     pub fn toggle(&self, id: JobId, range: bool) {
+        if self.list.position(id).is_none() {
+            return;
+        }
         let on = !untrack(|| self.has(&id));
         let from = self
             .last
