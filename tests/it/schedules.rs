@@ -87,6 +87,31 @@ async fn a_schedule_runs_again_and_again_until_it_is_paused() {
 }
 
 #[tokio::test]
+async fn resuming_gives_a_schedule_without_a_next_run_one_again_and_changes_nothing_else() {
+    let s = Server::start().await;
+    let body = json!({ "name": unique(), "cron": "0 0 1 1 *", "type": "echo" });
+    let made = make(&s, body).await;
+    let path = format!("/api/schedules/{}", made["id"].as_str().expect("id"));
+    let noted = async || {
+        let query = format!("action=schedule.resume&name={}", made["id"].as_str().expect("id"));
+        let page = s.get(&format!("/api/admin/audit-logs?{query}")).await;
+        page["items"].as_array().expect("items").len()
+    };
+    // One that goes on as it should is left as it is, and there is nothing to note.
+    let (status, same) = s.post(&format!("{path}/resume"), json!({})).await;
+    assert_eq!((status, &same["next_at"]), (StatusCode::OK, &made["next_at"]));
+    assert_eq!(noted().await, 0);
+    // Nobody could tell the next run: it waits, not paused, for somebody to resume it.
+    let lost = "UPDATE schedules SET next_at = NULL";
+    sql(s.dir.path(), lost, lost).await;
+    assert_eq!(s.get(&path).await["next_at"], Value::Null);
+    let (status, again) = s.post(&format!("{path}/resume"), json!({})).await;
+    assert_eq!((status, &again["next_at"]), (StatusCode::OK, &made["next_at"]), "{again}");
+    assert_eq!((&again["paused"], noted().await), (&json!(false), 1));
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn bad_schedules_are_refused_with_the_field_and_what_is_allowed() {
     let s = Server::start().await;
     let good = json!({ "name": "nightly", "cron": "30 2 * * *", "time_zone": "Europe/Berlin", "type": "echo" });
