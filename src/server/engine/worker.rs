@@ -186,11 +186,20 @@ async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
     tokio::task::yield_now().await;
     let queue = &shared.service.queue;
     // Of jobs that may kill their worker one runs at a time.
-    let alone = shared.suspect.clone().try_acquire_owned().ok();
+    let mut alone = shared.suspect.clone().try_acquire_owned().ok();
     let taken = tokio::select! {
         biased;
         () = shared.draining.cancelled() => return Fetched::Jobs(Vec::new()),
         taken = queue.take(max, alone.is_some()) => taken,
+        // The one that ran has ended, which tells the queue nothing: the next one need not wait until it is looked at again.
+        ended = shared.suspect.clone().acquire_owned(), if alone.is_none() => {
+            alone = ended.ok();
+            tokio::select! {
+                biased;
+                () = shared.draining.cancelled() => return Fetched::Jobs(Vec::new()),
+                taken = queue.take(max, alone.is_some()) => taken,
+            }
+        }
     };
     let (seqs, indexed) = match taken {
         Ok(seqs) => (seqs, true),

@@ -209,7 +209,7 @@ pub fn BulkBar(
 
     let words = move || match (chosen.get(), selection.all_matching()) {
         (0, _) => String::new(),
-        (_, true) => format!("All {} selected", number()),
+        (_, true) => format!("{} selected", number()),
         (n, false) => format!("{n} selected"),
     };
     let bar = move || {
