@@ -106,7 +106,11 @@ async fn resuming_gives_a_schedule_without_a_next_run_one_again_and_changes_noth
     sql(s.dir.path(), lost, lost).await;
     assert_eq!(s.get(&path).await["next_at"], Value::Null);
     let (status, again) = s.post(&format!("{path}/resume"), json!({})).await;
-    assert_eq!((status, &again["next_at"]), (StatusCode::OK, &made["next_at"]), "{again}");
+    assert_eq!(
+        (status, &again["next_at"]),
+        (StatusCode::OK, &made["next_at"]),
+        "{again}"
+    );
     assert_eq!((&again["paused"], noted().await), (&json!(false), 1));
     s.stop().await;
 }
