@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Service, require};
+use super::{Service, broken, require};
 use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::batch::{Batch, BatchCancelled};
 use crate::domain::error::{Problem, ProblemCode};
@@ -71,14 +71,19 @@ impl Service {
         let (action, owner) = (Action::Cancel, batch.owner.as_str());
         let kind = "";
         require(actor, Want::Act { action, owner, kind })?;
-        let mut done = BatchCancelled::default();
-        let cancelled = self.cancel_jobs_of(actor, id, &reason, &mut done).await;
-        // What was done until something went wrong is done.
-        if done.cancelled + done.asked > 0 {
-            let deed = Deed::of(actor, "batch.cancel", "batch", id).because(reason);
-            self.store.note(deed.to(json!(done))).await?;
-        }
-        cancelled.map(|()| done)
+        let (service, actor) = (self.clone(), actor.clone());
+        // Whoever asked may go away meanwhile: what was begun is brought to its end.
+        let doing = tokio::spawn(async move {
+            let mut done = BatchCancelled::default();
+            let cancelled = service.cancel_jobs_of(&actor, id, &reason, &mut done).await;
+            // What was done until something went wrong is done.
+            if done.cancelled + done.asked > 0 {
+                let deed = Deed::of(&actor, "batch.cancel", "batch", id).because(reason);
+                service.store.note(deed.to(json!(done))).await?;
+            }
+            cancelled.map(|()| done)
+        });
+        doing.await.unwrap_or_else(|error| Err(broken(&error)))
     }
 
     /// Cancels the jobs of a batch, and counts them in `done`.

@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::jobs::delay_ms;
-use super::{Service, require};
+use super::{Service, broken, require};
 use crate::domain::audit::Deed;
 use crate::domain::bulk::{
     AT_ONCE, BulkAction, BulkDone, BulkOutcome, BulkPart, BulkWish, IDS_MAX, KIND, MATCHES_MAX, Matched, Target,
@@ -84,7 +84,7 @@ impl Service {
                 false => service.act_at_once(&actor, part, matched).await,
             }
         });
-        doing.await.unwrap_or_else(|error| Err(internal(&error)))
+        doing.await.unwrap_or_else(|error| Err(broken(&error)))
     }
 
     /// The ids of all jobs that match, if they are not too many.
@@ -134,7 +134,7 @@ impl Service {
             return Err(Problem::new(ProblemCode::Forbidden, detail));
         }
         let policy = self.catalog.policy(KIND);
-        let policy = policy.ok_or_else(|| internal(&"the kind of its parts is not known"))?;
+        let policy = policy.ok_or_else(|| broken(&"the kind of its parts is not known"))?;
         let total = part.ids.len() as u64;
         let name = format!("{} {}", part.action.label(), count_label(total, false, "job", "jobs"));
         let batch = NewBatch::new(name, &actor.name).on_behalf_of(actor)?;
@@ -149,7 +149,7 @@ impl Service {
                 lane: Lane::Low,
                 member: actor.is_limited() && part.action == BulkAction::Retry,
                 batch: Some(id),
-                ..Enqueue::of(KIND, &actor.name, args.map_err(|e| internal(&e))?, &policy)
+                ..Enqueue::of(KIND, &actor.name, args.map_err(|e| broken(&e))?, &policy)
             })
         });
         let jobs = each.collect::<Result<Vec<_>, Problem>>()?;
@@ -258,11 +258,6 @@ fn to_own(actor: &Actor, action: BulkAction) -> Want<'_> {
 fn away(outcome: &BulkOutcome) -> Option<Problem> {
     let code = outcome.code.filter(|code| *code == ProblemCode::Unavailable)?;
     Some(Problem::new(code, outcome.detail.clone().unwrap_or_default()))
-}
-
-fn internal(error: &dyn std::fmt::Display) -> Problem {
-    tracing::error!(%error, "an action on many jobs failed");
-    Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")
 }
 
 /// A job's own entry says what it belongs to: the one about the whole is written when all is done.

@@ -200,6 +200,12 @@ fn require(actor: &Actor, want: Want<'_>) -> Result<(), Problem> {
     }
 }
 
+/// A defect: the log says which, and callers learn no more than that there is one.
+fn broken(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "a call could not be brought to its end");
+    Problem::new(ProblemCode::Internal, "The server met an error; its log says more.")
+}
+
 /// The answer for a job that is not there, or that the caller may not know of: the same for both.
 fn no_job(id: JobId) -> Problem {
     Problem::not_found(format_args!("job {id}"))
