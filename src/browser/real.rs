@@ -248,6 +248,13 @@ pub fn focus_selector(selector: &str) -> bool {
         .is_some_and(|e| e.focus().is_ok())
 }
 
+/// Whether the focus is in such an element, or nowhere.
+pub fn focus_is_in(selector: &str) -> bool {
+    document()
+        .active_element()
+        .is_none_or(|e| e.tag_name() == "BODY" || e.closest(selector).ok().flatten().is_some())
+}
+
 /// What has the focus now, to give it back later.
 pub struct Focused(SendWrapper<Option<HtmlElement>>);
 

@@ -87,6 +87,10 @@ pub fn focus_selector(_selector: &str) -> bool {
     false
 }
 
+pub fn focus_is_in(_selector: &str) -> bool {
+    false
+}
+
 pub struct Focused;
 
 pub fn focused() -> Focused {

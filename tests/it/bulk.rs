@@ -350,7 +350,11 @@ async fn what_cancels_a_backlog_waits_neither_behind_it_nor_in_a_paused_or_full_
     let name = unique();
     let runs = s.enqueue("gate", json!({ "name": name })).await;
     s.until(&runs, "running").await;
-    let jobs = Value::Array(vec![json!({ "type": "echo", "priority": "critical" }); 1_100]);
+    let jobs = Value::Array(vec![json!({ "type": "echo", "priority": "critical" }); 600]);
+    let (status, done) = s.post("/api/jobs/bulk", jobs).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{done}");
+    // Of the same owner, in lines that were there first.
+    let jobs = Value::Array(vec![json!({ "type": "echo", "priority": "low", "queue": "a" }); 500]);
     let (status, done) = s.post("/api/jobs/bulk", jobs).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{done}");
     let (status, _) = s.post("/api/jobs", json!({ "type": "echo" })).await;

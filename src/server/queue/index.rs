@@ -317,6 +317,18 @@ impl Index {
     /// line whose owner was served elsewhere in the meantime has a later turn than it stands with.
     fn next(&mut self, behind: Option<&Hold>, lanes: usize) -> Option<(usize, usize, u64)> {
         let lane = self.order(behind)?.next_lane(lanes)?;
+        if let Some(cell) = self.order(behind)?.in_front(lane) {
+            let stands = match self.lines.get(&(lane, cell)).map(|line| &line.state) {
+                Some(LineState::Waits { turn, .. }) => *turn,
+                _ => return None,
+            };
+            // It takes its owner's next turn early, and does not get one for nothing.
+            let own = self.owners.get(&self.cells[cell].owner).copied().unwrap_or(0);
+            if own > stands {
+                self.set_turn(lane, cell, own);
+            }
+            return Some((lane, cell, own.max(stands)));
+        }
         loop {
             let (turn, cell) = self.order(behind)?.first(lane)?;
             let own = self.owners.get(&self.cells[cell].owner).copied().unwrap_or(0);

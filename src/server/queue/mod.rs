@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::domain::job::{Job, JobId};
 use crate::domain::log::LogLine;
-pub use crate::domain::queue::{Cell, Entry, Hold, SUSPECTS};
+pub use crate::domain::queue::{Cell, Entry, FRONT, Hold, SUSPECTS};
 
 /// How long, in milliseconds, a job must have waited to go before a fresh one of the lane above: waiting raises a job.
 pub const LANE_MS: i64 = 600_000;

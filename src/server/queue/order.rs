@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::LANE_MS;
+use super::{FRONT, LANE_MS};
 
 /// The lane of the suspects is the last one, behind those of the priorities.
 pub(super) const SUSPECTS: usize = super::SUSPECTS as usize;
@@ -38,6 +38,12 @@ impl Order {
             Some(since + (*lane % SUSPECTS) as i64 * LANE_MS)
         };
         (0..lanes).filter(|lane| aged(lane).is_some()).min_by_key(aged)
+    }
+
+    /// The cell of the line in a lane whose longest waiting job shall go before all that waits, whosever turn it is.
+    pub fn in_front(&self, lane: usize) -> Option<usize> {
+        let (since, cell) = *self.heads[lane].first()?;
+        (since <= FRONT.timestamp_millis()).then_some(cell)
     }
 
     /// The turn and the cell of the line that stands first in a lane.

@@ -73,7 +73,7 @@ impl Service {
         require(actor, Want::Act { action, owner, kind })?;
         let (service, actor) = (self.clone(), actor.clone());
         // Whoever asked may go away meanwhile: what was begun is brought to its end.
-        let doing = tokio::spawn(async move {
+        let doing = self.doing.spawn(async move {
             let mut done = BatchCancelled::default();
             let cancelled = service.cancel_jobs_of(&actor, id, &reason, &mut done).await;
             // What was done until something went wrong is done.

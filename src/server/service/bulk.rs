@@ -1,7 +1,8 @@
 //! One action on many jobs: at once, or by a batch of jobs that do it, a part each.
 
 use futures::future::join_all;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::jobs::delay_ms;
@@ -78,7 +79,7 @@ impl Service {
         };
         let (service, actor) = (self.clone(), actor.clone());
         // Whoever asked may go away meanwhile: what was begun is brought to its end.
-        let doing = tokio::spawn(async move {
+        let doing = self.doing.spawn(async move {
             match part.ids.len() > AT_ONCE {
                 true => service.act_by_batch(&actor, part, matched).await,
                 false => service.act_at_once(&actor, part, matched).await,
@@ -146,8 +147,12 @@ impl Service {
             });
             Ok(Enqueue {
                 queue: QUEUE.into(),
-                lane: Lane::Low,
-                member: actor.is_limited() && part.action == BulkAction::Retry,
+                // One that is handed back, or fails for now, has lost its place in front.
+                lane: match part.action {
+                    BulkAction::Retry => Lane::Low,
+                    BulkAction::Cancel | BulkAction::Delete => Lane::Critical,
+                },
+                member: actor.is_limited(),
                 batch: Some(id),
                 ..Enqueue::of(KIND, &actor.name, args.map_err(|e| broken(&e))?, &policy)
             })
@@ -155,10 +160,10 @@ impl Service {
         let jobs = each.collect::<Result<Vec<_>, Problem>>()?;
         let deed = Deed::of(actor, &deed_name(part.action), "batch", id).because(part.reason);
         let deed = deed.to(json!({ "jobs": total, "filter": matched }));
-        // A full queue is no reason to keep what is in it.
+        // A full queue is no reason to keep what is in it; whoever has limits keeps to them.
         let queue_max = match part.action {
-            BulkAction::Retry => self.limits.queue_max,
-            BulkAction::Cancel | BulkAction::Delete => u64::MAX,
+            BulkAction::Cancel | BulkAction::Delete if !actor.is_limited() => u64::MAX,
+            _ => self.limits.queue_max,
         };
         let written = self.write_within(queue_max, jobs, Some(batch), Some(deed)).await?;
         if part.action != BulkAction::Retry {
@@ -214,10 +219,7 @@ impl Service {
     /// takes the right to do the same.
     pub(super) async fn may_let_go_on(&self, actor: &Actor, row: &JobRow) -> Result<(), Problem> {
         let data = self.store.job_data(row.seq).await?;
-        let part = data.and_then(|data| serde_json::from_value::<BulkPart>(data.args).ok());
-        // What can't be read is good for the strongest.
-        let action = part.map_or(BulkAction::Delete, |part| part.action);
-        require(actor, to_own(actor, action))
+        require(actor, to_go_on(actor, data.map(|data| data.args).as_ref()))
     }
 
     /// Each is done, and noted, in a transaction of its own.
@@ -242,6 +244,12 @@ pub(super) fn allowed(actor: &Actor) -> impl Iterator<Item = BulkAction> {
     BulkAction::ALL
         .into_iter()
         .filter(|action| may(actor, to_own(actor, *action)))
+}
+
+/// What it takes to let the part of a bulk action with these args go on. Args that can't be read are good for the strongest.
+pub(super) fn to_go_on<'a>(actor: &'a Actor, args: Option<&Value>) -> Want<'a> {
+    let action = args.and_then(|args| BulkAction::deserialize(args.get("action")?).ok());
+    to_own(actor, action.unwrap_or(BulkAction::Delete))
 }
 
 /// The same as is done to many jobs, done to one of the actor's own.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::bulk::to_go_on;
 use super::{Service, no_job, require};
 use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::error::{Problem, ProblemCode};
@@ -171,7 +172,14 @@ impl Service {
         let internal = self.catalog.is_internal(&row.job.kind);
         let actions = row.job.status.actions(checkpoints).iter().copied().filter(|action| {
             let (owner, kind) = (&row.job.owner, &row.job.kind);
-            !(internal && *action == Action::RunAgain)
+            let goes_on = || may(actor, to_go_on(actor, Some(&data.args)));
+            let allowed = match action {
+                _ if !internal => true,
+                Action::RunAgain => false,
+                Action::RunNow | Action::Resume | Action::Retry => goes_on(),
+                _ => true,
+            };
+            allowed
                 && may(
                     actor,
                     Want::Act {
@@ -181,6 +189,7 @@ impl Service {
                     },
                 )
         });
+        let actions: Vec<Action> = actions.collect();
         Ok(JobDetail {
             args: self.masked_args(&row.job.kind, data.args),
             result: data.result,
@@ -194,7 +203,7 @@ impl Service {
             depends_on: seen(depends_on),
             dependents: seen(dependents),
             policy,
-            actions: actions.collect(),
+            actions,
             log_lines: data.log_lines,
             epoch: row.state.epoch,
             job: row.job,

@@ -24,9 +24,11 @@ mod users;
 pub mod vouched;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 pub use enqueue::{BulkEnqueued, Enqueued};
 pub use files::Incoming;
@@ -65,6 +67,9 @@ pub trait Catalog: Send + Sync {
     fn check(&self, kind: &str, args: &Value) -> Result<Value, Problem>;
 }
 
+/// How long a shutdown waits for what people asked for and is not done yet.
+const DOING_MAX: Duration = Duration::from_secs(10);
+
 /// Limits on callers.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -93,6 +98,8 @@ pub struct Service {
     heads: Arc<heads::Heads>,
     faults: Arc<schedules::Faults>,
     arriving: files::Arriving,
+    /// What goes on though whoever asked for it may be gone.
+    doing: TaskTracker,
     /// Told when a job has ended for which others wait.
     pub(in crate::server) dependents: Arc<Notify>,
 }
@@ -121,6 +128,7 @@ impl Service {
             heads: Arc::default(),
             faults: Arc::default(),
             arriving: files::Arriving::default(),
+            doing: TaskTracker::new(),
             dependents: Arc::default(),
         }
     }
@@ -128,6 +136,10 @@ impl Service {
     /// Ends the live streams and closes the store: the last call of a process.
     pub async fn close(&self) {
         self.hub.close();
+        self.doing.close();
+        if tokio::time::timeout(DOING_MAX, self.doing.wait()).await.is_err() {
+            tracing::warn!("actions on many jobs were broken off by the shutdown");
+        }
         self.queue.close().await;
         self.heads.close(&self.store).await;
         self.store.close().await;

@@ -14,6 +14,8 @@
 -- Parts of a cell are joined by U+001F: queue, kind, owner, key; the last one may be empty.
 local p = string.sub(KEYS[1], 1, -5)
 local LANE_MS = 600000
+-- Since when those wait that go before all others.
+local FRONT = 0
 -- By how much a job moves its owner's turn on. Lines that come back from behind a hold together stand closer to each other.
 local STEP = 1024
 -- Owners whose turns are remembered, but for those that are ahead of all others.

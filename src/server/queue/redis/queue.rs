@@ -1,7 +1,7 @@
 //! The index in Redis. Each operation is one script, so that it happens as a whole.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,8 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::{KeysInterface, ListInterface};
 use fred::types::scripts::Script;
 use fred::types::{Expiration, FromValue, SetOptions, Value};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -38,6 +40,8 @@ pub struct RedisQueue {
     /// Who fills the index, and whether that is this process.
     me: String,
     filling: AtomicBool,
+    /// The question whether something came that is under way.
+    coming: Mutex<Option<Coming>>,
 }
 
 struct Scripts {
@@ -79,6 +83,7 @@ impl RedisQueue {
             due: Notify::new(),
             me: Uuid::new_v4().to_string(),
             filling: AtomicBool::new(false),
+            coming: Mutex::default(),
         }
     }
 
@@ -92,7 +97,57 @@ impl RedisQueue {
                 scripts.give_back(&seqs).await;
             }
         });
-        receiver.await.unwrap_or(Err(Away))
+        let mut looking = Looking {
+            receiver,
+            scripts: self.scripts.clone(),
+        };
+        (&mut looking.receiver).await.unwrap_or(Err(Away))
+    }
+
+    /// Resolves when something came, or nothing for a while. A taker that goes away in the middle leaves the question to the next
+    /// one: the client does not take back what it has asked, and an answer that nobody hears would be a worker that sleeps on.
+    fn something_came(&self) -> Coming {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asked) = coming.as_ref().filter(|asked| asked.peek().is_none()) {
+            return asked.clone();
+        }
+        let link = self.scripts.link.clone();
+        let asking = tokio::spawn(async move {
+            let waiting = async {
+                let waiting = link.waiter.blpop::<Value, _>(link.key("wake"), WAIT_S);
+                match timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting).await {
+                    // Redis says that nothing came in time, which the client tells as an error.
+                    Ok(Err(error)) if *error.kind() == ErrorKind::Timeout => Ok(()),
+                    Ok(answer) => answer.map(drop),
+                    Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer to BLPOP")),
+                }
+            };
+            link.asked(waiting).await.ok_or(Away)
+        });
+        let asked = asking.map(|asked| asked.unwrap_or(Err(Away))).boxed().shared();
+        *coming = Some(asked.clone());
+        asked
+    }
+}
+
+/// What was asked of Redis, which several may wait for.
+type Coming = Shared<BoxFuture<'static, Result<(), Away>>>;
+
+/// Jobs on their way to a taker: should it be gone when they arrive, they wait again.
+struct Looking {
+    receiver: oneshot::Receiver<Result<Vec<i64>, Away>>,
+    scripts: Arc<Scripts>,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.receiver.close();
+        if let Ok(Ok(seqs)) = self.receiver.try_recv()
+            && !seqs.is_empty()
+        {
+            let scripts = self.scripts.clone();
+            tokio::spawn(async move { scripts.give_back(&seqs).await });
+        }
     }
 }
 
@@ -182,17 +237,7 @@ impl Queue for RedisQueue {
         if !seqs.is_empty() {
             return Ok(seqs);
         }
-        let link = &self.scripts.link;
-        let waiting = async {
-            let waiting = link.waiter.blpop::<Value, _>(link.key("wake"), WAIT_S);
-            match timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting).await {
-                // Redis says that nothing came in time, which the client tells as an error.
-                Ok(Err(error)) if *error.kind() == ErrorKind::Timeout => Ok(()),
-                Ok(answer) => answer.map(drop),
-                Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer to BLPOP")),
-            }
-        };
-        link.asked(waiting).await.ok_or(Away)?;
+        self.something_came().await?;
         self.look(max, suspect).await
     }
 

@@ -21,7 +21,16 @@ end
 
 -- The line whose turn it is, with that turn and its owner's next one. One whose owner was served elsewhere in the meantime has
 -- a later turn than it stands with.
+-- Who is to go before all that waits does so whosever turn it is.
 local function next_cell(lane, hold)
+  local head = redis.call('ZRANGE', heads(lane, hold), 0, 0, 'WITHSCORES')
+  if head[1] and tonumber(head[2]) <= FRONT then
+    local cell = head[1]
+    local stands = tonumber(redis.call('ZSCORE', turns(lane, hold), cell) or '0')
+    local own = math.max(tonumber(own_turn(cell) or stands), stands)
+    if own > stands then redis.call('ZADD', turns(lane, hold), own, cell) end
+    return cell, own, own
+  end
   while true do
     local first = redis.call('ZRANGE', turns(lane, hold), 0, 0, 'WITHSCORES')
     local cell, turn = first[1], tonumber(first[2])

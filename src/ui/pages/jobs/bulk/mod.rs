@@ -92,6 +92,8 @@ pub fn BulkBar(
         }
         now
     });
+    // With the bar gone nobody would see what is selected, nor what becomes of it.
+    on_cleanup(move || selection.clear());
     let chosen = Memo::new(move |_| selection.count());
     let number = move || {
         let (n, capped) = count.get();
@@ -118,9 +120,13 @@ pub fn BulkBar(
             }
             match answer {
                 Ok(done) => {
+                    // Whoever went on to something else meanwhile stays there.
+                    let here = browser::focus_is_in(".bulk-bar");
                     selection.clear();
                     batch.set(done.batch);
-                    browser::focus_selector(SELECT_ALL);
+                    if here {
+                        browser::focus_selector(SELECT_ALL);
+                    }
                 }
                 Err(problem) if problem.code == ProblemCode::CountChanged => list.refresh(),
                 Err(_) => {}
@@ -242,9 +248,14 @@ pub fn BulkBar(
         }
     };
     let open = Memo::new(move |_| chosen.get() > 0);
+    // Read out when the selection changes, not whenever the number of those that match does.
+    let said = Memo::new(move |_| {
+        let _ = (chosen.get(), selection.all_matching());
+        untrack(words)
+    });
     view! {
         <span class="visually-hidden" role="status">
-            {words}
+            {said}
         </span>
         {move || open.get().then(bar)}
         {move || {
@@ -261,7 +272,10 @@ pub fn BulkBar(
                                 <button
                                     type="button"
                                     class="btn ghost small"
-                                    on:click=move |_| selection.pick_all_matching()
+                                    on:click=move |_| {
+                                        selection.pick_all_matching();
+                                        browser::focus_selector(SELECT_ALL);
+                                    }
                                 >
                                     {move || format!("Select all {} matching", number())}
                                 </button>

@@ -157,13 +157,14 @@ impl Selection {
         self.all_matching.set(true);
     }
 
+    /// Lets go of all; also when the page is going.
     pub fn clear(&self) {
-        self.last.set_value(None);
-        if self.all_matching.get_untracked() {
-            self.all_matching.set(false);
+        self.last.try_update_value(|last| *last = None);
+        if self.all_matching.try_get_untracked() == Some(true) {
+            self.all_matching.try_set(false);
         }
-        if self.picked.with_untracked(|picked| !picked.is_empty()) {
-            self.picked.update(HashSet::clear);
+        if self.picked.try_with_untracked(|picked| !picked.is_empty()) == Some(true) {
+            self.picked.try_update(HashSet::clear);
         }
     }
 }
