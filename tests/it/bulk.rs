@@ -9,21 +9,11 @@ use tempfile::TempDir;
 use windlass::domain::user::Role;
 
 use crate::harness::{Server, gate, read, unique, until};
+use crate::members::send;
 
 const ADMIN: &str = "admin@example.org";
 const MEMBER: &str = "member@example.org";
 const MANAGER: &str = "manager@example.org";
-
-async fn send(s: &Server, by: &Client, path: &str, body: Value) -> (StatusCode, Value) {
-    read(
-        by.post(format!("{}{path}", s.base))
-            .json(&body)
-            .send()
-            .await
-            .expect("answer"),
-    )
-    .await
-}
 
 async fn get(s: &Server, by: &Client, path: &str) -> (StatusCode, Value) {
     read(by.get(format!("{}{path}", s.base)).send().await.expect("answer")).await

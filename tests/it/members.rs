@@ -25,7 +25,8 @@ async fn ask(s: &Server, by: &Client, method: Method, path: &str) -> (StatusCode
     .await
 }
 
-async fn send(s: &Server, by: &Client, path: &str, body: Value) -> (StatusCode, Value) {
+/// What a client is answered that posts this.
+pub async fn send(s: &Server, by: &Client, path: &str, body: Value) -> (StatusCode, Value) {
     read(
         by.post(format!("{}{path}", s.base))
             .json(&body)
