@@ -36,7 +36,7 @@ pub struct Deed {
     pub address: String,
     /// Like `job.cancel`.
     pub action: String,
-    /// What it was done to: job, jobs (many), batch, schedule, queue, user, token, session, audit.
+    /// What it was done to: job, jobs (many), batch, schedule, queue, user, token, session, worker, kind, audit.
     pub object: String,
     /// Which one: an id, or a name; of many jobs the filter that they matched, or how many they were.
     pub name: String,

@@ -222,6 +222,8 @@ pub enum ProblemCode {
     WrongStatus,
     /// Other jobs match than those that the caller saw.
     CountChanged,
+    /// The worker does not hold the job's lease, or no longer.
+    LeaseLost,
     /// The body or a field is larger than its limit.
     TooLarge,
     /// The method is not one of this address's.
@@ -252,7 +254,7 @@ impl ProblemCode {
             Self::NotFound => 404,
             Self::Unauthorized => 401,
             Self::Forbidden | Self::CrossSite => 403,
-            Self::WrongStatus | Self::CountChanged => 409,
+            Self::WrongStatus | Self::CountChanged | Self::LeaseLost => 409,
             Self::TooLarge => 413,
             Self::MethodNotAllowed => 405,
             Self::RangeNotSatisfiable => 416,
@@ -274,6 +276,7 @@ impl ProblemCode {
             Self::CrossSite => "Request from another site",
             Self::WrongStatus => "Not possible in this status",
             Self::CountChanged => "The list has changed",
+            Self::LeaseLost => "The lease is lost",
             Self::TooLarge => "Too large",
             Self::MethodNotAllowed => "Method not allowed",
             Self::RangeNotSatisfiable => "Range not satisfiable",

@@ -188,6 +188,15 @@ impl Job {
     }
 }
 
+/// So many items of a total as percent. A tenth of a percent is more than a bar can show; equal numbers make for quieter streams.
+pub fn percent(done: u64, total: u64) -> f64 {
+    let percent = match total {
+        0 => 100.0,
+        _ => (done.min(total) as f64 / total as f64) * 100.0,
+    };
+    (percent * 10.0).floor() / 10.0
+}
+
 /// One execution of a job by one worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]

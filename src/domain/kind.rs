@@ -92,11 +92,33 @@ pub struct KindInfo {
     pub policy: Policy,
     /// Whether a running job of this kind can be paused.
     pub checkpoints: bool,
+    /// Whether workers outside of the binary run it, which have declared it.
+    #[serde(default)]
+    pub external: bool,
 }
 
-/// "batch_audit" as people read it: "Batch audit".
+/// Bytes of a kind's name.
+pub const KIND_NAME_MAX: usize = 64;
+
+/// Whether workers outside of the binary run jobs of this kind. Those kinds' names have a dot, and no others.
+pub fn is_external(kind: &str) -> bool {
+    kind.contains('.')
+}
+
+/// Checks the name of a kind that such workers run: parts of `a-z 0-9 _`, each beginning with a letter, with dots between them.
+pub fn valid_external(name: &str) -> bool {
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase())
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    name.len() <= KIND_NAME_MAX && is_external(name) && name.split('.').all(part)
+}
+
+/// "batch_audit" as people read it: "Batch audit"; "images.resize" is "Images: resize".
 pub fn label(name: &str) -> String {
-    let spaced = name.replace(['_', '-'], " ");
+    let spaced = name.replace(['_', '-'], " ").replace('.', ": ");
     let mut chars = spaced.chars();
     match chars.next() {
         Some(first) => first.to_uppercase().chain(chars).collect(),
@@ -134,6 +156,7 @@ mod tests {
     fn labels_are_readable() {
         assert_eq!(label("batch_audit"), "Batch audit");
         assert_eq!(label("re-evaluation"), "Re evaluation");
+        assert_eq!(label("images.make_small"), "Images: make small");
         assert_eq!(label(""), "");
     }
 }

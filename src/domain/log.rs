@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::error::truncate;
+
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "ssr", derive(utoipa::ToSchema))]
@@ -74,6 +76,27 @@ impl LogLine {
     pub const MESSAGE_MAX: usize = 8_000;
     /// Lines of one job that are kept; the last one says that there were more.
     pub const LINES_MAX: u64 = 100_000;
+
+    /// The line of this number, said now; none: the log is full. The last one says that there were more.
+    pub fn new(n: u64, attempt: u32, level: Level, mut message: String) -> Option<Self> {
+        if n > Self::LINES_MAX {
+            return None;
+        }
+        if n == Self::LINES_MAX {
+            message = format!(
+                "A job's log holds {} lines; those that follow are not kept.",
+                Self::LINES_MAX
+            );
+        }
+        truncate(&mut message, Self::MESSAGE_MAX);
+        Some(Self {
+            n,
+            at: Utc::now(),
+            attempt,
+            level,
+            message,
+        })
+    }
 }
 
 /// What the log's WebSocket sends, as JSON text.

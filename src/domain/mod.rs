@@ -25,3 +25,4 @@ pub mod stats;
 pub mod status;
 pub mod time;
 pub mod user;
+pub mod worker;

@@ -23,6 +23,15 @@ pub fn is_marked(schema: &Value) -> bool {
     schema.get(MARK) == Some(&Value::Bool(true))
 }
 
+/// Whether any part of a schema is marked as a secret.
+pub fn marks_any(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => is_marked(schema) || fields.values().any(marks_any),
+        Value::Array(items) => items.iter().any(marks_any),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,19 +70,23 @@ pub enum Scope {
     /// Delete jobs and schedules.
     #[serde(rename = "jobs:delete")]
     JobsDelete,
-    /// Run jobs: fetch them, report on them. Not available yet: tokens that have it are read, and none is made.
+    /// Run jobs as a worker outside of the binary: declare kinds, fetch their jobs, report on them.
     #[serde(rename = "worker")]
     Worker,
 }
 
 impl Scope {
     pub const ALL: [Self; 4] = [Self::JobsRead, Self::JobsWrite, Self::JobsDelete, Self::Worker];
-    /// Those that a new token can have. There is no API yet for workers that run elsewhere: a token for them could do nothing.
-    pub const OFFERED: [Self; 3] = [Self::JobsRead, Self::JobsWrite, Self::JobsDelete];
 
-    /// The names of [`Scope::OFFERED`], with commas between them.
-    pub fn offered() -> String {
-        Self::OFFERED.map(Self::as_str).join(", ")
+    /// Those that a token of somebody with this role can have: one that could do nothing is not made.
+    pub fn offered(role: Role) -> Vec<Self> {
+        let of_use = |scope: &Self| role == Role::Admin || *scope != Self::Worker;
+        Self::ALL.into_iter().filter(of_use).collect()
+    }
+
+    /// Their names, with commas between them.
+    pub fn names(scopes: &[Self]) -> String {
+        scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     pub fn as_str(self) -> &'static str {
@@ -103,7 +107,7 @@ impl Scope {
             Self::JobsRead => "See jobs, their logs and files.",
             Self::JobsWrite => "Start jobs and act on them.",
             Self::JobsDelete => "Delete jobs.",
-            Self::Worker => "Run jobs as a worker.",
+            Self::Worker => "Run jobs as a worker outside of Windlass, with all that is in their args.",
         }
     }
 }
@@ -239,6 +243,11 @@ pub enum Want<'a> {
     ManageUsers,
     /// One's own sessions, tokens and password.
     ManageOwn,
+    /// Run jobs of this kind as a worker outside of the binary, whoever started them, with all that is in their args; without a
+    /// kind: be such a worker at all.
+    Work { kind: Option<&'a str> },
+    /// Remove a kind that workers outside have declared.
+    ForgetKind { kind: &'a str },
 }
 
 /// Whether `actor` may do it. The one place that knows; what is not listed is denied.
@@ -250,9 +259,11 @@ fn role_may(actor: &Actor, want: Want<'_>) -> bool {
     let own = |owner: &str| owner == actor.name;
     match (actor.role, want) {
         (_, Want::Enqueue { kind }) if !actor.kinds.is_empty() && !actor.kinds.iter().any(|k| k == kind) => false,
+        // A person runs nothing: whoever signs in in a browser has no token.
+        (role, Want::Work { .. }) => role == Role::Admin && actor.grant.is_some(),
         (Role::Admin, _) => true,
         (_, Want::ReadSystem | Want::ReadOwn | Want::ManageOwn) => true,
-        (_, Want::ManageUsers | Want::ReadSettings) => false,
+        (_, Want::ManageUsers | Want::ReadSettings | Want::ForgetKind { .. }) => false,
         (Role::Manager, Want::Act { action, .. }) => action != Action::Delete,
         (Role::Manager, Want::Schedule { delete }) => !delete,
         (Role::Manager, Want::PauseQueue | Want::ReadAudit) => true,
@@ -283,6 +294,8 @@ fn grant_may(grant: &Grant, want: Want<'_>) -> bool {
         // Schedules and queues are everybody's: a token for some kinds leaves them alone.
         Want::Schedule { delete: true } => has(Scope::JobsDelete) && grant.kinds.is_empty(),
         Want::Schedule { delete: false } | Want::PauseQueue => has(Scope::JobsWrite) && grant.kinds.is_empty(),
+        Want::Work { kind } => has(Scope::Worker) && kind.is_none_or(covers),
+        Want::ForgetKind { kind } => has(Scope::Worker) && covers(kind),
         Want::ReadAudit | Want::ReadSettings | Want::ManageUsers | Want::ManageOwn => false,
     }
 }
@@ -353,7 +366,36 @@ mod tests {
         for scope in Scope::ALL {
             assert_eq!(Scope::parse(scope.as_str()), Some(scope));
         }
-        assert_eq!(Scope::offered(), "jobs:read, jobs:write, jobs:delete");
+        assert_eq!(Scope::offered(Role::Admin), Scope::ALL);
+        for role in [Role::Manager, Role::Member, Role::Viewer] {
+            assert_eq!(
+                Scope::names(&Scope::offered(role)),
+                "jobs:read, jobs:write, jobs:delete"
+            );
+        }
+    }
+
+    #[test]
+    fn only_tokens_of_admins_that_were_made_for_it_run_jobs() {
+        let with = |role, scopes: &[Scope], kinds: &[&str]| Actor {
+            grant: Some(Grant {
+                scopes: scopes.to_vec(),
+                kinds: kinds.iter().map(|k| (*k).to_string()).collect(),
+            }),
+            ..actor(role)
+        };
+        let work = |kind| Want::Work { kind: Some(kind) };
+        let worker = with(Role::Admin, &[Scope::Worker], &["images.resize"]);
+        assert!(may(&worker, Want::Work { kind: None }) && may(&worker, work("images.resize")));
+        assert!(!may(&worker, work("images.crop")), "another kind");
+        assert!(!may(&worker, Want::ReadOwn) && !may(&worker, Want::Enqueue { kind: "images.resize" }));
+        assert!(may(&with(Role::Admin, &[Scope::Worker], &[]), work("images.crop")));
+        assert!(!may(&actor(Role::Admin), work("images.crop")), "a person");
+        for role in [Role::Manager, Role::Member, Role::Viewer] {
+            assert!(!may(&with(role, &Scope::ALL, &[]), work("images.crop")), "{role:?}");
+        }
+        let others = [Scope::JobsRead, Scope::JobsWrite, Scope::JobsDelete];
+        assert!(!may(&with(Role::Admin, &others, &[]), work("images.crop")));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::secrets::keys::ALLOWED;
 use super::secrets::{SecretError, Secrets};
 use super::service::heads;
 use super::service::identity::Lifetimes;
-use super::service::{Catalog, Limits, Service};
+use super::service::{Catalog, Limits, Rules, Service};
 use super::store::{Store, StoreError};
 use crate::domain::kind::Policy;
 
@@ -86,7 +86,7 @@ fn secrets(config: &Config) -> Result<Secrets, SecretError> {
 pub async fn beside(config: &Config) -> Result<Service, StartError> {
     let store = Store::open_beside(config).await?;
     let (queue, bus) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryBus::default()));
-    Ok(Service::new(
+    let service = Service::new(
         store,
         queue,
         bus,
@@ -94,7 +94,9 @@ pub async fn beside(config: &Config) -> Result<Service, StartError> {
         limits(config),
         secrets(config)?,
         &config.settings,
-    ))
+    );
+    service.refresh_kinds().await?;
+    Ok(service)
 }
 
 /// Opens the store and starts what the settings ask for; `kinds`: those that this process runs.
@@ -133,6 +135,13 @@ pub async fn start(config: &Config, kinds: Registry, work: bool) -> Result<Syste
         secrets,
         &config.settings,
     );
+    let service = service.working_by(Rules {
+        limits: kinds.limits(config.global_max_jobs, config.member_max_jobs),
+        lease: config.worker_lease,
+        poll: config.worker_poll_interval,
+    });
+    service.refresh_kinds().await?;
+    service.keep_kinds();
     service.keep_heads(config.data_dir.join(heads::FILE));
     let settings = Settings {
         limits: kinds.limits(config.global_max_jobs, config.member_max_jobs),

@@ -310,6 +310,7 @@ pub async fn begin(store: &Store, seqs: &[i64]) -> Vec<Lease> {
         worker: "worker".into(),
         lease_ms: 60_000,
         limited: Vec::new(),
+        external: false,
     };
     let mut claimed = store.claim(claim).await.expect("claimed");
     assert_eq!(claimed.len(), seqs.len());

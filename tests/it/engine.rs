@@ -434,6 +434,7 @@ async fn a_clock_that_jumps_ends_no_lease_of_what_still_runs_here() {
         worker: "nobody".into(),
         lease_ms: LONG.as_millis() as i64,
         limited: Vec::new(),
+        external: false,
     };
     assert_eq!(store.claim(claim).await.expect("claimed").len(), 1);
     let leases = vec![lease(&store, &here).await, lease(&store, &elsewhere).await];
@@ -543,6 +544,7 @@ fn claim(seqs: &[i64]) -> Claim {
         worker: "worker".into(),
         lease_ms: LONG.as_millis() as i64,
         limited: Vec::new(),
+        external: false,
     }
 }
 

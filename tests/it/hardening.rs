@@ -332,7 +332,7 @@ async fn a_head_that_is_sent_byte_by_byte_loses_its_connection() {
 }
 
 async fn secret(s: &Server) -> String {
-    let body = json!({ "name": unique(), "scopes": Scope::OFFERED });
+    let body = json!({ "name": unique(), "scopes": Scope::ALL });
     let (status, made) = s.post("/api/tokens", body).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     made["secret"].as_str().expect("secret").to_string()

@@ -167,6 +167,7 @@ async fn limits_and_rates_hold_for_all_who_claim_at_the_same_moment() {
         worker: "worker".into(),
         lease_ms: 60_000,
         limited: Vec::new(),
+        external: false,
     };
     for round in 0..12 {
         let (rated, limited) = (format!("rated{round}"), format!("limited{round}"));

@@ -28,3 +28,4 @@ mod schedules;
 mod search;
 mod secrets;
 mod upkeep;
+mod workers;

@@ -223,6 +223,7 @@ impl World {
                         worker: "worker".into(),
                         lease_ms: 60_000,
                         limited: limits(false).limited(),
+                        external: false,
                     })
                     .await
                     .expect("claimed");
@@ -485,6 +486,7 @@ impl World {
             worker: "worker".into(),
             lease_ms: 60_000,
             limited: limits.limited(),
+            external: false,
         };
         let (claimed, refused) = self.store.claim_limited(claim, limits.clone()).await.expect("claimed");
         let mut claimed: HashMap<JobId, u64> = claimed.into_iter().map(|c| (c.lease.id, c.lease.epoch)).collect();
@@ -648,6 +650,7 @@ impl Keyed {
             worker: "worker".into(),
             lease_ms: 60_000,
             limited: Vec::new(),
+            external: false,
         };
         assert_eq!(self.0.claim(claim).await.expect("claimed").len(), 1);
         self.0

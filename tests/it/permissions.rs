@@ -11,99 +11,112 @@ use windlass::server::http::{self, DOORS};
 use crate::harness::{Server, unique};
 
 /// Who asks, in the order of the letters below.
-const WHO: [&str; 7] = ["nobody", "viewer", "member", "manager", "admin", "reader", "writer"];
+const WHO: [&str; 8] = [
+    "nobody", "viewer", "member", "manager", "admin", "reader", "writer", "worker",
+];
 
 /// For each route a letter for each of [`WHO`], of what is answered about a job of another member's (or where there is no such
 /// thing as an owner), and of one's own for the member in the second column.
 /// `.` served; `u` sign in first (401); `s` led to the sign-in (303); `f` not allowed (403); `h` as if it were not there (404).
 const TABLE: &[(&str, &str, &str, char)] = &[
-    ("GET", "/", "s.....f", '.'),
-    ("GET", "/jobs", "s.....f", '.'),
-    ("GET", "/jobs/{id}", "s.h...f", '.'),
-    ("GET", "/admin/jobs", "s.....f", '.'),
-    ("GET", "/admin/jobs/{id}", "s.h...f", '.'),
-    ("GET", "/sign-in", ".......", '.'),
-    ("GET", "/welcome/{key}", ".......", '.'),
+    ("GET", "/", "s.....ff", '.'),
+    ("GET", "/jobs", "s.....ff", '.'),
+    ("GET", "/jobs/{id}", "s.h...ff", '.'),
+    ("GET", "/admin/jobs", "s.....ff", '.'),
+    ("GET", "/admin/jobs/{id}", "s.h...ff", '.'),
+    ("GET", "/sign-in", "........", '.'),
+    ("GET", "/welcome/{key}", "........", '.'),
     // Without a provider there is nothing behind them; with one, tests/it/oidc.rs walks through.
-    ("GET", "/session/oidc", "hhhhhhh", 'h'),
-    ("GET", "/session/oidc/callback", "hhhhhhh", 'h'),
-    ("GET", "/account", "s....ff", '.'),
-    ("GET", "/users", "sfff.ff", 'f'),
-    ("GET", "/settings", "sfff.ff", 'f'),
-    ("GET", "/audit-log", "sff..ff", 'f'),
-    ("GET", "/admin/audit-logs", "sff..ff", 'f'),
-    ("GET", "/healthz", ".......", '.'),
-    ("GET", "/readyz", ".......", '.'),
-    ("GET", "/metrics", "u.f...f", 'f'),
-    ("GET", "/api/openapi.json", "u......", '.'),
-    ("GET", "/api/docs", "u......", '.'),
-    ("GET", "/api/jobs", "u.....f", '.'),
-    ("POST", "/api/jobs", "uf...f.", '.'),
-    ("POST", "/api/jobs/bulk", "uf...f.", '.'),
-    ("POST", "/api/jobs/bulk-retry", "uf...f.", '.'),
-    ("POST", "/api/jobs/bulk-cancel", "uf...f.", '.'),
-    ("POST", "/api/jobs/bulk-delete", "uf.f.ff", '.'),
-    ("GET", "/api/jobs/search", "u.....f", '.'),
-    ("GET", "/api/jobs/types", "u......", '.'),
-    ("GET", "/api/jobs/stats", "u.....f", '.'),
-    ("GET", "/api/jobs/stats/series", "u.f...f", 'f'),
-    ("GET", "/api/jobs/events", "u.....f", '.'),
-    ("GET", "/api/jobs/{id}", "u.h...f", '.'),
-    ("DELETE", "/api/jobs/{id}", "ufh..fh", '.'),
-    ("GET", "/api/jobs/{id}/detail", "u.h...f", '.'),
-    ("GET", "/api/jobs/{id}/history", "u.h...f", '.'),
-    ("GET", "/api/jobs/{id}/logs", "u.h...f", '.'),
-    ("GET", "/api/jobs/{id}/logs/ws", "u.h...f", '.'),
-    ("POST", "/api/jobs/{id}/cancel", "ufh..fh", '.'),
-    ("POST", "/api/jobs/{id}/abort", "ufh..fh", '.'),
-    ("POST", "/api/jobs/{id}/retry", "ufh..fh", '.'),
-    ("POST", "/api/jobs/{id}/pause", "ufh..fh", '.'),
-    ("POST", "/api/jobs/{id}/resume", "ufh..fh", '.'),
-    ("POST", "/api/jobs/{id}/run-now", "ufh..fh", '.'),
-    ("POST", "/api/jobs/{id}/run-again", "ufh..fh", '.'),
-    ("POST", "/api/events/export", "uf...f.", '.'),
-    ("POST", "/api/events/import", "uf...f.", '.'),
-    ("GET", "/api/schedules", "u.f...f", 'f'),
-    ("POST", "/api/schedules", "uff..f.", 'f'),
-    ("POST", "/api/queues/{name}/pause", "uff..f.", 'f'),
-    ("POST", "/api/queues/{name}/resume", "uff..f.", 'f'),
-    ("GET", "/api/batches", "u.....f", '.'),
-    ("GET", "/api/queues", "u.f...f", 'f'),
-    ("GET", "/api/errors", "u.f...f", 'f'),
-    ("GET", "/api/me", "u......", '.'),
-    ("POST", "/api/me/password", "u....ff", '.'),
-    ("GET", "/api/me/sessions", "u....ff", '.'),
-    ("GET", "/api/me/tokens", "u....ff", '.'),
-    ("POST", "/api/me/tokens", "u....ff", '.'),
-    ("GET", "/api/users", "ufff.ff", 'f'),
-    ("POST", "/api/users", "ufff.ff", 'f'),
-    ("GET", "/api/users/links", "ufff.ff", 'f'),
-    ("GET", "/api/tokens", "ufff.ff", 'f'),
-    ("POST", "/api/tokens", "ufff.ff", 'f'),
-    ("GET", "/api/admin/jobs/health", "u......", '.'),
-    ("GET", "/api/settings", "ufff.ff", 'f'),
-    ("GET", "/api/admin/audit-logs", "uff..ff", 'f'),
-    ("GET", "/api/admin/audit-logs/head", "uff..ff", 'f'),
-    ("GET", "/api/admin/audit-logs/export", "uff..ff", 'f'),
+    ("GET", "/session/oidc", "hhhhhhhh", 'h'),
+    ("GET", "/session/oidc/callback", "hhhhhhhh", 'h'),
+    ("GET", "/account", "s....fff", '.'),
+    ("GET", "/users", "sfff.fff", 'f'),
+    ("GET", "/settings", "sfff.fff", 'f'),
+    ("GET", "/audit-log", "sff..fff", 'f'),
+    ("GET", "/admin/audit-logs", "sff..fff", 'f'),
+    ("GET", "/healthz", "........", '.'),
+    ("GET", "/readyz", "........", '.'),
+    ("GET", "/metrics", "u.f...ff", 'f'),
+    ("GET", "/api/openapi.json", "u.......", '.'),
+    ("GET", "/api/docs", "u.......", '.'),
+    ("GET", "/api/jobs", "u.....ff", '.'),
+    ("POST", "/api/jobs", "uf...f.f", '.'),
+    ("POST", "/api/jobs/bulk", "uf...f.f", '.'),
+    ("POST", "/api/jobs/bulk-retry", "uf...f.f", '.'),
+    ("POST", "/api/jobs/bulk-cancel", "uf...f.f", '.'),
+    ("POST", "/api/jobs/bulk-delete", "uf.f.fff", '.'),
+    ("GET", "/api/jobs/search", "u.....ff", '.'),
+    ("GET", "/api/jobs/types", "u.......", '.'),
+    ("GET", "/api/jobs/stats", "u.....ff", '.'),
+    ("GET", "/api/jobs/stats/series", "u.f...ff", 'f'),
+    ("GET", "/api/jobs/events", "u.....ff", '.'),
+    ("GET", "/api/jobs/{id}", "u.h...ff", '.'),
+    ("DELETE", "/api/jobs/{id}", "ufh..fhh", '.'),
+    ("GET", "/api/jobs/{id}/detail", "u.h...ff", '.'),
+    ("GET", "/api/jobs/{id}/history", "u.h...ff", '.'),
+    ("GET", "/api/jobs/{id}/logs", "u.h...ff", '.'),
+    ("GET", "/api/jobs/{id}/logs/ws", "u.h...ff", '.'),
+    ("POST", "/api/jobs/{id}/cancel", "ufh..fhh", '.'),
+    ("POST", "/api/jobs/{id}/abort", "ufh..fhh", '.'),
+    ("POST", "/api/jobs/{id}/retry", "ufh..fhh", '.'),
+    ("POST", "/api/jobs/{id}/pause", "ufh..fhh", '.'),
+    ("POST", "/api/jobs/{id}/resume", "ufh..fhh", '.'),
+    ("POST", "/api/jobs/{id}/run-now", "ufh..fhh", '.'),
+    ("POST", "/api/jobs/{id}/run-again", "ufh..fhh", '.'),
+    ("POST", "/api/events/export", "uf...f.f", '.'),
+    ("POST", "/api/events/import", "uf...f.f", '.'),
+    ("GET", "/api/schedules", "u.f...ff", 'f'),
+    ("POST", "/api/schedules", "uff..f.f", 'f'),
+    ("POST", "/api/queues/{name}/pause", "uff..f.f", 'f'),
+    ("POST", "/api/queues/{name}/resume", "uff..f.f", 'f'),
+    ("POST", "/api/workers", "uffffff.", 'f'),
+    ("GET", "/api/batches", "u.....ff", '.'),
+    ("GET", "/api/queues", "u.f...ff", 'f'),
+    ("GET", "/api/errors", "u.f...ff", 'f'),
+    ("GET", "/api/me", "u.......", '.'),
+    ("POST", "/api/me/password", "u....fff", '.'),
+    ("GET", "/api/me/sessions", "u....fff", '.'),
+    ("GET", "/api/me/tokens", "u....fff", '.'),
+    ("POST", "/api/me/tokens", "u....fff", '.'),
+    ("GET", "/api/users", "ufff.fff", 'f'),
+    ("POST", "/api/users", "ufff.fff", 'f'),
+    ("GET", "/api/users/links", "ufff.fff", 'f'),
+    ("GET", "/api/tokens", "ufff.fff", 'f'),
+    ("POST", "/api/tokens", "ufff.fff", 'f'),
+    ("GET", "/api/admin/jobs/health", "u.......", '.'),
+    ("GET", "/api/settings", "ufff.fff", 'f'),
+    ("GET", "/api/admin/audit-logs", "uff..fff", 'f'),
+    ("GET", "/api/admin/audit-logs/head", "uff..fff", 'f'),
+    ("GET", "/api/admin/audit-logs/export", "uff..fff", 'f'),
 ];
 
 /// Routes whose objects are not made here: for those who get through the door the object is not there; the letters say who does.
 const ABSENT: &[(&str, &str, &str)] = &[
-    ("GET", "/api/jobs/{id}/artifacts/{name}", "uhhhhhf"),
-    ("GET", "/api/schedules/{id}", "uhfhhhf"),
-    ("PUT", "/api/schedules/{id}", "uffhhfh"),
-    ("DELETE", "/api/schedules/{id}", "ufffhff"),
-    ("POST", "/api/schedules/{id}/pause", "uffhhfh"),
-    ("POST", "/api/schedules/{id}/resume", "uffhhfh"),
-    ("POST", "/api/schedules/{id}/run-now", "uffhhfh"),
-    ("GET", "/api/batches/{id}", "uhhhhhf"),
-    ("POST", "/api/batches/{id}/cancel", "uhhhhhh"),
-    ("DELETE", "/api/me/sessions/{id}", "uhhhhff"),
-    ("DELETE", "/api/users/links/{id}", "ufffhff"),
-    ("PATCH", "/api/users/{id}", "ufffhff"),
-    ("POST", "/api/users/{id}/reset", "ufffhff"),
-    ("DELETE", "/api/users/{id}/sessions", "ufffhff"),
-    ("DELETE", "/api/tokens/{id}", "uhhhhff"),
+    ("GET", "/api/jobs/{id}/artifacts/{name}", "uhhhhhff"),
+    ("GET", "/api/schedules/{id}", "uhfhhhff"),
+    ("PUT", "/api/schedules/{id}", "uffhhfhf"),
+    ("DELETE", "/api/schedules/{id}", "ufffhfff"),
+    ("POST", "/api/schedules/{id}/pause", "uffhhfhf"),
+    ("POST", "/api/schedules/{id}/resume", "uffhhfhf"),
+    ("POST", "/api/schedules/{id}/run-now", "uffhhfhf"),
+    ("GET", "/api/batches/{id}", "uhhhhhff"),
+    ("POST", "/api/batches/{id}/cancel", "uhhhhhhh"),
+    ("DELETE", "/api/jobs/types/{kind}", "ufffhffh"),
+    ("DELETE", "/api/workers/{worker}", "uffffffh"),
+    ("POST", "/api/workers/{worker}/fetch", "uffffffh"),
+    ("POST", "/api/workers/{worker}/heartbeat", "uffffffh"),
+    ("POST", "/api/workers/{worker}/jobs/{id}/progress", "uffffffh"),
+    ("POST", "/api/workers/{worker}/jobs/{id}/logs", "uffffffh"),
+    ("POST", "/api/workers/{worker}/jobs/{id}/checkpoint", "uffffffh"),
+    ("POST", "/api/workers/{worker}/jobs/{id}/complete", "uffffffh"),
+    ("POST", "/api/workers/{worker}/jobs/{id}/fail", "uffffffh"),
+    ("POST", "/api/workers/{worker}/jobs/{id}/release", "uffffffh"),
+    ("DELETE", "/api/me/sessions/{id}", "uhhhhfff"),
+    ("DELETE", "/api/users/links/{id}", "ufffhfff"),
+    ("PATCH", "/api/users/{id}", "ufffhfff"),
+    ("POST", "/api/users/{id}/reset", "ufffhfff"),
+    ("DELETE", "/api/users/{id}/sessions", "ufffhfff"),
+    ("DELETE", "/api/tokens/{id}", "uhhhhfff"),
 ];
 
 /// Doors that the walk does not try: signing in and out is tested by itself, and a call that ends the caller's own sessions
@@ -145,6 +158,7 @@ impl Walk {
         callers.push(server.client.clone());
         callers.push(server.token(&[Scope::JobsRead]).await);
         callers.push(server.token(&[Scope::JobsWrite]).await);
+        callers.push(server.token(&[Scope::Worker]).await);
         Self {
             server,
             callers,
@@ -173,6 +187,22 @@ impl Walk {
         request = match path {
             "/api/jobs" if method == Method::POST => request.json(&json!({ "type": "echo" })),
             path if path.starts_with("/api/jobs/bulk-") => request.json(&json!({ "ids": [unique()] })),
+            "/api/workers" => request.json(&json!({
+                "name": "walk", "kinds": [{ "name": "a.b", "args_schema": { "type": "object" } }]
+            })),
+            path if path.starts_with("/api/workers/") && path.contains("/jobs/") => {
+                let more = match path.rsplit('/').next() {
+                    Some("progress" | "fail") => json!({ "message": "x" }),
+                    Some("logs") => json!({ "lines": [{ "message": "x" }] }),
+                    Some("checkpoint") => json!({ "checkpoint": 1 }),
+                    _ => json!({}),
+                };
+                let mut body = json!({ "epoch": 1 });
+                body.as_object_mut()
+                    .expect("fields")
+                    .extend(more.as_object().expect("fields").clone());
+                request.json(&body)
+            }
             "/api/jobs/bulk" => request.json(&json!([{ "type": "echo" }])),
             "/api/events/import" => {
                 let part = reqwest::multipart::Part::bytes(b"id\n".as_slice()).file_name("events.csv");
@@ -246,7 +276,11 @@ async fn every_door_lets_in_whom_the_table_says() {
     }
     for (method, path, letters) in ABSENT {
         for (i, expected) in letters.chars().enumerate() {
-            let real = path.replace("{id}", &unique()).replace("{name}", "a.csv");
+            let real = path
+                .replace("{id}", &unique())
+                .replace("{name}", "a.csv")
+                .replace("{worker}", "nobody:1")
+                .replace("{kind}", "nobodys.kind");
             let seen = walk.ask(&walk.callers[i], method, &real).await;
             tried += 1;
             if seen != expected {
@@ -289,51 +323,55 @@ async fn server_functions_ask_the_same_permissions() {
     let id = walk.job(&walk.other).await;
     // By name: its arguments, and a letter for each of WHO.
     let table = [
-        ("list_jobs", json!({ "filter": {}, "page": {} }), "u.....f"),
-        ("job_detail", json!({ "id": id }), "u.h...f"),
-        ("overview", json!({}), "u.....f"),
-        ("kinds", json!({}), "u......"),
-        ("kind_names", json!({}), "u......"),
-        ("enqueue", json!({ "job": { "type": "echo", "args": {} } }), "uf...f."),
-        ("act", json!({ "id": id, "action": "cancel", "options": {} }), "ufh..fh"),
+        ("list_jobs", json!({ "filter": {}, "page": {} }), "u.....ff"),
+        ("job_detail", json!({ "id": id }), "u.h...ff"),
+        ("overview", json!({}), "u.....ff"),
+        ("kinds", json!({}), "u......."),
+        ("kind_names", json!({}), "u......."),
+        ("enqueue", json!({ "job": { "type": "echo", "args": {} } }), "uf...f.f"),
+        (
+            "act",
+            json!({ "id": id, "action": "cancel", "options": {} }),
+            "ufh..fhh",
+        ),
         (
             "act_on_many",
             json!({ "action": "cancel", "wish": { "ids": [id] } }),
-            "uf...f.",
+            "uf...f.f",
         ),
-        ("matched", json!({ "action": "cancel", "filter": {} }), "uf...ff"),
-        ("batch", json!({ "id": unique() }), "uhhhhhf"),
-        ("cancel_batch", json!({ "id": unique() }), "uhhhhhh"),
-        ("me", json!({}), "u......"),
-        ("link", json!({ "key": "none" }), "......."),
-        ("sign_in_with", json!({}), "......."),
-        ("my_sessions", json!({}), "u....ff"),
-        ("my_tokens", json!({}), "u....ff"),
+        ("matched", json!({ "action": "cancel", "filter": {} }), "uf...fff"),
+        ("batch", json!({ "id": unique() }), "uhhhhhff"),
+        ("cancel_batch", json!({ "id": unique() }), "uhhhhhhh"),
+        ("me", json!({}), "u......."),
+        ("link", json!({ "key": "none" }), "........"),
+        ("sign_in_with", json!({}), "........"),
+        ("my_sessions", json!({}), "u....fff"),
+        ("my_tokens", json!({}), "u....fff"),
         (
             "make_my_token",
             json!({ "new": { "name": "walk", "scopes": ["jobs:read"] } }),
-            "u....ff",
+            "u....fff",
         ),
-        ("revoke_token", json!({ "id": unique() }), "uhhhhff"),
-        ("end_my_sessions", json!({ "one": unique() }), "uhhhhff"),
+        ("revoke_token", json!({ "id": unique() }), "uhhhhfff"),
+        ("end_my_sessions", json!({ "one": unique() }), "uhhhhfff"),
         (
             "change_password",
             json!({ "change": { "current": "no", "new": "long enough" } }),
-            "u....ff",
+            "u....fff",
         ),
-        ("users", json!({}), "ufff.ff"),
+        ("users", json!({}), "ufff.fff"),
         (
             "invite",
             json!({ "new": { "email": "x", "role": "viewer" } }),
-            "ufff.ff",
+            "ufff.fff",
         ),
-        ("change_user", json!({ "id": unique(), "change": {} }), "ufffhff"),
-        ("reset_password", json!({ "id": unique() }), "ufffhff"),
-        ("links", json!({}), "ufff.ff"),
-        ("revoke_link", json!({ "id": "none" }), "ufffhff"),
-        ("settings", json!({}), "ufff.ff"),
-        ("audit", json!({ "filter": {} }), "uff..ff"),
-        ("audit_actions", json!({}), "uff..ff"),
+        ("change_user", json!({ "id": unique(), "change": {} }), "ufffhfff"),
+        ("reset_password", json!({ "id": unique() }), "ufffhfff"),
+        ("links", json!({}), "ufff.fff"),
+        ("revoke_link", json!({ "id": "none" }), "ufffhfff"),
+        ("settings", json!({}), "ufff.fff"),
+        ("audit", json!({ "filter": {} }), "uff..fff"),
+        ("audit_actions", json!({}), "uff..fff"),
     ];
     let named: BTreeSet<&str> = table.iter().map(|(name, ..)| *name).collect();
     for (_, path, _) in DOORS.iter().filter(|(_, path, _)| path.starts_with("/rpc/")) {

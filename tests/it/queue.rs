@@ -286,6 +286,7 @@ async fn without_the_index_what_is_held_back_hides_nothing_else() {
         worker: "test".into(),
         lease_ms: 60_000,
         limited: limits.limited(),
+        external: false,
     };
     let (claimed, refused) = store.claim_limited(claim, limits.clone()).await.expect("claimed");
     assert_eq!((claimed.len(), refused.len()), (3, 0));

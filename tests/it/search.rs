@@ -33,6 +33,7 @@ async fn a_text_that_changes_while_it_is_indexed_is_indexed_again() {
             worker: "worker".into(),
             lease_ms: 60_000,
             limited: Vec::new(),
+            external: false,
         };
         let claimed = store.claim(claim).await.expect("claimed");
         assert_eq!(claimed.len(), JOBS);

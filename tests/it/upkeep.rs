@@ -137,6 +137,7 @@ async fn take(store: &Store, seqs: &[i64]) -> Vec<Claimed> {
         worker: "worker".into(),
         lease_ms: 60_000,
         limited: Vec::new(),
+        external: false,
     };
     let limits = Limits {
         all: None,

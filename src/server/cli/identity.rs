@@ -73,7 +73,7 @@ pub enum TokenCommand {
         /// What it is for.
         name: String,
         #[arg(long, value_delimiter = ',', required = true, value_parser = scope,
-            help = format!("{}; with commas between them", Scope::offered()))]
+            help = format!("{}; with commas between them", Scope::names(&Scope::ALL)))]
         scope: Vec<Scope>,
         /// Kinds that it is good for, with commas between them; none: all.
         #[arg(long, value_delimiter = ',')]
@@ -115,7 +115,7 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
-    Scope::parse(text).ok_or_else(|| format!("allowed: {}", Scope::offered()))
+    Scope::parse(text).ok_or_else(|| format!("allowed: {}", Scope::names(&Scope::ALL)))
 }
 
 impl From<Problem> for CliError {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::{Context, Stop};
@@ -14,21 +14,17 @@ use super::cost::Cost;
 use super::kind::Halt;
 use super::report::{self, Report};
 use super::running::Attempt;
-use super::{Backoff, Shared, panics, random};
-use crate::domain::error::{ErrorCode, JobError, truncate};
+use super::{Backoff, Shared, panics};
+use crate::domain::error::{ErrorCode, JobError};
 use crate::domain::job::Job;
 use crate::domain::log::Level;
 use crate::domain::machine::{Event, Refused};
-use crate::domain::status::Status;
 use crate::domain::time::duration;
-use crate::server::queue::Change;
+use crate::server::service::outcome::{counted, kept, random, reason};
 use crate::server::store::StoreError;
 use crate::server::store::claim::Claimed;
 use crate::server::store::finish::Finish;
 use crate::server::store::ops::{Changed, Lease};
-
-/// Bytes of a result as JSON; of a larger one the job keeps the beginning.
-const RESULT_MAX: usize = 1_000_000;
 
 /// Runs the attempt and records how it ended. Holds `slot` until the kind has ended, and `alone`, the right to run a job that
 /// may kill its worker, until that is recorded.
@@ -137,7 +133,7 @@ pub(super) async fn run(
 
 /// Records that the attempt ended well.
 async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report, result: Value, cpu_ms: u64) {
-    let result = (!result.is_null()).then(|| cut(result).to_string());
+    let result = kept(result);
     let again = job.attempt > 1;
     let written = insist(shared, lease, report, || {
         let result = result.clone();
@@ -150,24 +146,11 @@ async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report,
         shared.service.store.finish(finish).boxed()
     });
     if let Some(done) = written.await {
-        counted(&job.kind, Status::Completed);
-        let checkpoints = shared.registry.checkpoints(&job.kind);
-        if checkpoints {
+        if shared.registry.checkpoints(&job.kind) {
             shared.service.store.files().remove_work(lease.id).await;
         }
-        shared.service.release(done.holds.as_deref()).await;
-        if done.dependents {
-            shared.service.dependents.notify_one();
-        }
         // The claim's copy may still be on its way to somebody.
-        let mut job = Arc::unwrap_or_clone(job);
-        job.status = Status::Completed;
-        job.progress = Some(100.0);
-        job.completed_at = Some(done.at);
-        job.cancel_requested = false;
-        (job.error_code, job.error, job.fingerprint) = (None, None, None);
-        (job.done, job.total, job.message, job.rev) = (done.done, done.total, done.message, done.rev);
-        shared.service.bus.change(Change::Job(Arc::new(job)));
+        shared.service.completed(Arc::unwrap_or_clone(job), done).await;
     }
 }
 
@@ -208,11 +191,6 @@ fn otherwise(event: &Event, delay_ms: i64) -> Event {
         },
         event => event.clone(),
     }
-}
-
-fn counted(kind: &str, status: Status) {
-    let (kind, status) = (kind.to_string(), status.as_str());
-    metrics::counter!("windlass_attempts_ended_total", "type" => kind, "status" => status).increment(1);
 }
 
 /// Writes the attempt's last words and then its end. While the database is away, finished work is kept until the lease
@@ -257,31 +235,6 @@ async fn insist<'a, T>(
     }
 }
 
-/// What the transition says.
-fn reason(event: &Event) -> String {
-    match event {
-        Event::Fail { error, .. } => {
-            let mut text = error.to_string();
-            truncate(&mut text, 300);
-            text
-        }
-        Event::Stopped { .. } => "stopped as asked".into(),
-        Event::Checkpointed { .. } => "stopped at a checkpoint, as asked".into(),
-        Event::HandBack { .. } => "the worker shut down; it goes on from its checkpoint".into(),
-        _ => String::new(),
-    }
-}
-
-fn cut(result: Value) -> Value {
-    let mut text = result.to_string();
-    if text.len() <= RESULT_MAX {
-        return result;
-    }
-    let bytes = text.len();
-    truncate(&mut text, 10_000);
-    json!({ "truncated": true, "bytes": bytes, "allowed_bytes": RESULT_MAX, "beginning": text })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,13 +247,5 @@ mod tests {
             panic!("it fails");
         };
         assert_eq!((epoch, error.code, delay_ms), (3, ErrorCode::Internal, 7));
-    }
-
-    #[test]
-    fn an_over_long_result_is_cut_with_a_mark() {
-        assert_eq!(cut(json!({"a": 1})), json!({"a": 1}));
-        let long = cut(json!("x".repeat(RESULT_MAX)));
-        assert_eq!(long["truncated"], true);
-        assert!(long.to_string().len() < 20_000);
     }
 }

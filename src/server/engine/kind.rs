@@ -49,7 +49,7 @@ pub trait Kind: Send + Sync + 'static {
     /// with `#[schemars(extend("x-secret" = true))]` is encrypted wherever it is stored, and shown to nobody but [`Kind::run`].
     type Args: DeserializeOwned + Serialize + JsonSchema + Send + Sync;
 
-    /// The name on the wire: `a-z 0-9 _`.
+    /// The name on the wire: `a-z 0-9 _`. Names with a dot are for the kinds of workers outside.
     fn name(&self) -> &'static str;
 
     /// What it does, in a sentence or two, and what it does about running twice after a crash.
@@ -159,6 +159,7 @@ impl Registry {
             args_schema: schema,
             policy: kind.policy(self.default),
             checkpoints: kind.checkpoints(),
+            external: false,
         };
         self.kinds.insert(name, (info, Arc::new(kind)));
         self
@@ -242,6 +243,10 @@ impl Catalog for Registry {
 
     fn info(&self, kind: &str) -> Option<KindInfo> {
         self.kinds.get(kind).map(|(info, _)| info.clone())
+    }
+
+    fn default_policy(&self) -> Policy {
+        self.default
     }
 
     fn policy(&self, kind: &str) -> Option<Policy> {

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::service::Service;
+use super::service::outcome::random;
 use super::store::StoreError;
 use super::store::limits::Limits;
 use super::store::retention::Rule;
@@ -126,6 +127,9 @@ impl Engine {
         });
         if alone {
             shared.service.store.files().clear_tmp().await;
+            // Workers outside may have gone on while no process was there to hear them.
+            let lease_ms = shared.settings.lease_ms();
+            shared.service.store.external_renew_all(lease_ms).await?;
             let rescued = maintenance::rescue(&shared, true).await?;
             if rescued > 0 {
                 tracing::warn!(jobs = rescued, "jobs that an earlier process left running go on");
@@ -206,9 +210,4 @@ impl Backoff {
         self.failures += 1;
         (base.min(Duration::from_secs(30)).mul_f64(0.75 + 0.5 * random()), log)
     }
-}
-
-/// 0 to 1, for jitter.
-fn random() -> f64 {
-    f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
 }

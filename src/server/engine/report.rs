@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::{Backoff, Shared};
 use crate::domain::error::truncate;
-use crate::domain::job::Job;
+use crate::domain::job::{Job, percent};
 use crate::domain::log::{Level, LogLine};
 use crate::server::queue::Change;
 use crate::server::secrets::Veil;
@@ -77,13 +77,7 @@ impl Report {
     }
 
     pub(super) fn progress(&self, done: u64, total: u64) {
-        let percent = if total == 0 {
-            100.0
-        } else {
-            (done.min(total) as f64 / total as f64) * 100.0
-        };
-        // A tenth of a percent is more than a bar can show; equal numbers make for quieter streams.
-        let percent = (percent * 10.0).floor() / 10.0;
+        let percent = percent(done, total);
         let mut state = self.lock();
         if !state.closed {
             state.waiting.progress = Some((percent, done, total));
@@ -149,26 +143,11 @@ impl Report {
 }
 
 impl State {
-    fn push(&mut self, attempt: u32, level: Level, mut message: String) {
-        let n = self.next_line;
-        if n > LogLine::LINES_MAX {
-            return;
+    fn push(&mut self, attempt: u32, level: Level, message: String) {
+        if let Some(line) = LogLine::new(self.next_line, attempt, level, message) {
+            self.next_line += 1;
+            self.waiting.lines.push(line);
         }
-        if n == LogLine::LINES_MAX {
-            message = format!(
-                "A job's log holds {} lines; those that follow are not kept.",
-                LogLine::LINES_MAX
-            );
-        }
-        self.next_line += 1;
-        truncate(&mut message, LogLine::MESSAGE_MAX);
-        self.waiting.lines.push(LogLine {
-            n,
-            at: chrono::Utc::now(),
-            attempt,
-            level,
-            message,
-        });
     }
 }
 

@@ -274,6 +274,7 @@ async fn claim(shared: &Shared, seqs: &[i64]) -> Result<Took, StoreError> {
         worker: shared.worker.clone(),
         lease_ms: shared.settings.lease_ms(),
         limited: limits.limited(),
+        external: false,
     };
     let store = &shared.service.store;
     let mut jobs = match limits.all {

@@ -189,7 +189,7 @@ pub struct Caller(pub Actor);
 /// The same with the person and session behind it.
 pub struct Person(pub Known);
 
-fn nobody() -> Problem {
+pub(super) fn nobody() -> Problem {
     Problem::new(
         ProblemCode::Unauthorized,
         "Sign in, or send an API token as \"Authorization: Bearer …\".",

@@ -31,6 +31,8 @@ pub enum Door {
     ManageUsers,
     /// To be a person, signed in in a browser.
     ManageOwn,
+    /// To be a worker outside of the binary.
+    Work,
     /// There is no such route.
     Closed,
 }
@@ -50,6 +52,7 @@ impl Door {
             Self::ReadSettings => Want::ReadSettings,
             Self::ManageUsers => Want::ManageUsers,
             Self::ManageOwn => Want::ManageOwn,
+            Self::Work => Want::Work { kind: None },
         };
         (!may(actor, want)).then(|| {
             Problem::new(
@@ -129,6 +132,7 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("POST", "/api/jobs/bulk-delete", Door::SignedIn),
     ("GET", "/api/jobs/search", Door::ReadOwn),
     ("GET", "/api/jobs/types", Door::SignedIn),
+    ("DELETE", "/api/jobs/types/{kind}", Door::SignedIn),
     ("GET", "/api/jobs/stats", Door::ReadOwn),
     ("GET", "/api/jobs/stats/series", Door::ReadAll),
     ("GET", "/api/jobs/events", Door::ReadOwn),
@@ -159,6 +163,16 @@ pub const DOORS: &[(&str, &str, Door)] = &[
     ("GET", "/api/batches", Door::ReadOwn),
     ("GET", "/api/batches/{id}", Door::ReadOwn),
     ("POST", "/api/batches/{id}/cancel", Door::SignedIn),
+    ("POST", "/api/workers", Door::Work),
+    ("DELETE", "/api/workers/{worker}", Door::Work),
+    ("POST", "/api/workers/{worker}/fetch", Door::Work),
+    ("POST", "/api/workers/{worker}/heartbeat", Door::Work),
+    ("POST", "/api/workers/{worker}/jobs/{id}/progress", Door::Work),
+    ("POST", "/api/workers/{worker}/jobs/{id}/logs", Door::Work),
+    ("POST", "/api/workers/{worker}/jobs/{id}/checkpoint", Door::Work),
+    ("POST", "/api/workers/{worker}/jobs/{id}/complete", Door::Work),
+    ("POST", "/api/workers/{worker}/jobs/{id}/fail", Door::Work),
+    ("POST", "/api/workers/{worker}/jobs/{id}/release", Door::Work),
     ("GET", "/api/queues", Door::ReadAll),
     ("POST", "/api/queues/{name}/pause", Door::PauseQueue),
     ("POST", "/api/queues/{name}/resume", Door::PauseQueue),

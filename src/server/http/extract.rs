@@ -123,19 +123,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        let params = axum::extract::RawPathParams::from_request_parts(parts, state).await;
-        let params = params.map_err(|e| ApiError(Problem::invalid("id", e.to_string())))?;
-        let id = params
-            .iter()
-            .find(|(name, _)| *name == "id")
-            .map(|(_, v)| v)
-            .unwrap_or_default();
+        let id = part(parts, state, "id").await?;
         id.parse().map(Self).map_err(|_| {
-            let mut id = id.to_string();
+            let mut id = id;
             truncate(&mut id, 80);
             Problem::not_found(format_args!("job {id}")).into()
         })
     }
+}
+
+/// The worker that an address names.
+pub struct Worker(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Worker {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let mut id = part(parts, state, "worker").await?;
+        // No worker's id is longer, and none has more than is printed.
+        truncate(&mut id, 100);
+        Ok(Self(id.replace(char::is_control, "\u{fffd}")))
+    }
+}
+
+/// One part of an address by its name.
+async fn part<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Answer<String> {
+    let params = axum::extract::RawPathParams::from_request_parts(parts, state).await;
+    let params = params.map_err(|e| ApiError(Problem::invalid(name, e.to_string())))?;
+    let found = params.iter().find(|(n, _)| *n == name);
+    Ok(found.map(|(_, value)| value).unwrap_or_default().to_string())
 }
 
 /// Other parts of an address, as text.

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 
 use super::extract::{ApiError, limited};
 use super::rest::{
-    actions, artifacts, audit_file, batches, bulk, events, identity, jobs, logs, queues, schedules, settings,
+    actions, artifacts, audit_file, batches, bulk, events, identity, jobs, logs, queues, schedules, settings, workers,
 };
 use super::{AppState, Site, auth, docs, guard, health, intake, oidc, page, rpc, session, sse, ws};
 use crate::domain::error::{Problem, ProblemCode};
@@ -56,7 +56,7 @@ const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), payment=(),
 #[openapi(
     info(title = "Windlass", description = "Background jobs: enqueue, follow, act. Errors are RFC 9457 problems with a stable `code`; times are RFC 3339 in UTC."),
     tags((name = "jobs"), (name = "actions"), (name = "schedules"), (name = "batches"), (name = "queues"), (name = "events"), (name = "users"),
-        (name = "audit"), (name = "settings"), (name = "health"))
+        (name = "workers"), (name = "audit"), (name = "settings"), (name = "health"))
 )]
 struct Api;
 
@@ -89,6 +89,17 @@ fn api(args_max: u64) -> OpenApiRouter<AppState> {
         .routes(routes!(batches::list))
         .routes(routes!(batches::one))
         .routes(routes!(batches::cancel))
+        .routes(routes!(workers::forget_kind))
+        .routes(routes!(workers::begin))
+        .routes(routes!(workers::end))
+        .routes(routes!(workers::fetch))
+        .routes(routes!(workers::heartbeat))
+        .routes(routes!(workers::progress))
+        .routes(routes!(workers::logs))
+        .routes(routes!(workers::checkpoint))
+        .routes(routes!(workers::complete))
+        .routes(routes!(workers::fail))
+        .routes(routes!(workers::release))
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))

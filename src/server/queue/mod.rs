@@ -110,6 +110,8 @@ pub enum Change {
     Removed(Arc<Job>),
     /// More than can be told one by one, or some were missed: whoever wants to know looks again.
     Many,
+    /// The kinds that workers outside run are others than before.
+    Kinds,
 }
 
 /// Live traffic. Sending never waits and may be lost; whoever needs certainty asks the database.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 
-use crate::domain::secret::{is_marked, sealed};
+use crate::domain::secret::{is_marked, marks_any, sealed};
 
 /// The schemas of a kind that has secrets in its args.
 #[derive(Clone, Debug)]
@@ -130,14 +130,6 @@ fn each_part(value: &Value, pointer: &str, mut f: impl FnMut(&Value, &str)) {
 /// A name as a JSON pointer (RFC 6901) has it.
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
-}
-
-fn marks_any(schema: &Value) -> bool {
-    match schema {
-        Value::Object(fields) => is_marked(schema) || fields.values().any(marks_any),
-        Value::Array(items) => items.iter().any(marks_any),
-        _ => false,
-    }
 }
 
 struct Walk<'s> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::jobs::delay_ms;
-use super::{Service, broken, require};
+use super::{Catalog, Service, broken, require};
 use crate::domain::audit::Deed;
 use crate::domain::bulk::{
     AT_ONCE, BulkAction, BulkDone, BulkOutcome, BulkPart, BulkWish, IDS_MAX, KIND, MATCHES_MAX, Matched, Target,

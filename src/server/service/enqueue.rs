@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::jobs::{DELAY_MAX, delay_ms, read};
 use super::labels::Labels;
-use super::{Service, require};
+use super::{Catalog, Service, require};
 use crate::domain::audit::Deed;
 use crate::domain::batch::NAME_MAX;
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
@@ -58,6 +58,7 @@ const PAST_MAX: chrono::TimeDelta = chrono::TimeDelta::minutes(5);
 impl Service {
     /// Checks a wish for a job and writes it down: once this answers, the job survives a power cut.
     pub async fn enqueue(&self, actor: &Actor, new: NewJob) -> Result<Enqueued, Problem> {
+        self.know_kinds([new.kind.as_str()].into_iter()).await?;
         let now = self.now_for(std::slice::from_ref(&new)).await?;
         let labels = Labels::default();
         let enqueue = self.checked(actor, new, now, &labels)?;
@@ -98,6 +99,7 @@ impl Service {
             let detail = format!("{} jobs were given; allowed are 1 to {BULK_MAX} in one go", jobs.len());
             return Err(Problem::invalid("jobs", detail));
         }
+        self.know_kinds(jobs.iter().map(|job| job.kind.as_str())).await?;
         let now = self.now_for(&jobs).await?;
         let labels = Labels::of(&jobs)?;
         let checked = jobs
@@ -162,20 +164,20 @@ impl Service {
 
     /// The args as the kind understands them, their secrets encrypted, or what is wrong with them or their size.
     pub(super) fn checked_args(&self, kind: &str, args: &serde_json::Value) -> Result<serde_json::Value, Problem> {
-        self.checked_size(args)?;
+        self.checked_size("args", args)?;
         self.sealed_args(kind, args)
     }
 
-    /// Refuses args that are too large.
-    pub(super) fn checked_size(&self, args: &serde_json::Value) -> Result<(), Problem> {
-        let size = args.to_string().len() as u64;
+    /// Refuses args, or whatever else has their limit, that are too large.
+    pub(super) fn checked_size(&self, field: &str, value: &serde_json::Value) -> Result<(), Problem> {
+        let size = value.to_string().len() as u64;
         if size > self.limits.args_max {
             let (size, max) = (bytes(size), bytes(self.limits.args_max));
             let mut problem = Problem::new(
                 ProblemCode::TooLarge,
-                format!("args take {size}; at most {max} are allowed"),
+                format!("{field} takes {size}; at most {max} are allowed"),
             );
-            problem.field = Some("args".into());
+            problem.field = Some(field.into());
             return Err(problem);
         }
         Ok(())

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::guessing::{FORGET_MS, names};
 use super::standing::bearer;
-use super::{Service, bulk};
+use super::{Catalog, Service, bulk};
 use crate::domain::account::{Me, User, check_password, email as parse_email};
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};

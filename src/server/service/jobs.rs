@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::bulk::to_go_on;
-use super::{Service, no_job, require};
+use super::{Catalog, Service, no_job, require};
 use crate::domain::audit::{Deed, checked_reason};
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::facets::Found;

@@ -111,6 +111,11 @@ impl Hub {
         self.stop.cancel();
     }
 
+    /// Resolves when the process ends, or begins to.
+    pub(super) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
     fn publish(&self, content: Content) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.next += 1;
@@ -206,6 +211,7 @@ async fn run(
                     lost = removed.len() > JOBS_MAX;
                 }
                 Ok(Change::Many) | Err(RecvError::Lagged(_)) => lost = true,
+                Ok(Change::Kinds) => {}
                 Err(RecvError::Closed) => return,
             },
             _ = tick.tick() => {

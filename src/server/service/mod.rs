@@ -6,6 +6,7 @@ mod batches;
 pub mod bulk;
 pub mod cron;
 mod enqueue;
+mod external;
 mod files;
 mod guessing;
 pub mod heads;
@@ -13,6 +14,7 @@ pub mod identity;
 mod jobs;
 mod labels;
 pub mod live;
+pub(in crate::server) mod outcome;
 mod overview;
 mod queues;
 mod schedules;
@@ -31,6 +33,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 pub use enqueue::{BulkEnqueued, Enqueued};
+pub use external::Rules;
 pub use files::Incoming;
 pub use series::SeriesQuery;
 
@@ -44,6 +47,8 @@ use crate::domain::kind::{KindInfo, Policy};
 use crate::domain::setting::Setting;
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want, may};
+use external::Workers;
+use external::kinds::Kinds;
 use identity::{Identity, Lifetimes};
 use live::Hub;
 
@@ -53,6 +58,9 @@ pub trait Catalog: Send + Sync {
     fn infos(&self) -> Vec<KindInfo>;
 
     fn info(&self, kind: &str) -> Option<KindInfo>;
+
+    /// The policy of kinds that have none of their own.
+    fn default_policy(&self) -> Policy;
 
     fn policy(&self, kind: &str) -> Option<Policy>;
 
@@ -89,7 +97,8 @@ pub struct Service {
     pub(in crate::server) store: Store,
     pub(in crate::server) queue: Arc<dyn Queue>,
     pub(in crate::server) bus: Arc<dyn Bus>,
-    catalog: Arc<dyn Catalog>,
+    catalog: Arc<Kinds>,
+    workers: Arc<Workers>,
     limits: Limits,
     hub: Arc<Hub>,
     identity: Arc<Identity>,
@@ -119,7 +128,8 @@ impl Service {
             store,
             queue,
             bus,
-            catalog,
+            catalog: Arc::new(Kinds::new(catalog)),
+            workers: Arc::default(),
             limits,
             hub,
             identity: Arc::new(Identity::new(limits.sessions)),
@@ -130,6 +140,15 @@ impl Service {
             arriving: files::Arriving::default(),
             doing: TaskTracker::new(),
             dependents: Arc::default(),
+        }
+    }
+
+    /// With these rules for the workers outside, in place of those that hold by default.
+    #[must_use]
+    pub fn working_by(self, rules: Rules) -> Self {
+        Self {
+            workers: Arc::new(Workers::new(rules)),
+            ..self
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::cron::Rule;
-use super::{Service, require};
+use super::{Catalog, Service, require};
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::job::{DEFAULT_QUEUE, Job, valid_queue_name};
@@ -73,6 +73,7 @@ impl Service {
     pub async fn put_schedule(&self, actor: &Actor, id: Option<Uuid>, new: NewSchedule) -> Result<Schedule, Problem> {
         require(actor, Want::Schedule { delete: false })?;
         require(actor, Want::Enqueue { kind: &new.kind })?;
+        self.know_kinds([new.kind.as_str()].into_iter()).await?;
         let was = match id {
             Some(id) => Some(self.store.schedule(id).await?.ok_or_else(|| no_schedule(id))?.schedule),
             None => None,

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Service;
+use super::{Catalog, Service};
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
 use crate::domain::secret::{MASK, SEALED};
 use crate::server::secrets::{self, Places, SecretError, Unreadable, Veil, field, position};
@@ -34,7 +34,7 @@ impl Service {
         let (mut open, masked) = (stored.clone(), self.masked_args(kind, stored.clone()));
         let pointers = self.secrets.open(kind, &mut open).map_err(unreadable)?;
         secrets::restore(&mut args, &masked, &open);
-        self.checked_size(&args)?;
+        self.checked_size("args", &args)?;
         let args = self.kept_secret(kind, &args, |args| self.catalog.check(kind, args))?;
         // What was a secret stays one, though the kind may have changed its mind.
         self.seal(kind, args, pointers)

@@ -5,13 +5,14 @@ use uuid::Uuid;
 
 use super::guessing::names;
 use super::identity::{Known, Origin, SignedIn, TOKEN_PREFIX, fresh_key, hashed, id_of};
-use super::{Service, require};
+use super::{Catalog, Service, require};
 use crate::domain::account::{
     self, MadeToken, NewToken, NewUser, OnceLink, PasswordChange, PendingLink, Purpose, Session, TOKEN_DAYS_MAX,
     TOKENS_MAX, Token, User, UserChange, check_password,
 };
 use crate::domain::audit::Deed;
 use crate::domain::error::{Problem, ProblemCode};
+use crate::domain::kind::valid_external;
 use crate::domain::time::from_millis;
 use crate::domain::user::{Actor, Role, Scope, Via, Want, may};
 use crate::server::store::tokens::TokenDraft;
@@ -297,13 +298,15 @@ impl Service {
                 "a token needs a name by which people know what it is for",
             ));
         }
+        // One of its own acts as an admin's.
+        let offered = Scope::offered(user.map_or(Role::Admin, |user| user.role));
         if new.scopes.is_empty() {
-            let detail = format!("a token needs one scope at least: {}", Scope::offered());
+            let detail = format!("a token needs one scope at least: {}", Scope::names(&offered));
             return Err(Problem::invalid("scopes", detail));
         }
-        if let Some(scope) = new.scopes.iter().find(|scope| !Scope::OFFERED.contains(scope)) {
-            let (name, offered) = (scope.as_str(), Scope::offered());
-            let detail = format!("the scope {name} is not available yet; allowed: {offered}");
+        if let Some(scope) = new.scopes.iter().find(|scope| !offered.contains(scope)) {
+            let (name, offered) = (scope.as_str(), Scope::names(&offered));
+            let detail = format!("the scope {name} is for tokens of admins; allowed: {offered}");
             return Err(Problem::invalid("scopes", detail));
         }
         if let Some(days) = new.days
@@ -314,7 +317,10 @@ impl Service {
                 format!("days {days} is not within 1 to {TOKEN_DAYS_MAX}"),
             ));
         }
-        self.known_kinds(&new.kinds)?;
+        // A worker brings its kinds along, and has none before it has a token.
+        let brought = |kind: &String| new.scopes.contains(&Scope::Worker) && valid_external(kind);
+        let kinds: Vec<String> = new.kinds.iter().filter(|kind| !brought(kind)).cloned().collect();
+        self.known_kinds(&kinds)?;
         let secret = format!("{TOKEN_PREFIX}{}", fresh_key()?);
         let mut scopes = new.scopes;
         scopes.sort_by_key(|scope| scope.as_str());

@@ -26,6 +26,8 @@ pub struct Claim {
     /// Kinds that have a limit: their jobs are not taken here, nor those with a concurrency key, of members or in paused
     /// queues.
     pub limited: Vec<String>,
+    /// For a worker outside of the binary, whose kinds no worker within takes.
+    pub external: bool,
 }
 
 /// What a worker took.
@@ -58,7 +60,7 @@ pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
         "UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, front = 0, worker = $5, lease_until = $6, \
          started_at = $1, completed_at = NULL, progress = NULL, done = NULL, total = NULL, message = '', holds = NULL, rev = rev + 1 \
          WHERE seq IN (SELECT value FROM json_each($4)) AND +status = 'pending' AND run_at <= $1 \
-         AND concurrency_key IS NULL AND member = 0 AND kind NOT IN (SELECT value FROM json_each($7)) \
+         AND concurrency_key IS NULL AND member = 0 AND kind NOT IN (SELECT value FROM json_each($7)) AND instr(kind, '.') = 0 \
          AND queue NOT IN (SELECT name FROM paused_queues) \
          RETURNING 'claimed' AS what, {COLUMNS}, (SELECT args FROM job_data WHERE job_seq = jobs.seq) AS args, \
          (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s, \

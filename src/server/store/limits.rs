@@ -15,7 +15,7 @@ use super::jobs::COLUMNS;
 use super::ops::to_json;
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
-use crate::domain::kind::Rate;
+use crate::domain::kind::{Rate, is_external};
 use crate::domain::queue::Hold;
 
 /// The limits of the whole system, the same in every process.
@@ -51,6 +51,9 @@ const HOLD_MS: i64 = 5_000;
 /// How long a paused queue is held back before it is looked at again, should its resuming not be heard.
 pub(in crate::server) const PAUSED_MS: i64 = 60_000;
 
+/// How long workers of the binary hold back a kind that workers outside run.
+const EXTERNAL_MS: i64 = 600_000;
+
 impl Store {
     /// Takes those that are still waiting, as far as the limits allow, in the order that they are given in.
     pub async fn claim_limited(
@@ -83,6 +86,15 @@ async fn take(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<(Vec<Claime
     let (mut taken, mut refused): (Vec<(i64, String)>, Vec<Refused>) = (Vec::new(), Vec::new());
     let mut counted: BTreeMap<String, i64> = BTreeMap::new();
     for job in &wanted {
+        if is_external(&job.kind) != claim.external {
+            let (hold, wait_ms) = (Hold::Kind(job.kind.clone()), EXTERNAL_MS);
+            refused.push(Refused {
+                seq: job.seq,
+                hold,
+                wait_ms,
+            });
+            continue;
+        }
         if let Some(queue) = &job.paused {
             let (hold, wait_ms) = (Hold::Queue(queue.clone()), PAUSED_MS);
             refused.push(Refused {

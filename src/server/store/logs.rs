@@ -72,7 +72,7 @@ fn line(r: &QueryResult) -> Result<LogLine, StoreError> {
     })
 }
 
-async fn report(tx: &Tx<'_>, lease: Lease, reported: Reported) -> Result<Job, StoreError> {
+pub(super) async fn report(tx: &Tx<'_>, lease: Lease, reported: Reported) -> Result<Job, StoreError> {
     let Reported {
         progress,
         message,

@@ -15,6 +15,7 @@ pub mod enqueue;
 mod error;
 pub mod errors;
 pub mod events;
+pub mod external;
 pub mod files;
 pub mod finish;
 mod history;

@@ -170,8 +170,8 @@ impl Store {
             .await
     }
 
-    /// Ends the leases that ran out (`all`: every lease, for the start of the only process), at most a hundred. `held`: those
-    /// that this process knows to be alive, whatever the clock says.
+    /// Ends the leases that ran out (`all`: every lease of a worker of the binary, for the start of the only process), at most a
+    /// hundred. `held`: those that this process knows to be alive, whatever the clock says.
     pub async fn rescue(&self, all: bool, held: Vec<Lease>) -> Result<Vec<Changed>, StoreError> {
         let held: Vec<(i64, u64)> = held.iter().map(|l| (l.seq, l.epoch)).collect();
         let held = to_json(&held)?;
@@ -181,11 +181,14 @@ impl Store {
         self.writer()
             .write(move |tx| {
                 async move {
-                    let until = if all { i64::MAX } else { tx.now() };
+                    let (until, outside) = match all {
+                        true => (i64::MAX, format!(" AND {}(kind, '.') = 0", tx.dialect().position())),
+                        false => (tx.now(), String::new()),
+                    };
                     let take = tx.dialect().take_rows();
                     let held_rows = tx.dialect().rows("$2", &[("s", Ty::Int), ("e", Ty::Int)]);
                     let text = format!(
-                        "SELECT id FROM jobs WHERE status = 'running' AND lease_until < $1 \
+                        "SELECT id FROM jobs WHERE status = 'running' AND lease_until < $1{outside} \
                          AND (seq, epoch) NOT IN (SELECT s, e FROM {held_rows} AS held) ORDER BY seq LIMIT 100{take}"
                     );
                     let stmt = Sql::with(&text, [until.into(), held.into()]);

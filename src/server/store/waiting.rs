@@ -12,6 +12,7 @@ use super::limits::Limits;
 use super::ops::to_json;
 use super::sql::{RowExt, Sql};
 use crate::domain::job::{Job, Lane};
+use crate::domain::kind::is_external;
 use crate::domain::queue::{Cell, Entry, FRONT, Hold};
 
 impl Store {
@@ -22,6 +23,7 @@ impl Store {
         let kinds = Sql::new("SELECT DISTINCT kind FROM job_counts WHERE status = 'pending' AND n > 0").build();
         let kinds = self.all(kinds).await?;
         let mut kinds: Vec<String> = kinds.iter().map(|row| row.get("kind")).collect::<Result<_, _>>()?;
+        kinds.retain(|kind| !is_external(kind));
         let mut most: Vec<(Hold, u32)> = limits.all.map(|max| (Hold::All, max)).into_iter().collect();
         for kind in &kinds {
             let max = limits.kinds.get(kind).and_then(|(max, _)| *max);

@@ -5,6 +5,7 @@ use futures::FutureExt;
 use super::Store;
 use super::error::StoreError;
 use super::sql::Sql;
+use super::writer::Tx;
 
 /// A worker's report of itself. Its id is drawn anew at each start of its process.
 #[derive(Clone, Debug)]
@@ -21,30 +22,7 @@ impl Store {
     /// Records that the worker lives, and forgets those that have been silent for five minutes.
     pub async fn worker_beat(&self, worker: WorkerRow) -> Result<(), StoreError> {
         self.writer()
-            .write(move |tx| {
-                async move {
-                    let text = "INSERT INTO workers (id, host, pid, version, slots, in_use, started_at, heartbeat_at) \
-                        VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (id) DO UPDATE SET \
-                        slots = excluded.slots, in_use = excluded.in_use, heartbeat_at = excluded.heartbeat_at";
-                    let values = [
-                        worker.id.into(),
-                        worker.host.into(),
-                        i64::from(worker.pid).into(),
-                        worker.version.into(),
-                        i64::from(worker.slots).into(),
-                        i64::from(worker.in_use).into(),
-                        tx.now().into(),
-                    ];
-                    tx.execute(Sql::with(text, values)).await?;
-                    let silent = Sql::with(
-                        "DELETE FROM workers WHERE heartbeat_at < $1",
-                        [(tx.now() - 300_000).into()],
-                    );
-                    tx.execute(silent).await?;
-                    Ok(())
-                }
-                .boxed()
-            })
+            .write(move |tx| async move { record(tx, &worker).await }.boxed())
             .await
     }
 
@@ -61,4 +39,27 @@ impl Store {
             })
             .await
     }
+}
+
+/// A worker is silent for at most so many milliseconds before it is forgotten.
+const SILENT_MAX: i64 = 300_000;
+
+/// Writes down that the worker lives, and forgets those that have been silent.
+pub(super) async fn record(tx: &Tx<'_>, worker: &WorkerRow) -> Result<(), StoreError> {
+    let text = "INSERT INTO workers (id, host, pid, version, slots, in_use, started_at, heartbeat_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (id) DO UPDATE SET \
+        slots = excluded.slots, in_use = excluded.in_use, heartbeat_at = excluded.heartbeat_at";
+    let values = [
+        worker.id.as_str().into(),
+        worker.host.as_str().into(),
+        i64::from(worker.pid).into(),
+        worker.version.as_str().into(),
+        i64::from(worker.slots).into(),
+        i64::from(worker.in_use).into(),
+        tx.now().into(),
+    ];
+    tx.execute(Sql::with(text, values)).await?;
+    let silent = "DELETE FROM workers WHERE heartbeat_at < $1";
+    tx.execute(Sql::with(silent, [(tx.now() - SILENT_MAX).into()])).await?;
+    Ok(())
 }

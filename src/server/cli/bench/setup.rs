@@ -264,7 +264,7 @@ impl Fresh {
 pub async fn token(service: &Service) -> Result<String, CliError> {
     let new = NewToken {
         name: "bench".into(),
-        scopes: Scope::OFFERED.to_vec(),
+        scopes: Scope::ALL.to_vec(),
         kinds: Vec::new(),
         days: None,
     };

@@ -129,7 +129,7 @@ pub(super) async fn rescue(shared: &Shared, all: bool) -> Result<usize, StoreErr
         // Nobody else could have taken over what runs here, and the embedded database's clock is this machine's: when that
         // jumps, no lease has ended.
         let held = match shared.alone {
-            true => shared.running.leases(),
+            true => [shared.running.leases(), shared.service.leases_outside()].concat(),
             false => Vec::new(),
         };
         let changed = shared.service.store.rescue(all, held).await?;

@@ -12,3 +12,4 @@ pub mod logs;
 pub mod queues;
 pub mod schedules;
 pub mod settings;
+pub mod workers;

@@ -34,6 +34,8 @@ struct Told<T> {
 struct Outbox {
     changes: HashMap<JobId, Change>,
     many: bool,
+    /// The kinds that workers outside run have changed.
+    kinds: bool,
     sending: bool,
 }
 
@@ -100,10 +102,14 @@ impl Inner {
             let mut outbox = self.outbox();
             outbox.sending = false;
             let changes: Vec<Change> = outbox.changes.drain().map(|(_, change)| change).collect();
-            match std::mem::take(&mut outbox.many) {
+            let mut changes = match std::mem::take(&mut outbox.many) {
                 true => vec![Change::Many],
                 false => changes,
+            };
+            if std::mem::take(&mut outbox.kinds) {
+                changes.push(Change::Kinds);
             }
+            changes
         };
         if let Some(message) = self.told(changes) {
             self.publish(self.link.key("changes"), message);
@@ -198,6 +204,7 @@ impl Bus for RedisBus {
                 }
             }
             Change::Many => outbox.many = true,
+            Change::Kinds => outbox.kinds = true,
         }
         if !std::mem::replace(&mut outbox.sending, true) {
             tokio::spawn(self.inner.clone().send_soon());

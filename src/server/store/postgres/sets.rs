@@ -81,7 +81,7 @@ pub(in super::super) static CLAIM: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH {clock}, wanted AS MATERIALIZED (SELECT jobs.seq FROM jobs, clock WHERE jobs.seq = ANY($1::bigint[]) \
             AND jobs.status || '' = 'pending' AND jobs.run_at <= clock.now AND jobs.concurrency_key IS NULL AND jobs.member = 0 \
-            AND jobs.kind <> ALL($5::text[]) AND jobs.queue NOT IN (SELECT name FROM paused_queues) ORDER BY jobs.seq FOR UPDATE OF jobs), \
+            AND jobs.kind <> ALL($5::text[]) AND strpos(jobs.kind, '.') = 0 AND jobs.queue NOT IN (SELECT name FROM paused_queues) ORDER BY jobs.seq FOR UPDATE OF jobs), \
          taken AS (UPDATE jobs SET status = 'running', epoch = epoch + 1, attempt = attempt + 1, front = 0, worker = $2, \
             lease_until = clock.now + $3, started_at = clock.now, completed_at = NULL, progress = NULL, done = NULL, \
             total = NULL, message = '', holds = NULL, rev = rev + 1 \

@@ -11,6 +11,7 @@ use leptos_meta::Title;
 use leptos_router::{LazyRoute, lazy_route};
 
 use crate::domain::account::Me;
+use crate::domain::user::Role;
 use crate::rpc;
 use crate::ui::components::Icon;
 use crate::ui::components::entries_skeleton::EntriesSkeleton;
@@ -52,6 +53,12 @@ fn AccountPage() -> impl IntoView {
             })
         })
     };
+    let add = move || {
+        Suspend::new(async move {
+            let role = signed.me().await.map_or(Role::Viewer, |me| me.role);
+            view! { <tokens::AddToken again=tokens role /> }
+        })
+    };
     let session_list = move || {
         sessions.get().map(|answer| match answer {
             Ok(list) => view! { <sessions::Sessions list again=sessions /> }.into_any(),
@@ -90,7 +97,7 @@ fn AccountPage() -> impl IntoView {
             <section class="part" aria-labelledby="tokens-title">
                 <h2 id="tokens-title">"API tokens"</h2>
                 <Transition fallback=Skeleton>{token_list}</Transition>
-                <tokens::AddToken again=tokens />
+                <Suspense>{add}</Suspense>
             </section>
         </div>
     }

@@ -5,7 +5,7 @@ use leptos::web_sys::SubmitEvent;
 
 use crate::domain::account::{NAME_MAX, NewToken, Token};
 use crate::domain::error::Problem;
-use crate::domain::user::Scope;
+use crate::domain::user::{Role, Scope};
 use crate::rpc;
 use crate::ui::components::dialog::Dialog;
 use crate::ui::components::form::{Checks, FieldError, FormEnd, Kinds, Pick, Sending, TextField};
@@ -15,20 +15,25 @@ use crate::ui::components::once::Once;
 const SPANS: [(&str, &str); 4] = [("90", "90 days"), ("30", "30 days"), ("365", "1 year"), ("", "Never")];
 
 #[component]
-pub fn NewTokenDialog(open: RwSignal<bool>, again: Resource<Result<Vec<Token>, Problem>>) -> impl IntoView {
+pub fn NewTokenDialog(
+    open: RwSignal<bool>,
+    again: Resource<Result<Vec<Token>, Problem>>,
+    /// Whose token it will be.
+    role: Role,
+) -> impl IntoView {
     view! {
         <Dialog id="new-token" title="New token" open class="form-dialog">
-            <Content open again />
+            <Content open again role />
         </Dialog>
     }
 }
 
 /// The form, and once the token is made, its secret.
 #[component]
-fn Content(open: RwSignal<bool>, again: Resource<Result<Vec<Token>, Problem>>) -> impl IntoView {
+fn Content(open: RwSignal<bool>, again: Resource<Result<Vec<Token>, Problem>>, role: Role) -> impl IntoView {
     let made = RwSignal::new(None::<String>);
     move || match made.get() {
-        None => view! { <TokenForm open again made /> }.into_any(),
+        None => view! { <TokenForm open again role made /> }.into_any(),
         Some(secret) => view! { <Secret open secret /> }.into_any(),
     }
 }
@@ -37,6 +42,7 @@ fn Content(open: RwSignal<bool>, again: Resource<Result<Vec<Token>, Problem>>) -
 fn TokenForm(
     open: RwSignal<bool>,
     again: Resource<Result<Vec<Token>, Problem>>,
+    role: Role,
     made: RwSignal<Option<String>>,
 ) -> impl IntoView {
     let sending = Sending::new(&["name", "scopes", "kinds", "days"]);
@@ -57,9 +63,10 @@ fn TokenForm(
             again.refetch();
         });
     };
-    let picks = Scope::OFFERED
+    let picks = Scope::offered(role)
+        .into_iter()
         .map(|s| Pick::new(s.as_str(), s.as_str(), s.description()))
-        .to_vec();
+        .collect::<Vec<_>>();
     let spans = SPANS
         .map(|(value, words)| view! { <option value=value>{words}</option> })
         .collect_view();

@@ -8,6 +8,7 @@ use leptos::task::spawn_local;
 use super::new_token::NewTokenDialog;
 use crate::domain::account::Token;
 use crate::domain::error::Problem;
+use crate::domain::user::Role;
 use crate::rpc;
 use crate::ui::components::dialog::{Answered, Ask};
 use crate::ui::components::empty::Empty;
@@ -72,7 +73,7 @@ pub fn Tokens(list: Vec<Token>, again: Resource<Result<Vec<Token>, Problem>>) ->
 /// Makes one more. Beside the list and not in it: the list is made anew when there is one more, and the dialog still has to show
 /// the secret then.
 #[component]
-pub fn AddToken(again: Resource<Result<Vec<Token>, Problem>>) -> impl IntoView {
+pub fn AddToken(again: Resource<Result<Vec<Token>, Problem>>, role: Role) -> impl IntoView {
     let open = RwSignal::new(false);
     view! {
         <div class="part-actions">
@@ -81,7 +82,7 @@ pub fn AddToken(again: Resource<Result<Vec<Token>, Problem>>) -> impl IntoView {
                 "New token"
             </button>
         </div>
-        <NewTokenDialog open again />
+        <NewTokenDialog open again role />
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::domain::user::Via;
 
 /// Actions and what they did. What is not listed is said by its name.
-const ACTIONS: [(&str, &str); 40] = [
+const ACTIONS: [(&str, &str); 43] = [
     ("job.enqueue", "Started a job"),
     ("job.enqueue_bulk", "Started jobs"),
     ("job.cancel", "Cancelled a job"),
@@ -43,11 +43,14 @@ const ACTIONS: [(&str, &str); 40] = [
     ("user.change_password", "Changed the password"),
     ("token.create", "Made a token"),
     ("token.revoke", "Revoked a token"),
+    ("worker.begin", "Began a worker"),
+    ("kind.declare", "Declared a kind"),
+    ("kind.forget", "Removed a kind"),
     ("audit.export", "Exported the audit log"),
 ];
 
 /// What entries can be about.
-pub const OBJECTS: [(&str, &str); 9] = [
+pub const OBJECTS: [(&str, &str); 11] = [
     ("job", "Jobs"),
     ("jobs", "Many jobs at once"),
     ("batch", "Batches"),
@@ -56,6 +59,8 @@ pub const OBJECTS: [(&str, &str); 9] = [
     ("user", "Users"),
     ("token", "Tokens"),
     ("session", "Sessions"),
+    ("worker", "Workers"),
+    ("kind", "Kinds"),
     ("audit", "Audit log"),
 ];
 

@@ -1,0 +1,155 @@
+//! Waiting jobs for workers outside of the binary. The index of the queue is for those within, which are many and short; these
+//! come by HTTP, and look them up in an index of the database: by kind, lane and owner, so that neither a lower lane nor a
+//! noisy owner hides what waits behind them, however much that is.
+
+use std::collections::HashMap;
+
+use sea_orm::{QueryResult, Value};
+
+use super::super::Store;
+use super::super::error::StoreError;
+use super::super::limits::Limits;
+use super::super::sql::{RowExt, Sql};
+use super::waits_outside;
+use crate::domain::job::{Job, Lane};
+use crate::domain::queue::Hold;
+
+/// A job that could go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub seq: i64,
+    pub owner: String,
+    /// Since when it could have started, in milliseconds since 1970.
+    pub run_at: i64,
+    /// Whether it may kill its worker.
+    pub suspect: bool,
+}
+
+/// Owners of one lane that are looked at in one go: who comes after them comes next.
+const OWNERS: usize = 16;
+/// Jobs of one owner that are looked at for one that nothing holds back.
+const DEEP: u32 = 1_000;
+
+impl Store {
+    /// Of these kinds those that have waiting jobs, and of which one may run at this moment.
+    pub async fn external_waiting(&self, kinds: &[String], limits: &Limits) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT DISTINCT kind FROM job_counts WHERE status = 'pending' AND n > 0";
+        let rows = self.all(Sql::new(text).build()).await?;
+        let waiting: Vec<String> = rows.iter().map(|row| row.get("kind")).collect::<Result<_, _>>()?;
+        let mut waiting: Vec<String> = waiting.into_iter().filter(|kind| kinds.contains(kind)).collect();
+        if waiting.is_empty() {
+            return Ok(waiting);
+        }
+        let most = |kind: &String| limits.kinds.get(kind).and_then(|(max, _)| *max);
+        let mut holds: HashMap<Hold, u32> = limits.all.map(|max| (Hold::All, max)).into_iter().collect();
+        holds.extend(
+            waiting
+                .iter()
+                .filter_map(|kind| Some((Hold::Kind(kind.clone()), most(kind)?))),
+        );
+        let names: Vec<Hold> = holds.keys().cloned().collect();
+        let running = self.running_under(&names).await?;
+        let full = |hold: &Hold| {
+            holds
+                .get(hold)
+                .is_some_and(|max| running.get(hold).is_some_and(|n| *n >= i64::from(*max)))
+        };
+        if full(&Hold::All) {
+            return Ok(Vec::new());
+        }
+        waiting.retain(|kind| !full(&Hold::Kind(kind.clone())));
+        Ok(waiting)
+    }
+
+    /// Jobs of a kind that go before all others of it, at most `limit`.
+    pub async fn external_front(&self, kind: &str, limit: usize, member_max: u32) -> Result<Vec<Head>, StoreError> {
+        let (waits, free) = (waits_outside(self), free("$2"));
+        let text = format!(
+            "SELECT seq, owner, run_at, crashes, attempt, max_attempts FROM jobs \
+             WHERE {waits} AND kind = $1 AND front = 1 AND {free} ORDER BY lane, owner, seq LIMIT {limit}"
+        );
+        let values = [kind.into(), i64::from(member_max).into()];
+        self.all(Sql::with(&text, values)).await?.iter().map(head).collect()
+    }
+
+    /// The next jobs of a kind in one lane, of each owner at most `each`: of the owners behind `after`, and then of the first ones
+    /// again, in that order.
+    pub async fn external_heads(
+        &self,
+        kind: &str,
+        lane: Lane,
+        after: &str,
+        each: usize,
+        member_max: u32,
+    ) -> Result<Vec<Vec<Head>>, StoreError> {
+        let mut owners = self.owners_behind(kind, lane, after).await?;
+        if owners.len() < OWNERS && !after.is_empty() {
+            let first = self.owners_behind(kind, lane, "").await?;
+            owners.extend(first.into_iter().take_while(|owner| owner.as_str() <= after));
+            owners.truncate(OWNERS);
+        }
+        if owners.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (waits, free) = (waits_outside(self), free("$3"));
+        let mut values: Vec<Value> = vec![kind.into(), lane.rank().into(), i64::from(member_max).into()];
+        let mut parts = Vec::with_capacity(owners.len());
+        for (i, owner) in owners.iter().enumerate() {
+            values.push(owner.as_str().into());
+            let place = values.len();
+            parts.push(format!(
+                "SELECT * FROM (SELECT {i} AS place, seq, owner, run_at, crashes, attempt, max_attempts FROM \
+                 (SELECT seq, owner, run_at, crashes, attempt, max_attempts, queue, member, concurrency_key FROM jobs \
+                 WHERE {waits} AND kind = $1 AND front = 0 AND lane = $2 AND owner = ${place} ORDER BY seq LIMIT {DEEP}) AS jobs \
+                 WHERE {free} ORDER BY seq LIMIT {each}) AS part{i}"
+            ));
+        }
+        let mut heads: Vec<Vec<Head>> = vec![Vec::new(); owners.len()];
+        for row in self.all(Sql::with(&parts.join(" UNION ALL "), values)).await? {
+            let place = usize::try_from(row.int("place")?).unwrap_or(0);
+            heads[place].push(head(&row)?);
+        }
+        heads.retain(|jobs| !jobs.is_empty());
+        heads.iter_mut().for_each(|jobs| jobs.sort_by_key(|head| head.seq));
+        Ok(heads)
+    }
+
+    /// Owners of waiting jobs in a lane, in the order of their names from behind one on; each is a step in the index, however many
+    /// jobs of theirs wait.
+    async fn owners_behind(&self, kind: &str, lane: Lane, after: &str) -> Result<Vec<String>, StoreError> {
+        let next = |behind: &str| {
+            format!(
+                "(SELECT MIN(owner) FROM jobs WHERE {} AND kind = $1 AND front = 0 AND lane = $2 AND owner > {behind})",
+                waits_outside(self)
+            )
+        };
+        let text = format!(
+            "WITH RECURSIVE owners (owner, n) AS (SELECT {}, 1 UNION ALL \
+             SELECT {}, n + 1 FROM owners WHERE owner IS NOT NULL AND n < {OWNERS}) \
+             SELECT owner FROM owners WHERE owner IS NOT NULL",
+            next("$3"),
+            next("owners.owner")
+        );
+        let values = [kind.into(), lane.rank().into(), after.into()];
+        let rows = self.all(Sql::with(&text, values)).await?;
+        rows.iter().map(|row| row.get("owner")).collect()
+    }
+}
+
+/// Whether nothing holds a job back but its kind and the whole: `place` is that of the most that run of a member.
+fn free(place: &str) -> String {
+    format!(
+        "queue NOT IN (SELECT name FROM paused_queues) \
+         AND (member = 0 OR COALESCE((SELECT n FROM running_holds WHERE hold = 'o:' || owner), 0) < {place}) \
+         AND (concurrency_key IS NULL OR COALESCE((SELECT n FROM running_holds WHERE hold = 'c:' || concurrency_key), 0) < 1)"
+    )
+}
+
+fn head(row: &QueryResult) -> Result<Head, StoreError> {
+    Ok(Head {
+        seq: row.get("seq")?,
+        owner: row.get("owner")?,
+        run_at: row.get("run_at")?,
+        suspect: Job::suspected(row.u32("crashes")?, row.u32("attempt")?, row.u32("max_attempts")?),
+    })
+}
