@@ -37,21 +37,37 @@ export class Refused extends Error {
   }
 }
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+/** Waits, or not any longer once the signal says so. */
+const pause = (ms, signal) =>
+  new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const timer = setTimeout(done, ms);
+    function done() {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    }
+    signal?.addEventListener("abort", done, { once: true });
+  });
+
+/** A call that has no answer after so long has none. */
+const PATIENCE_MS = 10_000;
 
 /** Begins a worker, which fetches and runs jobs until it is told to stop. Fails when the server does not take it. */
 export async function work({ url, token, name, slots = 1, host, version, kinds, warn = console.warn }) {
   const base = url.replace(/\/+$/, "");
   const runs = new Map(kinds.map((kind) => [kind.name, kind.run]));
   const declared = kinds.map(({ run, ...kind }) => kind);
-  let id, heartbeatMs;
+  let id, leaseMs, heartbeatMs;
+  /** The attempts that run here, by job. */
   const held = new Map();
   const closing = new AbortController();
 
-  async function call(method, path, body, signal) {
+  async function call(method, path, body, { wait = 0, signal } = {}) {
+    const late = AbortSignal.timeout(wait * 1000 + PATIENCE_MS);
     const answer = await fetch(`${base}/api/workers${path}`, {
       method,
-      signal,
+      signal: signal ? AbortSignal.any([signal, late]) : late,
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
@@ -61,10 +77,10 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       said = text ? JSON.parse(text) : {};
     } catch {
       // A proxy in between may answer in words of its own.
-      said = { status: answer.status, title: text.slice(0, 200) };
+      said = { title: text.slice(0, 200) };
     }
     if (answer.ok) return said;
-    throw new Refused({ status: answer.status, ...said });
+    throw new Refused({ ...said, status: answer.status });
   }
 
   async function begin() {
@@ -73,12 +89,13 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
     if (version) told.version = version;
     const begun = await call("POST", "", told);
     id = begun.id;
+    leaseMs = begun.lease_ms;
     heartbeatMs = begun.heartbeat_ms;
   }
 
   /** What can't be settled by asking again is thrown; what can is asked until the lease must have ended. */
   async function insist(path, body) {
-    const until = Date.now() + heartbeatMs * 3;
+    const until = Date.now() + leaseMs;
     for (let wait = 200; ; wait = Math.min(wait * 2, 5000)) {
       try {
         return await call("POST", path, body);
@@ -90,15 +107,26 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
     }
   }
 
+  /** The attempt's lease is gone: it ends, and what it would still say is not taken. */
+  function lose(one, why) {
+    one.lost = true;
+    one.stop.abort(new Error(why));
+  }
+
   async function run(assigned) {
     const { id: job, epoch } = assigned;
     const stop = new AbortController();
-    const one = { epoch, stop, wishes: { cancel: false, pause: false } };
+    const one = { job, epoch, stop, confirmed: Date.now(), wishes: { cancel: false, pause: false } };
+    // The same job once more: its lease ran out here, without this worker hearing of it.
+    const before = held.get(job);
+    if (before) lose(before, "the lease is lost");
     held.set(job, one);
     const path = `/${id}/jobs/${job}`;
-    const say = async (what, body) => {
-      const wishes = await insist(`${path}/${what}`, { epoch, ...body });
-      heard(one, wishes);
+    const say = (what, body) => {
+      const said = insist(`${path}/${what}`, { epoch, ...body }).then((wishes) => heard(one, wishes));
+      // Whoever does not wait for it does not hear that it failed, either.
+      said.catch(() => {});
+      return said;
     };
     const context = {
       ...assigned,
@@ -116,28 +144,35 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
         throw new Released(checkpoint);
       },
     };
+    let end;
     try {
       const result = (await runs.get(assigned.type)(context)) ?? null;
-      await insist(`${path}/complete`, { epoch, result });
+      end = ["complete", { epoch, result }];
     } catch (error) {
-      await failed(path, one, error).catch((why) => warn(`windlass: job ${job}: ${why.message}`));
+      end = unfinished(one, error);
+    }
+    try {
+      if (!one.lost && end) await insist(`${path}/${end[0]}`, end[1]);
+    } catch (error) {
+      // Its lease runs out, and it is run again.
+      warn(`windlass: job ${job}: its end could not be told: ${error.message}`);
     } finally {
-      held.delete(job);
+      if (held.get(job) === one) held.delete(job);
     }
   }
 
-  async function failed(path, { epoch, stop, lost }, error) {
-    // Whatever would be said about it is not taken any more.
-    if (lost || (error instanceof Refused && error.problem.code === "lease_lost")) return;
-    if (error instanceof Released) return insist(`${path}/release`, { epoch, checkpoint: error.checkpoint });
-    if (stop.signal.aborted) return insist(`${path}/release`, { epoch });
+  /** How an attempt ends that has thrown. */
+  function unfinished({ epoch, stop }, error) {
+    if (error instanceof Refused && error.problem.code === "lease_lost") return undefined;
+    if (error instanceof Released) return ["release", { epoch, checkpoint: error.checkpoint }];
+    if (stop.signal.aborted) return ["release", { epoch }];
     const { code, retryable } = error instanceof JobError ? error : { code: "INTERNAL" };
     const message = String(error?.message || error || "unknown error");
-    return insist(`${path}/fail`, { epoch, code, retryable, message, stack: error?.stack });
+    return ["fail", { epoch, code, retryable, message, stack: error?.stack }];
   }
 
   function heard(one, wishes) {
-    one.wishes = wishes;
+    one.wishes = { cancel: wishes.cancel, pause: wishes.pause };
     if (wishes.cancel) one.stop.abort(new Error("asked to stop"));
   }
 
@@ -145,30 +180,40 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
   async function beat() {
     while (!closing.signal.aborted || held.size > 0) {
       const began = Date.now();
+      const named = [...held.values()];
+      let rest = named.length > 0 ? 500 : 1000;
       try {
-        const jobs = [...held].map(([job, one]) => ({ id: job, epoch: one.epoch }));
-        const told = [...held.values()].some((one) => one.wishes.cancel || one.wishes.pause);
-        const wait = told || closing.signal.aborted ? 0 : Math.max(1, Math.floor(heartbeatMs / 1000));
-        const beaten = await call("POST", `/${id}/heartbeat`, { jobs, wait: Math.min(wait, 25) });
-        for (const wishes of beaten.held) {
-          const one = held.get(wishes.id);
-          if (one?.epoch === wishes.epoch) heard(one, { cancel: wishes.cancel, pause: wishes.pause });
-        }
-        for (const lease of beaten.lost) {
-          const one = held.get(lease.id);
-          if (one?.epoch !== lease.epoch) continue;
-          one.lost = true;
-          one.stop.abort(new Error("the lease is lost"));
+        const jobs = named.map((one) => ({ id: one.job, epoch: one.epoch }));
+        const told = named.some((one) => one.wishes.cancel || one.wishes.pause);
+        const wait = told || closing.signal.aborted ? 0 : Math.min(25, Math.max(1, Math.floor(heartbeatMs / 1000)));
+        // Told to stop it does not wait any longer, and beats once more for what still runs.
+        const beaten = await call("POST", `/${id}/heartbeat`, { jobs, wait }, { wait, signal: wait ? closing.signal : undefined });
+        const holds = new Map(beaten.held.map((lease) => [`${lease.id} ${lease.epoch}`, lease]));
+        for (const one of named) {
+          const lease = holds.get(`${one.job} ${one.epoch}`);
+          if (!lease) lose(one, "the lease is lost");
+          else {
+            one.confirmed = began;
+            heard(one, lease);
+          }
         }
       } catch (error) {
+        if (closing.signal.aborted && !(error instanceof Refused)) continue;
         warn(`windlass: heartbeat: ${error.message}`);
-        if (error instanceof Refused && error.problem.status === 404 && held.size === 0) {
-          await begin().catch((why) => warn(`windlass: ${why.message}`));
+        rest = 1000;
+        if (error instanceof Refused && error.problem.status === 404) {
+          // The server has forgotten this worker, and its leases have run out.
+          for (const one of held.values()) lose(one, "the lease is lost");
+          if (!closing.signal.aborted) await begin().catch((why) => warn(`windlass: ${why.message}`));
+        } else if (error instanceof Refused && error.problem.status < 500) {
+          rest = heartbeatMs;
         }
       }
+      for (const one of held.values()) {
+        if (Date.now() - one.confirmed > leaseMs) lose(one, "the lease could not be kept");
+      }
       // An answer that came early is no reason to ask all the time.
-      const short = held.size > 0 ? 500 : 1000;
-      await pause(Math.max(0, short - (Date.now() - began)));
+      await pause(Math.max(0, rest - (Date.now() - began)), held.size > 0 ? undefined : closing.signal);
     }
   }
 
@@ -177,17 +222,18 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
     while (!closing.signal.aborted) {
       const free = slots - held.size;
       if (free <= 0) {
-        await pause(50);
+        await pause(50, closing.signal);
         continue;
       }
       try {
-        const { jobs } = await call("POST", `/${id}/fetch`, { max: Math.min(free, 100), wait: 20 }, closing.signal);
-        for (const job of jobs) run(job);
+        const wish = { max: Math.min(free, 100), wait: 20 };
+        const { jobs } = await call("POST", `/${id}/fetch`, wish, { wait: 20, signal: closing.signal });
+        for (const job of jobs) void run(job);
         wait = 500;
       } catch (error) {
         if (closing.signal.aborted) return;
         warn(`windlass: fetch: ${error.message}`);
-        await pause(wait);
+        await pause(wait, closing.signal);
         wait = Math.min(wait * 2, 30_000);
       }
     }

@@ -146,7 +146,7 @@ impl Job {
     /// Bytes of a message that are kept.
     pub const MESSAGE_MAX: usize = 500;
     /// So many crashes make a job one that may kill its workers.
-    const CRASHES_MAX: u32 = 2;
+    pub const CRASHES_MAX: u32 = 2;
 
     /// Whether the job may be one that kills its workers: it was there when several died, or has one try left after the first.
     /// A worker runs one such job at a time, so that a job that is to blame takes no other along more than a few times.

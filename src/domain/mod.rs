@@ -25,4 +25,5 @@ pub mod stats;
 pub mod status;
 pub mod time;
 pub mod user;
+pub mod work;
 pub mod worker;

@@ -53,7 +53,7 @@ impl Worker {
     }
 
     async fn of(s: &Server, client: Client, kinds: Value) -> Self {
-        let body = json!({ "name": "py", "host": "box", "version": "1.0", "slots": 4, "kinds": kinds });
+        let body = json!({ "name": "py", "host": "box", "version": "1.0", "slots": 500, "kinds": kinds });
         let (status, begun) = send(s, &client, "/api/workers", body).await;
         assert_eq!(status, StatusCode::CREATED, "{begun}");
         Self {
@@ -409,9 +409,9 @@ async fn a_heartbeat_keeps_a_lease_and_ends_what_takes_too_long() {
     .await;
     assert!(kept.get() > 1);
     assert_eq!(beaten["lost"][0]["id"], json!(id));
-    let detail = s.detail(&id).await;
+    let seen = s.job(&id).await;
     assert_eq!(
-        (&detail["status"], &detail["error"]["code"], &detail["crashes"]),
+        (&seen["status"], &seen["error_code"], &seen["crashes"]),
         (&json!("dead"), &json!("TIMEOUT"), &json!(0))
     );
     s.stop().await;
@@ -973,7 +973,120 @@ async fn of_jobs_that_may_kill_their_worker_it_is_given_one_at_a_time() {
     let one = worker.fetch(json!({ "max": 2 })).await;
     assert_eq!(one.len(), 1);
     assert!(worker.fetch(json!({ "max": 2 })).await.is_empty());
+    // Nor does the other one hide what is behind it.
+    let healthy = start(&s, url()).await;
+    let next = worker.fetch(json!({ "max": 1 })).await;
+    assert_eq!(next[0].id, healthy);
     worker.tell(&one[0], "complete", json!({})).await;
     assert_eq!(worker.fetch(json!({ "max": 2 })).await.len(), 1);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_waits_speaks_for_the_moment_at_which_it_was_said() {
+    let s = Server::start().await;
+    let worker = Worker::begin(&s, json!([resize()])).await;
+    let first = start(&s, url()).await;
+    let job = worker.next().await;
+    let later = async {
+        let id = start(&s, url()).await;
+        let second = worker.next().await;
+        // By now it has been there for longer than the answer that gave it could have been on its way.
+        let since = std::time::Instant::now();
+        until("the job to have run for a while", async || {
+            worker.tell(&second, "progress", json!({ "message": "On it" })).await;
+            (since.elapsed() > Duration::from_millis(1_500)).then_some(())
+        })
+        .await;
+        assert_eq!(s.act(&first, "cancel").await.0, StatusCode::OK);
+        (id, second)
+    };
+    let (beaten, (id, second)) = tokio::join!(worker.hear(&job), later);
+    assert_eq!(beaten["held"][0]["cancel"], true, "{beaten}");
+    assert_eq!(s.job(&id).await["status"], "running");
+    worker.tell(&second, "complete", json!({})).await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_waits_for_no_fetch_and_gives_nothing_more() {
+    let s = Server::start().await;
+    let worker = Worker::begin(&s, json!([resize()])).await;
+    start(&s, url()).await;
+    let job = worker.next().await;
+    let waits = async { tokio::join!(worker.fetch(json!({ "wait": 25 })), worker.hear(&job)) };
+    let stops = async {
+        until("the worker to wait", async || {
+            let health = s.get("/api/admin/jobs/health").await;
+            health.is_object().then_some(())
+        })
+        .await;
+        s.stop().await
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(waits, stops) }).await;
+    let ((jobs, beaten), _) = ended.expect("before the wait would have been over");
+    assert!(jobs.is_empty());
+    assert_eq!(beaten["lost"], json!([]));
+}
+
+#[tokio::test]
+async fn a_kind_that_has_used_up_its_rate_hides_no_other() {
+    let s = Server::start().await;
+    let rated = with(
+        resize(),
+        json!({ "name": "a.rated", "policy": { "rate": { "jobs": 1, "per_ms": 86_400_000 } } }),
+    );
+    let worker = Worker::begin(&s, json!([rated, resize()])).await;
+    for _ in 0..6 {
+        s.enqueue("a.rated", url()).await;
+    }
+    let id = start(&s, url()).await;
+    let first = worker.fetch(json!({ "max": 1 })).await;
+    assert_eq!(first[0].told["type"], "a.rated");
+    let next = worker.fetch(json!({ "max": 2 })).await;
+    assert_eq!((next.len(), &next[0].id), (1, &id));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_is_given_what_it_has_room_for_and_nothing_once_it_has_ended() {
+    let s = Server::start().await;
+    let client = token_of(&s, &s.client, "/api/tokens", &["worker"], &[]).await;
+    let body = json!({ "name": "small", "slots": 2, "kinds": [resize()] });
+    let (_, begun) = send(&s, &client, "/api/workers", body).await;
+    let worker = Worker {
+        client,
+        base: s.base.clone(),
+        id: begun["id"].as_str().expect("id").to_string(),
+    };
+    for _ in 0..3 {
+        start(&s, url()).await;
+    }
+    let held = worker.fetch(json!({ "max": 100 })).await;
+    assert_eq!(held.len(), 2);
+    assert!(worker.fetch(json!({ "max": 100 })).await.is_empty());
+    // A number that no clock can show spoils nothing.
+    worker.tell(&held[0], "complete", json!({ "cpu_ms": u64::MAX })).await;
+    assert_eq!(s.detail(&held[0].id).await["attempts"][0]["outcome"], "completed");
+    worker.tell(&worker.next().await, "complete", json!({})).await;
+    let gone = async {
+        let url = format!("{}/api/workers/{}", s.base, worker.id);
+        let status = worker.client.delete(&url).send().await.expect("answer").status();
+        assert_eq!(status, StatusCode::NO_CONTENT);
+        start(&s, self::url()).await
+    };
+    let ((status, problem), id) = tokio::join!(worker.call("/fetch", json!({ "wait": 25 })), gone);
+    assert_eq!(status, StatusCode::NOT_FOUND, "{problem}");
+    let seen = s.job(&id).await;
+    assert_eq!((&seen["status"], &seen["attempt"]), (&json!("pending"), &json!(0)));
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn that_a_worker_outside_lives_does_not_say_that_one_within_does() {
+    let s = Server::on(Arc::new(TempDir::new().expect("folder")), false, |_| {}).await;
+    Worker::begin(&s, json!([resize()])).await;
+    let health = s.get("/api/admin/jobs/health").await;
+    assert_eq!(health["checks"]["workers"]["text"], "none", "{health}");
     s.stop().await;
 }

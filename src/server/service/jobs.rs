@@ -252,6 +252,7 @@ impl Service {
     ) -> Result<Job, Problem> {
         let row = self.row(actor, id).await?;
         let (owner, kind) = (&row.job.owner, &row.job.kind);
+        self.know_kinds([kind.as_str()].into_iter()).await?;
         require(actor, Want::Act { action, owner, kind })?;
         if matches!(action, Action::RunNow | Action::Resume | Action::Retry) && self.catalog.is_internal(kind) {
             self.may_let_go_on(actor, &row).await?;

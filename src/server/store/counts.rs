@@ -361,7 +361,7 @@ pub(super) fn facts(dialect: Dialect, now: i64) -> Statement {
          (SELECT MIN((SELECT MIN(run_at) FROM (SELECT run_at FROM jobs WHERE status = 'pending' \
             AND kind = waiting.kind ORDER BY seq LIMIT 20) AS first)) \
           FROM (SELECT kind FROM job_counts WHERE status = 'pending' GROUP BY kind HAVING SUM(n) > 0) AS waiting) AS oldest, \
-         (SELECT MAX(heartbeat_at) FROM workers) AS ping, \
+         (SELECT MAX(heartbeat_at) FROM workers WHERE token IS NULL) AS ping, \
          (SELECT CAST(COALESCE(SUM(slots), 0) AS BIGINT) FROM workers WHERE heartbeat_at > $2) AS slots",
         dialect.by("jobs_ended")
     );

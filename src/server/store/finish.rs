@@ -10,7 +10,7 @@ use sea_orm::QueryResult;
 use super::Store;
 use super::error::StoreError;
 use super::ops::{Lease, to_json};
-use super::sql::{RowExt, Sql};
+use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::machine::Refused;
 use crate::domain::stats::Metric;
@@ -74,8 +74,8 @@ pub(super) const RESULTS: &str = "UPDATE job_data SET result = given.r, error = 
 
 /// The leases and, where there are any, the results of a set, as the statements take them.
 pub(super) fn values(items: &[&Finish]) -> Result<(String, Option<String>), StoreError> {
-    let leases = items.iter().map(|f| (f.lease.seq, f.lease.epoch, f.cpu_ms));
-    let leases: Vec<(i64, u64, u64)> = leases.collect();
+    let leases = items.iter().map(|f| (f.lease.seq, f.lease.epoch, int(f.cpu_ms)));
+    let leases: Vec<(i64, u64, i64)> = leases.collect();
     let told = items.iter().filter(|f| f.result.is_some() || f.again);
     let results = told.map(|f| (f.lease.seq, f.lease.epoch, f.result.as_deref()));
     let results: Vec<(i64, u64, Option<&str>)> = results.collect();

@@ -55,7 +55,8 @@ pub(in crate::server) const PAUSED_MS: i64 = 60_000;
 const EXTERNAL_MS: i64 = 600_000;
 
 impl Store {
-    /// Takes those that are still waiting, as far as the limits allow, in the order that they are given in.
+    /// Takes those that are still waiting, as far as the limits allow, in the order that they are given in. A worker outside of the
+    /// binary that is not known (any more) is given none.
     pub async fn claim_limited(
         &self,
         claim: Claim,
@@ -77,6 +78,9 @@ struct Wanted {
 }
 
 async fn take(tx: &Tx<'_>, claim: &Claim, limits: &Limits) -> Result<(Vec<Claimed>, Vec<Refused>), StoreError> {
+    if claim.external && !super::external::is_there(tx, &claim.worker).await? {
+        return Ok((Vec::new(), Vec::new()));
+    }
     let wanted = wanted(tx, claim, limits).await?;
     let mut free = places(tx, &wanted).await?;
     let begun = begun(tx, &wanted, limits).await?;

@@ -6,10 +6,12 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::connect::MIGRATIONS;
 use super::dialect::Dialect;
+use super::external::heads::{self, Narrow};
 use super::retention::{Rule, expired};
 use super::session::Session;
 use super::sql::RowExt;
 use super::{counts, due};
+use crate::domain::job::Lane;
 use crate::domain::status::Status;
 
 /// The steps of a statement on an empty database.
@@ -54,6 +56,20 @@ async fn what_is_kept_no_longer_is_found_without_passing_what_is() {
         straight(expired(Dialect::Sqlite, &rule, &[], 1, 250), by).await;
         straight(expired(Dialect::Sqlite, &rule, &["echo".into()], 1, 250), by).await;
     }
+}
+
+#[tokio::test]
+async fn jobs_for_workers_outside_are_found_by_kind_lane_and_owner() {
+    let narrow = Narrow {
+        member_max: 3,
+        suspects: false,
+    };
+    let kind = "images.resize";
+    let by = "jobs_external (kind=? AND front=? AND lane=? AND owner";
+    straight(heads::owners(Dialect::Sqlite, kind, Lane::Normal, "ada"), by).await;
+    let owners = ["ada".to_string(), "bob".to_string()];
+    let lines = heads::lines(Dialect::Sqlite, kind, Lane::Normal, &owners, 5, narrow);
+    straight(lines, by).await;
 }
 
 #[tokio::test]

@@ -5,18 +5,19 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use crate::domain::error::Problem;
-use crate::domain::worker::{
-    Beaten, CheckpointReport, Completion, Ended, Failure, FetchWish, Fetched, Heartbeat, LogReport, NewWorker,
-    ProgressReport, Release, Wishes, WorkerBegun,
+use crate::domain::work::{
+    Beaten, CheckpointReport, Completion, Ended, Failure, FetchWish, Fetched, Heartbeat, LogReport, ProgressReport,
+    Release, Wishes,
 };
+use crate::domain::worker::{NewWorker, WorkerBegun};
 use crate::server::http::AppState;
 use crate::server::http::auth::{Caller, Visitor, nobody};
-use crate::server::http::extract::{Answer, Body, Id, Worker};
+use crate::server::http::extract::{Answer, Body, Id, Path, Worker};
 
 /// Begins a worker, with a token of the scope `worker`, and takes over what it says of its kinds: from then on they are kinds as
 /// any others are.
 #[utoipa::path(post, path = "/api/workers", tag = "workers", request_body = NewWorker,
-    responses((status = 201, body = WorkerBegun), (status = 400, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 201, body = WorkerBegun), (status = 400, body = Problem), (status = 403, body = Problem), (status = 409, body = Problem)))]
 pub async fn begin(
     State(state): State<AppState>,
     Caller(actor): Caller,
@@ -46,7 +47,7 @@ pub async fn fetch(
     Worker(worker): Worker,
     Body(wish): Body<FetchWish>,
 ) -> Answer<Json<Fetched>> {
-    let fetching = state.service.fetch(&actor, &worker, wish);
+    let fetching = state.service.fetch(&actor, &worker, wish, &state.closing);
     tokio::select! {
         biased;
         // Whose token is revoked while it waits is given nothing more.
@@ -63,10 +64,16 @@ pub async fn fetch(
 pub async fn heartbeat(
     State(state): State<AppState>,
     Caller(actor): Caller,
+    visitor: Visitor,
     Worker(worker): Worker,
     Body(beat): Body<Heartbeat>,
 ) -> Answer<Json<Beaten>> {
-    Ok(Json(state.service.heartbeat(&actor, &worker, beat).await?))
+    let beating = state.service.heartbeat(&actor, &worker, beat, &state.closing);
+    tokio::select! {
+        biased;
+        () = visitor.until_changed(state.service.clone()) => Err(nobody().into()),
+        beaten = beating => Ok(Json(beaten?)),
+    }
 }
 
 /// What a worker says of a job that it holds. Where it does not (any more) the answer is 409 `lease_lost`: the attempt is over.
@@ -152,7 +159,7 @@ said!(
 pub async fn forget_kind(
     State(state): State<AppState>,
     Caller(actor): Caller,
-    crate::server::http::extract::Path(kind): crate::server::http::extract::Path<String>,
+    Path(kind): Path<String>,
 ) -> Answer<StatusCode> {
     state.service.forget_kind(&actor, &kind).await?;
     Ok(StatusCode::NO_CONTENT)

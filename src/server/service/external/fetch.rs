@@ -7,31 +7,40 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::Known;
+use super::{Known, no_worker};
 use crate::domain::error::Problem;
 use crate::domain::job::Lane;
 use crate::domain::machine::Event;
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want};
-use crate::domain::worker::{Assigned, FetchWish, Fetched};
-use crate::server::queue::{Change, LANE_MS};
+use crate::domain::work::{Assigned, FetchWish, Fetched};
+use crate::server::queue::{Change, Hold, LANE_MS};
 use crate::server::service::outcome::reason;
 use crate::server::service::{Service, broken, require};
 use crate::server::store::StoreError;
 use crate::server::store::claim::{Claim, Claimed};
-use crate::server::store::external::heads::Head;
+use crate::server::store::external::heads::{Head, Narrow};
 use crate::server::store::ops::Lease;
 
-/// Looks in a row that find jobs which another takes first.
-const TRIES: usize = 3;
+/// Looks in a row that find jobs which another takes first, or which a limit refuses.
+const TRIES: usize = 4;
+/// What comes within so short a time is looked for together.
+const SETTLE: Duration = Duration::from_millis(10);
 
 impl Service {
-    /// Takes jobs for a worker: the first ones of its kinds, by lane and by the turns of their owners. Waits for one, if it is
-    /// told to.
-    pub async fn fetch(&self, actor: &Actor, id: &str, wish: FetchWish) -> Result<Fetched, Problem> {
+    /// Takes jobs for a worker, no more than it has room for: the first ones of its kinds, by lane and by the turns of their owners.
+    /// Waits for one, if it is told to; once the server begins to stop nothing is given any more.
+    pub async fn fetch(
+        &self,
+        actor: &Actor,
+        id: &str,
+        wish: FetchWish,
+        closing: &CancellationToken,
+    ) -> Result<Fetched, Problem> {
         wish.checked()?;
-        let Known { kinds, .. } = self.worker(actor, id).await?;
+        let Known { kinds, slots, .. } = self.worker(actor, id).await?;
         if let Some(other) = wish.kinds.iter().find(|kind| !kinds.contains(kind)) {
             let detail = format!(
                 "kinds names \"{other}\", which worker {id} has not declared; allowed: {}",
@@ -43,11 +52,15 @@ impl Service {
         for kind in &kinds {
             require(actor, Want::Work { kind: Some(kind) })?;
         }
+        self.know_kinds(kinds.iter().map(String::as_str)).await?;
         let until = Instant::now() + Duration::from_secs(wish.wait.into());
         // Before the first look: what comes after it is heard.
         let mut changes = self.bus.changes();
         loop {
-            let jobs = self.take_for(id, &kinds, wish.max as usize).await?;
+            if closing.is_cancelled() {
+                return Ok(Fetched::default());
+            }
+            let jobs = self.take_for(id, &kinds, wish.max as usize, slots as usize).await?;
             let left = until.saturating_duration_since(Instant::now());
             if !jobs.is_empty() || left.is_zero() {
                 return Ok(Fetched { jobs });
@@ -63,19 +76,20 @@ impl Service {
                 }
             };
             tokio::select! {
-                () = self.hub.stopping() => return Ok(Fetched { jobs }),
-                () = comes => {}
+                () = closing.cancelled() => return Ok(Fetched::default()),
+                // More may come at the same moment: one look is for all of them.
+                () = comes => tokio::time::sleep(SETTLE.min(left)).await,
                 () = tokio::time::sleep(left.min(self.workers.rules.poll)) => {}
             }
         }
     }
 
     /// Takes jobs such that those whose worker goes away in the middle wait again at once.
-    async fn take_for(&self, id: &str, kinds: &[String], max: usize) -> Result<Vec<Assigned>, Problem> {
+    async fn take_for(&self, id: &str, kinds: &[String], max: usize, slots: usize) -> Result<Vec<Assigned>, Problem> {
         let (sender, receiver) = oneshot::channel();
         let (service, worker, kinds) = (self.clone(), id.to_string(), kinds.to_vec());
         self.doing.spawn(async move {
-            let taken = service.take(&worker, &kinds, max).await;
+            let taken = service.take(&worker, kinds, max, slots).await;
             if let Err(Ok(taken)) = sender.send(taken) {
                 let leases: Vec<Lease> = taken.into_iter().map(|(lease, _)| lease).collect();
                 service
@@ -92,38 +106,69 @@ impl Service {
         Ok(taken.into_iter().map(|(_, job)| job).collect())
     }
 
-    async fn take(&self, worker: &str, kinds: &[String], max: usize) -> Result<Vec<(Lease, Assigned)>, Problem> {
+    async fn take(
+        &self,
+        worker: &str,
+        mut kinds: Vec<String>,
+        max: usize,
+        slots: usize,
+    ) -> Result<Vec<(Lease, Assigned)>, Problem> {
         let mut turns = self.workers.turns.lock().await;
-        let limits = self.catalog.limits(kinds, &self.workers.rules.limits);
+        let limits = self.catalog.limits(&kinds, &self.workers.rules.limits);
         let mut jobs = Vec::new();
         for _ in 0..TRIES {
-            let waiting = self.store.external_waiting(kinds, &limits).await?;
-            if waiting.is_empty() {
+            kinds = self.store.external_waiting(&kinds, &limits).await?;
+            if kinds.is_empty() {
                 return Ok(Vec::new());
             }
-            let found = self.first_of(worker, &waiting, max, limits.member, &mut turns).await?;
+            let (holds, suspect) = self.store.external_leases(worker).await?;
+            let max = max.min(slots.saturating_sub(holds.len()));
+            let narrow = Narrow {
+                member_max: limits.member,
+                // One at a time.
+                suspects: !suspect,
+            };
+            let found = self.first_of(&kinds, max, narrow, &mut turns).await?;
             if found.is_empty() {
                 return Ok(Vec::new());
             }
             let claim = Claim {
-                seqs: found,
+                seqs: found.clone(),
                 worker: worker.into(),
                 lease_ms: self.workers.lease_ms(),
                 limited: Vec::new(),
                 external: true,
             };
-            let (claimed, refused) = self.store.claim_limited(claim, limits.clone()).await?;
-            if !claimed.is_empty() || !refused.is_empty() {
-                jobs = claimed;
+            let (mut claimed, refused) = self.store.claim_limited(claim, limits.clone()).await?;
+            claimed.sort_by_key(|job| found.iter().position(|seq| *seq == job.lease.seq));
+            jobs = claimed;
+            if !jobs.is_empty() {
                 break;
             }
+            if refused.is_empty() && self.store.external_worker(worker).await?.is_none() {
+                self.forget_worker(worker);
+                return Err(no_worker(worker));
+            }
+            // What a limit of its kind keeps back hides the other kinds' jobs no longer.
+            kinds.retain(|kind| !refused.iter().any(|one| one.hold == Hold::Kind(kind.clone())));
         }
         drop(turns);
         let mut given = Vec::with_capacity(jobs.len());
-        for job in jobs {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
             // Workers within pass it over; this spares them that.
             self.queue.withdraw(job.lease.seq).await;
-            given.extend(self.give(worker, job).await?);
+            let lease = job.lease;
+            match self.give(worker, job).await {
+                Ok(job) => given.extend(job),
+                Err(problem) => {
+                    let given = given.into_iter().map(|(lease, _): (Lease, Assigned)| lease);
+                    let back: Vec<Lease> = given.chain([lease]).chain(jobs.map(|job| job.lease)).collect();
+                    self.hand_back(worker, &back, "it could not be given to its worker")
+                        .await;
+                    return Err(problem);
+                }
+            }
         }
         Ok(given)
     }
@@ -181,31 +226,27 @@ impl Service {
     /// lane by the turns of the owners, of one owner as they came. Of those that may kill their worker it gets one at a time.
     async fn first_of(
         &self,
-        worker: &str,
         kinds: &[String],
         max: usize,
-        member_max: u32,
+        narrow: Narrow,
         turns: &mut HashMap<(String, Lane), String>,
     ) -> Result<Vec<i64>, StoreError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
         let mut picks = Picks::default();
         for kind in kinds {
-            picks
-                .front
-                .extend(self.store.external_front(kind, max, member_max).await?);
+            picks.front.extend(self.store.external_front(kind, max, narrow).await?);
             for lane in Lane::ALL {
                 let after = turns.get(&(kind.clone(), lane)).map(String::as_str).unwrap_or_default();
-                let heads = self.store.external_heads(kind, lane, after, max, member_max).await?;
+                let heads = self.store.external_heads(kind, lane, after, max, narrow).await?;
                 if !heads.is_empty() {
                     let owners = heads.into_iter().map(VecDeque::from).collect();
                     picks.lines.insert((lane, kind.clone()), owners);
                 }
             }
         }
-        let alone = match picks.has_suspects() {
-            true => !self.store.external_leases(worker).await?.1,
-            false => false,
-        };
-        let (seqs, served) = picks.first(max, alone);
+        let (seqs, served) = picks.first(max, narrow.suspects);
         turns.extend(served);
         Ok(seqs)
     }
@@ -244,11 +285,6 @@ struct Picks {
 }
 
 impl Picks {
-    fn has_suspects(&self) -> bool {
-        let lines = self.lines.values().flatten().flatten();
-        lines.chain(&self.front).any(|head| head.suspect)
-    }
-
     /// The first ones, and by kind and lane the owner whose turn was the last. `alone`: one that may kill its worker may be among
     /// them.
     fn first(mut self, max: usize, mut alone: bool) -> (Vec<i64>, HashMap<(String, Lane), String>) {

@@ -7,12 +7,13 @@ pub mod kinds;
 mod report;
 mod schema;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::to_string;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Catalog, Service, require};
@@ -23,12 +24,13 @@ use crate::domain::kind::is_external;
 use crate::domain::machine::Event;
 use crate::domain::status::Status;
 use crate::domain::user::{Actor, Want};
-use crate::domain::worker::{Beaten, DECLARED_MAX, Heartbeat, Held, LeaseRef, NewKind, NewWorker, Wishes, WorkerBegun};
+use crate::domain::work::{Beaten, Heartbeat, Held, LeaseRef, Wishes};
+use crate::domain::worker::{DECLARED_MAX, NewKind, NewWorker, WorkerBegun};
 use crate::server::queue::Change;
 use crate::server::secrets::Veil;
 use crate::server::store::external::{Begins, Declared, Forgotten, Known, summary};
 use crate::server::store::limits::Limits;
-use crate::server::store::ops::Lease;
+use crate::server::store::ops::{Beat, Lease};
 use crate::server::store::{StoreError, WorkerRow};
 use kinds::External;
 
@@ -92,7 +94,6 @@ impl Workers {
     /// The lease holds from now on; `veil` where it was looked up.
     fn keep(&self, lease: Lease, veil: Option<Veil>) {
         let mut leases = self.leases();
-        leases.retain(|_, here| here.confirmed.elapsed() < self.rules.lease);
         let before = leases.remove(&lease.key());
         let here = Here {
             lease,
@@ -104,6 +105,12 @@ impl Workers {
 
     fn veil(&self, lease: Lease) -> Option<Veil> {
         self.leases().get(&lease.key())?.veil.clone()
+    }
+
+    /// Lets go of leases that were not renewed here: they have ended, or are another process's.
+    fn tidy(&self) {
+        self.leases()
+            .retain(|_, here| here.confirmed.elapsed() < self.rules.lease);
     }
 
     fn forget(&self, lease: Lease) {
@@ -162,7 +169,15 @@ impl Service {
             );
             return Err(Problem::new(ProblemCode::WrongStatus, detail));
         }
-        self.remember(&id, Known { token, kinds: names });
+        let slots = new.slots;
+        self.remember(
+            &id,
+            Known {
+                token,
+                kinds: names,
+                slots,
+            },
+        );
         self.refresh_kinds().await?;
         self.bus.change(Change::Kinds);
         let lease_ms = u64::try_from(self.workers.lease_ms()).unwrap_or(u64::MAX);
@@ -191,10 +206,11 @@ impl Service {
     /// Ends a worker: the jobs that it holds wait again, which costs them nothing.
     pub async fn end_worker(&self, actor: &Actor, id: &str) -> Result<(), Problem> {
         self.worker(actor, id).await?;
-        let (leases, _) = self.store.external_leases(id).await?;
-        self.hand_back(id, &leases, "its worker ended").await;
+        // From then on it is given nothing more.
         self.store.worker_gone(id.to_string()).await?;
         self.forget_worker(id);
+        let (leases, _) = self.store.external_leases(id).await?;
+        self.hand_back(id, &leases, "its worker ended").await;
         Ok(())
     }
 
@@ -221,39 +237,43 @@ impl Service {
     }
 
     /// Renews the leases that a worker names, ends attempts that have taken too long, and gives jobs back that it does not name.
-    /// Waits for a wish about one of them, if it is told to.
-    pub async fn heartbeat(&self, actor: &Actor, id: &str, beat: Heartbeat) -> Result<Beaten, Problem> {
+    /// Waits for a wish about one of them, if it is told to, until the server begins to stop.
+    pub async fn heartbeat(
+        &self,
+        actor: &Actor,
+        id: &str,
+        beat: Heartbeat,
+        closing: &CancellationToken,
+    ) -> Result<Beaten, Problem> {
         beat.checked()?;
         self.worker(actor, id).await?;
         // Before the look at the wishes: none can fall between.
         let mut signals = self.bus.signals();
         let beaten = self.beat(id, &beat.jobs).await?;
-        let told = |beaten: &Beaten| {
-            let wished = |held: &Held| held.wishes != Wishes::default();
-            !beaten.lost.is_empty() || beaten.held.iter().any(wished)
-        };
-        if beat.wait == 0 || told(&beaten) {
+        let wished = |held: &Held| held.wishes != Wishes::default();
+        if beat.wait == 0 || !beaten.lost.is_empty() || beaten.held.iter().any(wished) {
             return Ok(beaten);
         }
+        let named: HashSet<(JobId, u64)> = beat.jobs.iter().map(|lease| (lease.id, lease.epoch)).collect();
         let meant = async {
             loop {
                 match signals.recv().await {
-                    Ok(signal) => {
-                        let (id, epoch) = (signal.id, signal.epoch);
-                        if beat.jobs.contains(&LeaseRef { id, epoch }) {
-                            return;
-                        }
-                    }
+                    Ok(signal) if named.contains(&(signal.id, signal.epoch)) => return,
+                    Ok(_) => {}
                     Err(RecvError::Lagged(_)) => return,
                     Err(RecvError::Closed) => std::future::pending().await,
                 }
             }
         };
         tokio::select! {
-            () = self.hub.stopping() => Ok(beaten),
-            () = tokio::time::sleep(Duration::from_secs(beat.wait.into())) => Ok(beaten),
-            () = meant => self.beat(id, &beat.jobs).await,
+            () = closing.cancelled() => return Ok(beaten),
+            () = tokio::time::sleep(Duration::from_secs(beat.wait.into())) => return Ok(beaten),
+            () = meant => {}
         }
+        // Only a look: it is long ago that the worker said that it lives, and what it holds.
+        let leases: Vec<(JobId, u64)> = named.into_iter().collect();
+        let held = self.store.external_wishes(id, &leases).await?;
+        Ok(told(&beat.jobs, held.iter()))
     }
 
     async fn beat(&self, id: &str, jobs: &[LeaseRef]) -> Result<Beaten, Problem> {
@@ -273,24 +293,13 @@ impl Service {
             let reason = "its worker does not know of it: the answer that gave it must have got lost";
             self.hand_back(id, &beats.unknown, reason).await;
         }
-        let mut held = Vec::with_capacity(beats.held.len());
-        for one in &beats.held {
-            if beats.overdue.iter().any(|(lease, _)| *lease == one.lease) {
-                continue;
-            }
+        self.workers.tidy();
+        let overdue: HashSet<Lease> = beats.overdue.iter().map(|(lease, _)| *lease).collect();
+        let held = beats.held.iter().filter(|one| !overdue.contains(&one.lease));
+        for one in held.clone() {
             self.workers.keep(one.lease, None);
-            held.push(Held {
-                id: one.lease.id,
-                epoch: one.lease.epoch,
-                wishes: Wishes {
-                    cancel: one.cancel_requested,
-                    pause: one.pause_requested,
-                },
-            });
         }
-        let holds = |lease: &&LeaseRef| !held.iter().any(|h| (h.id, h.epoch) == (lease.id, lease.epoch));
-        let lost = jobs.iter().filter(holds).copied().collect();
-        Ok(Beaten { held, lost })
+        Ok(told(jobs, held))
     }
 
     /// Ends leases whose jobs go on elsewhere, or later. What has ended otherwise meanwhile has.
@@ -395,6 +404,24 @@ impl Service {
             }
         });
     }
+}
+
+/// What a worker is told of the leases that it named: those that hold, and those that do not.
+fn told<'a>(named: &[LeaseRef], held: impl Iterator<Item = &'a Beat>) -> Beaten {
+    let held: Vec<Held> = held
+        .map(|one| Held {
+            id: one.lease.id,
+            epoch: one.lease.epoch,
+            wishes: Wishes {
+                cancel: one.cancel_requested,
+                pause: one.pause_requested,
+            },
+        })
+        .collect();
+    let holds: HashSet<(JobId, u64)> = held.iter().map(|one| (one.id, one.epoch)).collect();
+    let is_lost = |lease: &&LeaseRef| !holds.contains(&(lease.id, lease.epoch));
+    let lost = named.iter().filter(is_lost).copied().collect();
+    Beaten { held, lost }
 }
 
 /// Whose workers the caller's are.

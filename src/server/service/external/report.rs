@@ -10,7 +10,7 @@ use crate::domain::machine::Event;
 use crate::domain::status::{Outcome, Status};
 use crate::domain::time::duration;
 use crate::domain::user::Actor;
-use crate::domain::worker::{CheckpointReport, Completion, Ended, Failure, LogReport, ProgressReport, Release, Wishes};
+use crate::domain::work::{CheckpointReport, Completion, Ended, Failure, LogReport, ProgressReport, Release, Wishes};
 use crate::server::queue::Change;
 use crate::server::secrets::Veil;
 use crate::server::service::outcome::{counted, kept, random, reason};

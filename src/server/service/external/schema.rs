@@ -1,12 +1,14 @@
 //! Schemas that workers outside of the binary give for their args. They come from others: one that asks for more than can be
 //! kept is refused, and args are checked in time that does not explode with a pattern.
 
+use std::collections::{HashMap, HashSet};
+
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Validator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::domain::error::{Problem, truncate};
-use crate::domain::secret::{MARK, marks_any};
+use crate::domain::secret::{MARK, is_marked, marks_any};
 use crate::server::secrets::field;
 
 /// The only dialect that is understood.
@@ -33,6 +35,12 @@ const LEADING: [&str; 5] = [
     "$dynamicAnchor",
     "$recursiveAnchor",
 ];
+/// Parts that a schema may come to with what its references lead to, which bounds how long a check takes; how deep they may lie
+/// within each other; patterns, and the bytes that one may take when it is compiled.
+const PARTS_MAX: usize = 5_000;
+const DEPTH_MAX: usize = 64;
+const PATTERNS_MAX: usize = 50;
+const PATTERN_MAX: usize = 200_000;
 /// Bytes of what is said of args that don't fit.
 const DETAIL_MAX: usize = 500;
 
@@ -49,12 +57,16 @@ pub fn compile(schema: &Value) -> Result<Validator, String> {
     {
         return Err(format!("has a $schema that is not known here; allowed: {DIALECT}"));
     }
-    sound(schema, true)?;
+    sound(schema)?;
     let options = jsonschema::options()
         .with_draft(Draft::Draft202012)
         .should_validate_formats(true)
         // In linear time, whatever the pattern.
-        .with_pattern_options(PatternOptions::regex());
+        .with_pattern_options(
+            PatternOptions::regex()
+                .size_limit(PATTERN_MAX)
+                .dfa_size_limit(PATTERN_MAX),
+        );
     options.build(schema).map_err(|error| {
         let mut detail = format!("is not a JSON Schema: {error}");
         truncate(&mut detail, DETAIL_MAX);
@@ -62,55 +74,149 @@ pub fn compile(schema: &Value) -> Result<Validator, String> {
     })
 }
 
-/// Refuses what would keep secrets from being found, or the args from being checked.
-fn sound(schema: &Value, root: bool) -> Result<(), String> {
-    let Some(keywords) = schema.as_object() else {
-        return Ok(());
+/// A walk through a schema by all ways that lead to a value, references included.
+struct Walk<'s> {
+    root: &'s Value,
+    /// How many parts each part comes to with all that it leads to.
+    parts: HashMap<*const Value, usize>,
+    /// Where it is, from the beginning.
+    path: Vec<*const Value>,
+    /// Parts that are marked as secrets, as far as they were met.
+    marked: HashSet<*const Value>,
+    patterns: usize,
+}
+
+/// Refuses what would keep secrets from being found, or the args from being checked: in a time that can be foreseen.
+fn sound(schema: &Value) -> Result<(), String> {
+    let mut walk = Walk {
+        root: schema,
+        parts: HashMap::new(),
+        path: Vec::new(),
+        marked: HashSet::new(),
+        patterns: 0,
     };
-    let text = |keyword: &str| keywords.get(keyword).and_then(Value::as_str);
-    if let Some(target) = text("$ref")
-        && (target != "#" && !target.starts_with("#/") || target.contains('%'))
-    {
-        let mut target = target.to_string();
-        truncate(&mut target, 80);
+    walk.step(schema)?;
+    if walk.patterns > PATTERNS_MAX {
         return Err(format!(
-            "has the $ref \"{target}\"; allowed are places within the schema, like #/$defs/size"
+            "has {} patterns; allowed: at most {PATTERNS_MAX}",
+            walk.patterns
         ));
     }
-    if let Some(keyword) = LEADING.iter().find(|keyword| keywords.contains_key(**keyword)) {
-        return Err(format!("has {keyword}; allowed is $ref with a place within the schema"));
-    }
-    if !root && text("$id").is_some() {
-        return Err("has an $id below its beginning; it is not needed for places within the schema".into());
-    }
-    if keywords.get(MARK).is_some_and(|mark| !mark.is_boolean()) {
-        return Err(format!("has a {MARK} that is neither true nor false"));
-    }
-    if text("format") == Some("windlass-upload") {
-        return Err(
-            "has the format windlass-upload: files that are uploaded can't be read by workers outside yet".into(),
-        );
-    }
-    for keyword in ELSEWHERE {
-        if let Some(part) = keywords.get(keyword) {
-            if marks_any(part) {
-                return Err(format!(
-                    "has a secret below {keyword}, where it would not be found; mark the field itself"
-                ));
-            }
-            sound(part, false)?;
-        }
-    }
-    let named = BY_NAME.iter().filter_map(|keyword| keywords.get(*keyword)?.as_object());
-    let listed = LISTS.iter().filter_map(|keyword| keywords.get(*keyword)?.as_array());
-    let parts = named
-        .flat_map(|fields| fields.values())
-        .chain(listed.flatten())
-        .chain(SINGLE.iter().filter_map(|keyword| keywords.get(*keyword)));
-    for part in parts {
-        sound(part, false)?;
+    if marks(schema) > walk.marked.len() {
+        return Err(format!(
+            "has {MARK} in a place where no value is looked at; mark the field itself"
+        ));
     }
     Ok(())
+}
+
+/// How often a schema, its parts and whatever else is in it have the mark of a secret.
+fn marks(schema: &Value) -> usize {
+    match schema {
+        Value::Object(fields) => usize::from(is_marked(schema)) + fields.values().map(marks).sum::<usize>(),
+        Value::Array(items) => items.iter().map(marks).sum(),
+        _ => 0,
+    }
+}
+
+impl<'s> Walk<'s> {
+    /// How many parts this one comes to.
+    fn step(&mut self, schema: &'s Value) -> Result<usize, String> {
+        let Some(keywords) = schema.as_object() else {
+            return Ok(1);
+        };
+        let at = std::ptr::from_ref(schema);
+        if self.path.contains(&at) {
+            return Err(
+                "has a $ref that leads back to where it stands; allowed are schemas that come to an end".into(),
+            );
+        }
+        if let Some(parts) = self.parts.get(&at) {
+            return Ok(*parts);
+        }
+        if self.path.len() >= DEPTH_MAX {
+            return Err(format!(
+                "is more than {DEPTH_MAX} parts deep, with what its references lead to"
+            ));
+        }
+        self.words(schema, keywords)?;
+        let named = BY_NAME.iter().filter_map(|keyword| keywords.get(*keyword)?.as_object());
+        let listed = LISTS.iter().filter_map(|keyword| keywords.get(*keyword)?.as_array());
+        let single = SINGLE
+            .iter()
+            .chain(&ELSEWHERE)
+            .filter_map(|keyword| keywords.get(*keyword));
+        let mut next: Vec<&Value> = named.flat_map(|fields| fields.values()).collect();
+        next.extend(listed.flatten());
+        next.extend(single);
+        if let Some(target) = keywords.get("$ref").and_then(Value::as_str) {
+            let found = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+            next.push(found.ok_or_else(|| format!("has a $ref to {}, which is not there", short(target)))?);
+        }
+        self.path.push(at);
+        let mut parts = 1_usize;
+        for part in next {
+            parts = parts.saturating_add(self.step(part)?);
+            if parts > PARTS_MAX {
+                return Err(format!(
+                    "comes to more than {PARTS_MAX} parts, with what its references lead to"
+                ));
+            }
+        }
+        self.path.pop();
+        self.parts.insert(at, parts);
+        Ok(parts)
+    }
+
+    /// What a part says by itself.
+    fn words(&mut self, schema: &'s Value, keywords: &'s Map<String, Value>) -> Result<(), String> {
+        let text = |keyword: &str| keywords.get(keyword).and_then(Value::as_str);
+        if let Some(target) = text("$ref")
+            && (target != "#" && !target.starts_with("#/") || target.contains('%'))
+        {
+            return Err(format!(
+                "has the $ref \"{}\"; allowed are places within the schema, like #/$defs/size",
+                short(target)
+            ));
+        }
+        if let Some(keyword) = LEADING.iter().find(|keyword| keywords.contains_key(**keyword)) {
+            return Err(format!("has {keyword}; allowed is $ref with a place within the schema"));
+        }
+        if !self.path.is_empty() && text("$id").is_some() {
+            return Err("has an $id below its beginning; it is not needed for places within the schema".into());
+        }
+        if keywords.get(MARK).is_some_and(|mark| !mark.is_boolean()) {
+            return Err(format!("has a {MARK} that is neither true nor false"));
+        }
+        if text("format") == Some("windlass-upload") {
+            return Err(
+                "has the format windlass-upload: files that are uploaded can't be read by workers outside yet".into(),
+            );
+        }
+        if let Some(keyword) = ELSEWHERE
+            .iter()
+            .find(|keyword| keywords.get(**keyword).is_some_and(marks_any))
+        {
+            return Err(format!(
+                "has a secret below {keyword}, where it would not be found; mark the field itself"
+            ));
+        }
+        if is_marked(schema) {
+            self.marked.insert(std::ptr::from_ref(schema));
+        }
+        let by_pattern = keywords
+            .get("patternProperties")
+            .and_then(Value::as_object)
+            .map_or(0, Map::len);
+        self.patterns += by_pattern + usize::from(keywords.contains_key("pattern"));
+        Ok(())
+    }
+}
+
+fn short(text: &str) -> String {
+    let mut text = text.to_string();
+    truncate(&mut text, 80);
+    text
 }
 
 /// The first thing that is wrong with the args. `quiet`: their values are not repeated, since some may be secret.
@@ -219,19 +325,56 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_costly_patterns_come_to_an_end() {
+    fn what_would_take_for_ever_is_refused() {
         for schema in [
             json!({ "type": "object", "$ref": "#" }),
             json!({ "type": "object", "allOf": [{ "$ref": "#" }] }),
             json!({ "type": "object", "properties": { "a": { "$ref": "#" } } }),
+            json!({ "type": "object", "properties": { "a": { "allOf": [{ "$ref": "#" }, { "$ref": "#" }] } } }),
             json!({ "type": "object", "properties": { "a": { "$ref": "#/properties/a" } } }),
+            json!({ "type": "object", "$ref": "#/odd", "odd": { "items": { "$ref": "#" } } }),
         ] {
-            if let Ok(validator) = compile(&schema) {
-                let _ = check(&validator, &json!({ "a": { "a": {} } }), false);
-            }
+            assert!(says(&schema).contains("leads back"), "{schema}");
         }
+        // Each level twice what the one below it is.
+        let levels = 40;
+        let mut defs = Map::new();
+        for level in 0..levels {
+            let next = json!({ "$ref": format!("#/$defs/l{}", level + 1) });
+            defs.insert(format!("l{level}"), json!({ "allOf": [next, next] }));
+        }
+        defs.insert(format!("l{levels}"), json!({}));
+        let bomb = json!({ "type": "object", "$ref": "#/$defs/l0", "$defs": defs });
+        assert!(says(&bomb).contains("comes to more than"));
+        let mut deep = json!({});
+        for _ in 0..DEPTH_MAX {
+            deep = json!({ "not": deep });
+        }
+        assert!(says(&json!({ "type": "object", "properties": { "a": deep } })).contains("deep"));
+        let many: Map<String, Value> = (0..=PATTERNS_MAX)
+            .map(|n| (format!("p{n}"), json!({ "pattern": "a" })))
+            .collect();
+        assert!(says(&json!({ "type": "object", "properties": many })).contains("patterns"));
+        let large = json!({ "type": "object", "properties": { "a": { "pattern": "\\w{1000}\\w{1000}" } } });
+        assert!(says(&large).contains("JSON Schema"));
         let costly = json!({ "type": "object", "properties": { "a": { "type": "string", "pattern": "^(a+)+$" } } });
         let validator = compile(&costly).expect("a schema");
         assert!(check(&validator, &json!({ "a": format!("{}!", "a".repeat(5_000)) }), false).is_err());
+    }
+
+    #[test]
+    fn a_secret_that_would_not_be_found_is_refused() {
+        let secret = json!({ "x-secret": true });
+        for schema in [
+            json!({ "type": "object", "dependencies": { "a": secret } }),
+            json!({ "type": "object", "properties": { "a": { "default": secret } } }),
+            json!({ "type": "object", "odd": { "deep": [secret] } }),
+        ] {
+            assert!(says(&schema).contains("x-secret"), "{schema}");
+        }
+        let below = json!({ "type": "object", "properties": { "a": { "$ref": "#/odd" } }, "odd": { "not": secret } });
+        assert!(says(&below).contains("secret below not"));
+        let found = json!({ "type": "object", "properties": { "a": { "$ref": "#/odd" } }, "odd": secret });
+        assert!(compile(&found).is_ok());
     }
 }

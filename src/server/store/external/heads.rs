@@ -1,18 +1,29 @@
 //! Waiting jobs for workers outside of the binary. The index of the queue is for those within, which are many and short; these
 //! come by HTTP, and look them up in an index of the database: by kind, lane and owner, so that neither a lower lane nor a
-//! noisy owner hides what waits behind them, however much that is.
+//! noisy owner hides what waits behind them, however much that is. What hides an owner's own jobs is ten thousand of theirs in
+//! the same lane that a paused queue or a concurrency key holds back.
 
 use std::collections::HashMap;
 
-use sea_orm::{QueryResult, Value};
+use sea_orm::{QueryResult, Statement, Value};
 
 use super::super::Store;
+use super::super::dialect::Dialect;
 use super::super::error::StoreError;
 use super::super::limits::Limits;
 use super::super::sql::{RowExt, Sql};
 use super::waits_outside;
 use crate::domain::job::{Job, Lane};
 use crate::domain::queue::Hold;
+
+/// What limits the choice beside kinds and lanes.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow {
+    /// Running jobs of a member at the most.
+    pub member_max: u32,
+    /// Whether jobs that may kill their worker are among them.
+    pub suspects: bool,
+}
 
 /// A job that could go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +39,7 @@ pub struct Head {
 /// Owners of one lane that are looked at in one go: who comes after them comes next.
 const OWNERS: usize = 16;
 /// Jobs of one owner that are looked at for one that nothing holds back.
-const DEEP: u32 = 1_000;
+const DEEP: u32 = 10_000;
 
 impl Store {
     /// Of these kinds those that have waiting jobs, and of which one may run at this moment.
@@ -62,14 +73,9 @@ impl Store {
     }
 
     /// Jobs of a kind that go before all others of it, at most `limit`.
-    pub async fn external_front(&self, kind: &str, limit: usize, member_max: u32) -> Result<Vec<Head>, StoreError> {
-        let (waits, free) = (waits_outside(self), free("$2"));
-        let text = format!(
-            "SELECT seq, owner, run_at, crashes, attempt, max_attempts FROM jobs \
-             WHERE {waits} AND kind = $1 AND front = 1 AND {free} ORDER BY lane, owner, seq LIMIT {limit}"
-        );
-        let values = [kind.into(), i64::from(member_max).into()];
-        self.all(Sql::with(&text, values)).await?.iter().map(head).collect()
+    pub async fn external_front(&self, kind: &str, limit: usize, narrow: Narrow) -> Result<Vec<Head>, StoreError> {
+        let rows = self.all(front(self.dialect(), kind, limit, narrow)).await?;
+        rows.iter().map(head).collect()
     }
 
     /// The next jobs of a kind in one lane, of each owner at most `each`: of the owners behind `after`, and then of the first ones
@@ -80,32 +86,22 @@ impl Store {
         lane: Lane,
         after: &str,
         each: usize,
-        member_max: u32,
+        narrow: Narrow,
     ) -> Result<Vec<Vec<Head>>, StoreError> {
-        let mut owners = self.owners_behind(kind, lane, after).await?;
-        if owners.len() < OWNERS && !after.is_empty() {
+        let mut found = self.owners_behind(kind, lane, after).await?;
+        if found.len() < OWNERS && !after.is_empty() {
             let first = self.owners_behind(kind, lane, "").await?;
-            owners.extend(first.into_iter().take_while(|owner| owner.as_str() <= after));
-            owners.truncate(OWNERS);
+            found.extend(first.into_iter().take_while(|owner| owner.as_str() <= after));
+            found.truncate(OWNERS);
         }
-        if owners.is_empty() {
+        if found.is_empty() {
             return Ok(Vec::new());
         }
-        let (waits, free) = (waits_outside(self), free("$3"));
-        let mut values: Vec<Value> = vec![kind.into(), lane.rank().into(), i64::from(member_max).into()];
-        let mut parts = Vec::with_capacity(owners.len());
-        for (i, owner) in owners.iter().enumerate() {
-            values.push(owner.as_str().into());
-            let place = values.len();
-            parts.push(format!(
-                "SELECT * FROM (SELECT {i} AS place, seq, owner, run_at, crashes, attempt, max_attempts FROM \
-                 (SELECT seq, owner, run_at, crashes, attempt, max_attempts, queue, member, concurrency_key FROM jobs \
-                 WHERE {waits} AND kind = $1 AND front = 0 AND lane = $2 AND owner = ${place} ORDER BY seq LIMIT {DEEP}) AS jobs \
-                 WHERE {free} ORDER BY seq LIMIT {each}) AS part{i}"
-            ));
-        }
-        let mut heads: Vec<Vec<Head>> = vec![Vec::new(); owners.len()];
-        for row in self.all(Sql::with(&parts.join(" UNION ALL "), values)).await? {
+        let mut heads: Vec<Vec<Head>> = vec![Vec::new(); found.len()];
+        for row in self
+            .all(lines(self.dialect(), kind, lane, &found, each, narrow))
+            .await?
+        {
             let place = usize::try_from(row.int("place")?).unwrap_or(0);
             heads[place].push(head(&row)?);
         }
@@ -114,32 +110,79 @@ impl Store {
         Ok(heads)
     }
 
-    /// Owners of waiting jobs in a lane, in the order of their names from behind one on; each is a step in the index, however many
-    /// jobs of theirs wait.
     async fn owners_behind(&self, kind: &str, lane: Lane, after: &str) -> Result<Vec<String>, StoreError> {
-        let next = |behind: &str| {
-            format!(
-                "(SELECT MIN(owner) FROM jobs WHERE {} AND kind = $1 AND front = 0 AND lane = $2 AND owner > {behind})",
-                waits_outside(self)
-            )
-        };
-        let text = format!(
-            "WITH RECURSIVE owners (owner, n) AS (SELECT {}, 1 UNION ALL \
-             SELECT {}, n + 1 FROM owners WHERE owner IS NOT NULL AND n < {OWNERS}) \
-             SELECT owner FROM owners WHERE owner IS NOT NULL",
-            next("$3"),
-            next("owners.owner")
-        );
-        let values = [kind.into(), lane.rank().into(), after.into()];
-        let rows = self.all(Sql::with(&text, values)).await?;
+        let rows = self.all(owners(self.dialect(), kind, lane, after)).await?;
         rows.iter().map(|row| row.get("owner")).collect()
     }
 }
 
-/// Whether nothing holds a job back but its kind and the whole: `place` is that of the most that run of a member.
-fn free(place: &str) -> String {
+fn front(dialect: Dialect, kind: &str, limit: usize, narrow: Narrow) -> Statement {
+    let (waits, free) = (waits_outside(dialect), free("$2", narrow));
+    let text = format!(
+        "SELECT seq, owner, run_at, crashes, attempt, max_attempts FROM jobs{} \
+         WHERE {waits} AND kind = $1 AND front = 1 AND {free} ORDER BY lane, owner, seq LIMIT {limit}",
+        dialect.by("jobs_external")
+    );
+    Sql::with(&text, [kind.into(), i64::from(narrow.member_max).into()])
+}
+
+/// Jobs of these owners in a lane, each with the place of its owner among them.
+pub(in crate::server::store) fn lines(
+    dialect: Dialect,
+    kind: &str,
+    lane: Lane,
+    owners: &[String],
+    each: usize,
+    narrow: Narrow,
+) -> Statement {
+    let (waits, free, by) = (waits_outside(dialect), free("$3", narrow), dialect.by("jobs_external"));
+    let mut values: Vec<Value> = vec![kind.into(), lane.rank().into(), i64::from(narrow.member_max).into()];
+    let mut parts = Vec::with_capacity(owners.len());
+    for (i, owner) in owners.iter().enumerate() {
+        values.push(owner.as_str().into());
+        let place = values.len();
+        parts.push(format!(
+            "SELECT * FROM (SELECT {i} AS place, seq, owner, run_at, crashes, attempt, max_attempts FROM \
+             (SELECT seq, owner, run_at, crashes, attempt, max_attempts, queue, member, concurrency_key FROM jobs{by} \
+             WHERE {waits} AND kind = $1 AND front = 0 AND lane = $2 AND owner = ${place} ORDER BY seq LIMIT {DEEP}) AS deep{i} \
+             WHERE {free} ORDER BY seq LIMIT {each}) AS part{i}"
+        ));
+    }
+    Sql::with(&parts.join(" UNION ALL "), values)
+}
+
+/// Owners of waiting jobs in a lane, in the order of their names from behind one on; each is a step in the index, however many jobs
+/// of theirs wait.
+pub(in crate::server::store) fn owners(dialect: Dialect, kind: &str, lane: Lane, after: &str) -> Statement {
+    let next = |behind: &str| {
+        format!(
+            "(SELECT MIN(owner) FROM jobs{} WHERE {} AND kind = $1 AND front = 0 AND lane = $2 AND owner > {behind})",
+            dialect.by("jobs_external"),
+            waits_outside(dialect)
+        )
+    };
+    let text = format!(
+        "WITH RECURSIVE owners (owner, n) AS (SELECT {}, 1 UNION ALL \
+         SELECT {}, n + 1 FROM owners WHERE owner IS NOT NULL AND n < {OWNERS}) \
+         SELECT owner FROM owners WHERE owner IS NOT NULL",
+        next("$3"),
+        next("owners.owner")
+    );
+    Sql::with(&text, [kind.into(), lane.rank().into(), after.into()])
+}
+
+/// Whether nothing holds a job back but its kind and the whole: `place` is that of the most that run of a member. Which jobs may
+/// kill their worker is said by `Job::suspected`, here in SQL.
+fn free(place: &str, narrow: Narrow) -> String {
+    let suspects = match narrow.suspects {
+        true => String::new(),
+        false => format!(
+            "NOT (crashes >= {} OR crashes > 0 AND attempt + 1 >= max_attempts) AND ",
+            Job::CRASHES_MAX
+        ),
+    };
     format!(
-        "queue NOT IN (SELECT name FROM paused_queues) \
+        "{suspects}queue NOT IN (SELECT name FROM paused_queues) \
          AND (member = 0 OR COALESCE((SELECT n FROM running_holds WHERE hold = 'o:' || owner), 0) < {place}) \
          AND (concurrency_key IS NULL OR COALESCE((SELECT n FROM running_holds WHERE hold = 'c:' || concurrency_key), 0) < 1)"
     )

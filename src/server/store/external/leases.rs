@@ -1,6 +1,8 @@
 //! Leases of workers outside of the binary, and what they write under them. They can't be trusted to hold what they say: each
 //! write looks whether the lease is that worker's.
 
+use std::collections::HashSet;
+
 use futures::FutureExt;
 use sea_orm::QueryResult;
 
@@ -45,6 +47,21 @@ impl Store {
         self.writer()
             .write(move |tx| async move { beat(tx, &worker, &leases, lease_ms, fresh_ms).await }.boxed())
             .await
+    }
+
+    /// Which of these leases of a worker's still hold, and what people want of them. Changes nothing: only the worker itself says
+    /// that it lives.
+    pub async fn external_wishes(&self, worker: &str, leases: &[(JobId, u64)]) -> Result<Vec<Beat>, StoreError> {
+        let named = named(leases)?;
+        let given = self.dialect().rows("$1", &[("i", Ty::Text), ("e", Ty::Int)]);
+        let id = self.dialect().uuid("i");
+        let text = format!(
+            "SELECT seq, id, epoch, cancel_requested, pause_requested FROM jobs \
+             WHERE id IN (SELECT {id} FROM {given} AS given) AND (id, epoch) IN (SELECT {id}, e FROM {given} AS given) \
+             AND status || '' = 'running' AND worker = $2"
+        );
+        let rows = self.all(Sql::with(&text, [named.into(), worker.into()])).await?;
+        rows.iter().map(held).collect()
     }
 
     /// The leases that a worker holds, and whether one of them is of a job that may kill it.
@@ -123,6 +140,20 @@ impl Store {
     }
 }
 
+/// Leases as statements take them.
+fn named(leases: &[(JobId, u64)]) -> Result<String, StoreError> {
+    let named = leases.iter().map(|(id, epoch)| (id.simple().to_string(), int(*epoch)));
+    to_json(&named.collect::<Vec<(String, i64)>>())
+}
+
+fn held(row: &QueryResult) -> Result<Beat, StoreError> {
+    Ok(Beat {
+        lease: lease(row)?,
+        cancel_requested: row.flag("cancel_requested")?,
+        pause_requested: row.flag("pause_requested")?,
+    })
+}
+
 fn lease(row: &QueryResult) -> Result<Lease, StoreError> {
     Ok(Lease {
         id: row.get("id")?,
@@ -146,10 +177,6 @@ async fn beat(
     }
     let mut beats = Beats::default();
     if !leases.is_empty() {
-        let named: Vec<(String, u64)> = leases
-            .iter()
-            .map(|(id, epoch)| (id.simple().to_string(), *epoch))
-            .collect();
         let given = tx.dialect().rows("$2", &[("i", Ty::Text), ("e", Ty::Int)]);
         let (id, hold) = (tx.dialect().uuid("i"), tx.dialect().hold_rows());
         // In the order of their numbers, as everywhere, so that no two transactions wait for each other.
@@ -160,7 +187,7 @@ async fn beat(
              RETURNING seq, id, epoch, cancel_requested, pause_requested, started_at, \
              (SELECT timeout_s FROM job_data WHERE job_seq = jobs.seq) AS timeout_s"
         );
-        let values = [(tx.now() + lease_ms).into(), to_json(&named)?.into(), worker.into()];
+        let values = [(tx.now() + lease_ms).into(), named(leases)?.into(), worker.into()];
         for row in &tx.all(Sql::with(&text, values)).await? {
             let lease = lease(row)?;
             let timeout_s = row.u64("timeout_s")?;
@@ -169,19 +196,16 @@ async fn beat(
             if started.is_some_and(|at| tx.now() - at > limit) {
                 beats.overdue.push((lease, timeout_s));
             }
-            beats.held.push(Beat {
-                lease,
-                cancel_requested: row.flag("cancel_requested")?,
-                pause_requested: row.flag("pause_requested")?,
-            });
+            beats.held.push(held(row)?);
         }
     }
     let text =
         "SELECT id, seq, epoch FROM jobs WHERE status = 'running' AND worker = $1 AND started_at < $2 ORDER BY seq";
     let values = [worker.into(), (tx.now() - fresh_ms).into()];
+    let known: HashSet<&(JobId, u64)> = leases.iter().collect();
     for row in &tx.all(Sql::with(text, values)).await? {
         let lease = lease(row)?;
-        if !leases.contains(&lease.key()) {
+        if !known.contains(&lease.key()) {
             beats.unknown.push(lease);
         }
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Store;
 use super::audit::append;
-use super::dialect::Ty;
+use super::dialect::{Dialect, Ty};
 use super::error::StoreError;
 use super::jobs::UNFINISHED;
 use super::ops::to_json;
@@ -20,8 +20,8 @@ use super::writer::Tx;
 use crate::domain::audit::Deed;
 
 /// The condition of the index over their waiting jobs, in SQLite's words or Postgres'; see the migration.
-pub(super) fn waits_outside(store: &Store) -> String {
-    format!("status = 'pending' AND {}(kind, '.') > 0", store.dialect().position())
+pub(super) fn waits_outside(dialect: Dialect) -> String {
+    format!("status = 'pending' AND {}(kind, '.') > 0", dialect.position())
 }
 
 /// A kind as it was declared.
@@ -50,6 +50,7 @@ pub struct Begins {
 pub struct Known {
     pub token: Uuid,
     pub kinds: Vec<String>,
+    pub slots: u32,
 }
 
 /// What became of the wish to forget a kind.
@@ -73,9 +74,10 @@ impl Store {
         rows.iter().map(|r| Ok((r.get("name")?, r.get("told")?))).collect()
     }
 
-    /// Something that is another one whenever the kinds have changed: how many there are, and when one changed last.
+    /// Something that is another one whenever the kinds have changed: how many there are, and the sum of when each last changed,
+    /// which grows with every change whatever the clock says.
     pub async fn external_kinds_mark(&self) -> Result<(i64, i64), StoreError> {
-        let text = "SELECT COUNT(*) AS n, COALESCE(MAX(changed_at), 0) AS at FROM external_kinds";
+        let text = "SELECT COUNT(*) AS n, CAST(COALESCE(SUM(changed_at), 0) AS BIGINT) AS at FROM external_kinds";
         let row = self.one(Sql::new(text).build()).await?;
         let row = row.ok_or_else(|| StoreError::corrupt("row", "the count gave no row"))?;
         Ok((row.int("n")?, row.int("at")?))
@@ -91,7 +93,7 @@ impl Store {
 
     /// The worker of this name, unless it has been silent for too long.
     pub async fn external_worker(&self, id: &str) -> Result<Option<Known>, StoreError> {
-        let text = "SELECT token, kinds FROM workers WHERE id = $1 AND token IS NOT NULL";
+        let text = "SELECT token, kinds, slots FROM workers WHERE id = $1 AND token IS NOT NULL";
         let row = self.one(Sql::with(text, [id.into()])).await?;
         row.map(|row| known(&row)).transpose()
     }
@@ -104,11 +106,21 @@ impl Store {
     }
 }
 
+/// Whether a worker is known, which stays so until the transaction ends.
+pub(super) async fn is_there(tx: &Tx<'_>, worker: &str) -> Result<bool, StoreError> {
+    let text = format!(
+        "SELECT 1 AS there FROM workers WHERE id = $1 AND token IS NOT NULL{}",
+        tx.dialect().hold_rows()
+    );
+    Ok(tx.one(Sql::with(&text, [worker.into()])).await?.is_some())
+}
+
 fn known(row: &QueryResult) -> Result<Known, StoreError> {
     let kinds: Option<String> = row.get("kinds")?;
     let kinds = serde_json::from_str(&kinds.unwrap_or_else(|| "[]".into()));
     Ok(Known {
         token: row.get("token")?,
+        slots: row.u32("slots")?,
         kinds: kinds.map_err(|e| StoreError::corrupt("workers.kinds", e))?,
     })
 }
