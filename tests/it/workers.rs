@@ -1086,7 +1086,13 @@ async fn a_worker_is_given_what_it_has_room_for_and_nothing_once_it_has_ended() 
 async fn that_a_worker_outside_lives_does_not_say_that_one_within_does() {
     let s = Server::on(Arc::new(TempDir::new().expect("folder")), false, |_| {}).await;
     Worker::begin(&s, json!([resize()])).await;
-    let health = s.get("/api/admin/jobs/health").await;
+    let (_, health) = read(
+        s.ask(Method::GET, "/api/admin/jobs/health")
+            .send()
+            .await
+            .expect("answer"),
+    )
+    .await;
     assert_eq!(health["checks"]["workers"]["text"], "none", "{health}");
     s.stop().await;
 }

@@ -363,7 +363,7 @@ mod tests {
         let (high, low) = (head(1_000, "a"), head(2, "a"));
         let both = |low: &Head| {
             picks(vec![
-                (Lane::High, line(&[&[high.clone()]])),
+                (Lane::High, line(&[std::slice::from_ref(&high)])),
                 (Lane::Low, line(&[std::slice::from_ref(low)])),
             ])
         };

@@ -337,7 +337,7 @@ mod tests {
             assert!(says(&schema).contains("leads back"), "{schema}");
         }
         // Each level twice what the one below it is.
-        let levels = 40;
+        let levels = 20;
         let mut defs = Map::new();
         for level in 0..levels {
             let next = json!({ "$ref": format!("#/$defs/l{}", level + 1) });
@@ -355,7 +355,7 @@ mod tests {
             .map(|n| (format!("p{n}"), json!({ "pattern": "a" })))
             .collect();
         assert!(says(&json!({ "type": "object", "properties": many })).contains("patterns"));
-        let large = json!({ "type": "object", "properties": { "a": { "pattern": "\\w{1000}\\w{1000}" } } });
+        let large = json!({ "type": "object", "properties": { "a": { "pattern": "\\p{L}{3000}" } } });
         assert!(says(&large).contains("JSON Schema"));
         let costly = json!({ "type": "object", "properties": { "a": { "type": "string", "pattern": "^(a+)+$" } } });
         let validator = compile(&costly).expect("a schema");

@@ -76,12 +76,17 @@ impl Form {
     /// Asks for another kind's args; queue, priority and the like stay.
     pub fn choose(self, kind: KindInfo) {
         self.kind.set(Some(kind));
-        let defaults = values::defaults(&self.fields.get_untracked());
+        let fields = self.fields.get_untracked();
+        let defaults = values::defaults(&fields);
         self.values.update(|values| {
             values.retain(|path, _| OPTIONS.contains(&path.as_str()));
             values.extend(defaults);
         });
-        self.raw.set(None);
+        // Where there is no form there is the JSON; a kind that takes no args needs neither.
+        let open = self
+            .kind
+            .with_untracked(|kind| kind.as_ref().is_some_and(|kind| kind.external));
+        self.raw.set((open && fields.is_empty()).then(|| "{}".to_string()));
         self.errors.set(Errors::new());
     }
 

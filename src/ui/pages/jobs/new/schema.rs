@@ -8,6 +8,8 @@ use crate::domain::secret::is_marked;
 
 /// References inside references are followed this deep; schemas may be recursive.
 const DEPTH_MAX: u32 = 8;
+/// Fields of a form at the most; args with more are written as JSON.
+const FIELDS_MAX: usize = 200;
 
 /// One field of the form.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,9 +53,11 @@ pub enum Control {
     Group(Vec<Field>),
 }
 
-/// The fields for a kind's args: those that must be filled in first, groups last.
+/// The fields for a kind's args: those that must be filled in first, groups last. None where a form can't stand for them: they are
+/// written as JSON.
 pub fn fields(schema: &Value) -> Vec<Field> {
-    group(schema, schema, "", 0)
+    let mut left = FIELDS_MAX;
+    group(schema, schema, "", 0, &mut left).unwrap_or_default()
 }
 
 /// Puts `prefix` before every path.
@@ -92,25 +96,38 @@ pub fn needs_upload(fields: &[Field]) -> bool {
     })
 }
 
-fn group(schema: &Value, root: &Value, prefix: &str, depth: u32) -> Vec<Field> {
+/// `left`: how many fields there may still be; nothing when there are more, or one has a name that no path can hold.
+fn group(schema: &Value, root: &Value, prefix: &str, depth: u32, left: &mut usize) -> Option<Vec<Field>> {
     let required = schema.get("required").and_then(Value::as_array);
     let is_required = |name: &str| required.is_some_and(|r| r.iter().any(|v| v.as_str() == Some(name)));
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
-        return Vec::new();
+        return Some(Vec::new());
     };
-    let mut fields: Vec<Field> = properties
-        .iter()
-        .map(|(name, property)| field(name, property, root, prefix, is_required(name), depth))
-        .collect();
+    let mut fields = Vec::with_capacity(properties.len().min(*left));
+    for (name, property) in properties {
+        if name.is_empty() || name.contains('.') {
+            return None;
+        }
+        *left = left.checked_sub(1)?;
+        fields.push(field(name, property, root, prefix, is_required(name), depth, left)?);
+    }
     fields.sort_by_key(|f| match f.control {
         Control::Group(_) => 2,
         _ if f.required || f.control == Control::Upload => 0,
         _ => 1,
     });
-    fields
+    Some(fields)
 }
 
-fn field(name: &str, property: &Value, root: &Value, prefix: &str, required: bool, depth: u32) -> Field {
+fn field(
+    name: &str,
+    property: &Value,
+    root: &Value,
+    prefix: &str,
+    required: bool,
+    depth: u32,
+    left: &mut usize,
+) -> Option<Field> {
     let (schema, nullable) = resolve(property, root, depth);
     let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
     // A title that came with a reference names the type, not the field.
@@ -123,29 +140,30 @@ fn field(name: &str, property: &Value, root: &Value, prefix: &str, required: boo
     } else {
         format!("{prefix}.{name}")
     };
-    Field {
+    Some(Field {
         title,
         description: text("description"),
         required,
         default: schema.get("default").filter(|d| !d.is_null()).cloned(),
-        control: control(&schema, root, &path, nullable, depth),
+        control: control(&schema, root, &path, nullable, depth, left)?,
         path,
-    }
+    })
 }
 
-fn control(schema: &Value, root: &Value, path: &str, nullable: bool, depth: u32) -> Control {
+/// None as in [`group`].
+fn control(schema: &Value, root: &Value, path: &str, nullable: bool, depth: u32, left: &mut usize) -> Option<Control> {
     if is_marked(schema) {
-        return Control::Secret {
+        return Some(Control::Secret {
             max: schema.get("maxLength").and_then(Value::as_u64),
             json: schema.get("type").and_then(Value::as_str) != Some("string"),
-        };
+        });
     }
     if let Some(choices) = choices(schema) {
-        return Control::Choice(choices);
+        return Some(Control::Choice(choices));
     }
     let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
     let number = |key: &str| schema.get(key).and_then(Value::as_f64);
-    match schema.get("type").and_then(Value::as_str) {
+    Some(match schema.get("type").and_then(Value::as_str) {
         Some("string") if format == "windlass-upload" => Control::Upload,
         Some("string") if format == "date-time" => Control::DateTime,
         Some("string") => Control::Text {
@@ -159,10 +177,10 @@ fn control(schema: &Value, root: &Value, path: &str, nullable: bool, depth: u32)
         },
         Some("number") => Control::Number,
         Some("object") if depth < DEPTH_MAX && schema.get("properties").is_some() => {
-            Control::Group(group(schema, root, path, depth + 1))
+            Control::Group(group(schema, root, path, depth + 1, left)?)
         }
         _ => Control::Json,
-    }
+    })
 }
 
 /// The schema without references and without "or null", and whether it allows null.

@@ -80,3 +80,20 @@ fn hostile_schemas_end() {
     assert_eq!(fields(&circle).len(), 3);
     assert!(fields(&json!(null)).is_empty());
 }
+
+#[test]
+fn what_no_form_can_stand_for_is_written_as_json() {
+    let text = json!({ "type": "string" });
+    assert!(fields(&json!({ "properties": { "a.b": text, "c": text } })).is_empty());
+    let many: serde_json::Map<String, Value> = (0..=FIELDS_MAX).map(|n| (format!("f{n}"), text.clone())).collect();
+    assert!(fields(&json!({ "properties": many })).is_empty());
+    // Ten fields, each of which has ten that have ten again.
+    let mut inner = text;
+    for _ in 0..DEPTH_MAX {
+        let ten: serde_json::Map<String, Value> = (0..10)
+            .map(|n| (format!("f{n}"), json!({ "$ref": "#/$defs/x" })))
+            .collect();
+        inner = json!({ "type": "object", "properties": ten });
+    }
+    assert!(fields(&json!({ "properties": { "a": inner }, "$defs": { "x": inner } })).is_empty());
+}
