@@ -128,6 +128,19 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       said.catch(() => {});
       return said;
     };
+    // Lines that come within a moment of each other are sent together.
+    const lines = [];
+    let flushing;
+    const flush = () => {
+      flushing ??= pause(100).then(() => {
+        flushing = undefined;
+        const some = lines.splice(0, 1000);
+        if (lines.length > 0) void flush();
+        return say("logs", { lines: some });
+      });
+      flushing.catch(() => {});
+      return flushing;
+    };
     const context = {
       ...assigned,
       signal: stop.signal,
@@ -137,7 +150,10 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       },
       progress: (done, total, message) => say("progress", { done, total, message }),
       step: (message) => say("progress", { message }),
-      log: (message, level = "info") => say("logs", { lines: [{ level, message: String(message) }] }),
+      log: (message, level = "info") => {
+        lines.push({ level, message: String(message) });
+        return flush();
+      },
       save: (checkpoint) => say("checkpoint", { checkpoint }),
       /** Stops here: paused or cancelled if that was asked for; otherwise the job goes on in another worker. */
       release: (checkpoint) => {
@@ -152,6 +168,7 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       end = unfinished(one, error);
     }
     try {
+      while (flushing) await flushing.catch(() => {});
       if (!one.lost && end) await insist(`${path}/${end[0]}`, end[1]);
     } catch (error) {
       // Its lease runs out, and it is run again.
