@@ -1,4 +1,4 @@
-// A Windlass worker for Node.js 20 or newer, in one file and without dependencies: copy it, or import it where it lies.
+// A Windlass worker for Node.js 20.3 or newer, in one file and without dependencies: copy it, or import it where it lies.
 // The protocol is in docs/WORKERS.md.
 //
 //   import { work } from "./windlass-worker.mjs";
@@ -50,6 +50,24 @@ const pause = (ms, signal) =>
     signal?.addEventListener("abort", done, { once: true });
   });
 
+/** Whatever somebody throws, in words. */
+function inWords(error) {
+  try {
+    return String(error?.message || error || "").trim() || "an error without words";
+  } catch {
+    return "an error without words";
+  }
+}
+
+function stackOf(error) {
+  return typeof error?.stack === "string" ? error.stack : undefined;
+}
+
+/** Whether the server could not be reached, or did not answer; otherwise what was to be sent is not what can be. */
+function isAway(error) {
+  return error?.name === "TimeoutError" || error?.name === "AbortError" || error?.message === "fetch failed";
+}
+
 /** A call that has no answer after so long has none. */
 const PATIENCE_MS = 10_000;
 
@@ -63,13 +81,14 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
   const held = new Map();
   const closing = new AbortController();
 
+  /** `body` is JSON. */
   async function call(method, path, body, { wait = 0, signal } = {}) {
     const late = AbortSignal.timeout(wait * 1000 + PATIENCE_MS);
     const answer = await fetch(`${base}/api/workers${path}`, {
       method,
       signal: signal ? AbortSignal.any([signal, late]) : late,
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body,
     });
     const text = await answer.text();
     let said = {};
@@ -87,20 +106,21 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
     const told = { name, slots, kinds: declared };
     if (host) told.host = host;
     if (version) told.version = version;
-    const begun = await call("POST", "", told);
+    const begun = await call("POST", "", JSON.stringify(told));
     id = begun.id;
     leaseMs = begun.lease_ms;
     heartbeatMs = begun.heartbeat_ms;
   }
 
   /** What can't be settled by asking again is thrown; what can is asked until the lease must have ended. */
-  async function insist(path, body) {
+  async function insist(path, told) {
+    const body = JSON.stringify(told);
     const until = Date.now() + leaseMs;
     for (let wait = 200; ; wait = Math.min(wait * 2, 5000)) {
       try {
         return await call("POST", path, body);
       } catch (error) {
-        const final = error instanceof Refused && error.problem.status < 500 && error.problem.status !== 429;
+        const final = error instanceof Refused ? error.problem.status < 500 && error.problem.status !== 429 : !isAway(error);
         if (final || Date.now() + wait > until) throw error;
         await pause(wait);
       }
@@ -122,25 +142,27 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
     if (before) lose(before, "the lease is lost");
     held.set(job, one);
     const path = `/${id}/jobs/${job}`;
+    // What it says is sent in that order, and before its end.
+    let said = Promise.resolve();
     const say = (what, body) => {
-      const said = insist(`${path}/${what}`, { epoch, ...body }).then((wishes) => heard(one, wishes));
+      const saying = said.then(() => insist(`${path}/${what}`, { epoch, ...body })).then((wishes) => heard(one, wishes));
       // Whoever does not wait for it does not hear that it failed, either.
-      said.catch(() => {});
-      return said;
+      said = saying.catch(() => {});
+      return saying;
     };
     // Lines that come within a moment of each other are sent together.
     const lines = [];
     let flushing;
     const flush = () => {
-      flushing ??= pause(100).then(() => {
-        flushing = undefined;
-        const some = lines.splice(0, 1000);
-        if (lines.length > 0) void flush();
-        return say("logs", { lines: some });
-      });
-      flushing.catch(() => {});
-      return flushing;
+      flushing = undefined;
+      let sent = said;
+      while (lines.length > 0) sent = say("logs", { lines: lines.splice(0, 1000) });
+      return sent;
     };
+    // A lease that the server can't confirm any more is lost.
+    const watch = setInterval(() => {
+      if (Date.now() - one.confirmed > leaseMs) lose(one, "the lease could not be kept");
+    }, 1000);
     const context = {
       ...assigned,
       signal: stop.signal,
@@ -152,7 +174,9 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       step: (message) => say("progress", { message }),
       log: (message, level = "info") => {
         lines.push({ level, message: String(message) });
-        return flush();
+        flushing ??= pause(100).then(flush);
+        flushing.catch(() => {});
+        return flushing;
       },
       save: (checkpoint) => say("checkpoint", { checkpoint }),
       /** Stops here: paused or cancelled if that was asked for; otherwise the job goes on in another worker. */
@@ -168,13 +192,28 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       end = unfinished(one, error);
     }
     try {
-      while (flushing) await flushing.catch(() => {});
-      if (!one.lost && end) await insist(`${path}/${end[0]}`, end[1]);
+      await flush().catch(() => {});
+      await said;
+      if (!one.lost && end) await tell(path, epoch, end);
     } catch (error) {
       // Its lease runs out, and it is run again.
       warn(`windlass: job ${job}: its end could not be told: ${error.message}`);
     } finally {
+      clearInterval(watch);
       if (held.get(job) === one) held.delete(job);
+    }
+  }
+
+  /** Tells the end of an attempt. One that the server does not take for what it says would come again and again: it fails. */
+  async function tell(path, epoch, [what, body]) {
+    try {
+      await insist(`${path}/${what}`, body);
+    } catch (error) {
+      const { status, code } = error instanceof Refused ? error.problem : {};
+      const unsaid = error instanceof Refused ? [400, 409, 413].includes(status) && code !== "lease_lost" : !isAway(error);
+      if (!unsaid) throw error;
+      const message = `The worker could not tell how it ended (${what}): ${error.message}`.slice(0, 1000);
+      await insist(`${path}/fail`, { epoch, code: "INTERNAL", retryable: false, message });
     }
   }
 
@@ -184,8 +223,7 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
     if (error instanceof Released) return ["release", { epoch, checkpoint: error.checkpoint }];
     if (stop.signal.aborted) return ["release", { epoch }];
     const { code, retryable } = error instanceof JobError ? error : { code: "INTERNAL" };
-    const message = String(error?.message || error || "unknown error");
-    return ["fail", { epoch, code, retryable, message, stack: error?.stack }];
+    return ["fail", { epoch, code, retryable, message: inWords(error), stack: stackOf(error) }];
   }
 
   function heard(one, wishes) {
@@ -199,12 +237,13 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       const began = Date.now();
       const named = [...held.values()];
       let rest = named.length > 0 ? 500 : 1000;
+      const told = named.some((one) => one.wishes.cancel || one.wishes.pause);
+      const wait = told || closing.signal.aborted ? 0 : Math.min(25, Math.max(1, Math.floor(heartbeatMs / 1000)));
       try {
         const jobs = named.map((one) => ({ id: one.job, epoch: one.epoch }));
-        const told = named.some((one) => one.wishes.cancel || one.wishes.pause);
-        const wait = told || closing.signal.aborted ? 0 : Math.min(25, Math.max(1, Math.floor(heartbeatMs / 1000)));
+        const body = JSON.stringify({ jobs, wait });
         // Told to stop it does not wait any longer, and beats once more for what still runs.
-        const beaten = await call("POST", `/${id}/heartbeat`, { jobs, wait }, { wait, signal: wait ? closing.signal : undefined });
+        const beaten = await call("POST", `/${id}/heartbeat`, body, { wait, signal: wait ? closing.signal : undefined });
         const holds = new Map(beaten.held.map((lease) => [`${lease.id} ${lease.epoch}`, lease]));
         for (const one of named) {
           const lease = holds.get(`${one.job} ${one.epoch}`);
@@ -215,7 +254,7 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
           }
         }
       } catch (error) {
-        if (closing.signal.aborted && !(error instanceof Refused)) continue;
+        if (wait && closing.signal.aborted && !(error instanceof Refused)) continue;
         warn(`windlass: heartbeat: ${error.message}`);
         rest = 1000;
         if (error instanceof Refused && error.problem.status === 404) {
@@ -225,9 +264,6 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
         } else if (error instanceof Refused && error.problem.status < 500) {
           rest = heartbeatMs;
         }
-      }
-      for (const one of held.values()) {
-        if (Date.now() - one.confirmed > leaseMs) lose(one, "the lease could not be kept");
       }
       // An answer that came early is no reason to ask all the time.
       await pause(Math.max(0, rest - (Date.now() - began)), held.size > 0 ? undefined : closing.signal);
@@ -243,7 +279,7 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
         continue;
       }
       try {
-        const wish = { max: Math.min(free, 100), wait: 20 };
+        const wish = JSON.stringify({ max: Math.min(free, 100), wait: 20 });
         const { jobs } = await call("POST", `/${id}/fetch`, wish, { wait: 20, signal: closing.signal });
         for (const job of jobs) void run(job);
         wait = 500;

@@ -61,7 +61,7 @@ pub struct NewKind {
     /// What it does, in a sentence or two, and what it does about running twice after a crash.
     #[serde(default)]
     pub description: String,
-    /// JSON Schema (2020-12 unless it says otherwise) of its args, of type object; references lead to places within it. A field
+    /// JSON Schema (2020-12) of its args, of type object; references lead to places within it, and not in a circle. A field
     /// with `"x-secret": true` is encrypted wherever it is stored, and shown to the worker alone.
     #[cfg_attr(feature = "ssr", schema(value_type = Object))]
     pub args_schema: Value,

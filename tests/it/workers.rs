@@ -1096,3 +1096,26 @@ async fn that_a_worker_outside_lives_does_not_say_that_one_within_does() {
     assert_eq!(health["checks"]["workers"]["text"], "none", "{health}");
     s.stop().await;
 }
+
+#[tokio::test]
+async fn owners_whose_jobs_are_held_back_hide_nobody() {
+    let s = Server::start().await;
+    let worker = Worker::begin(&s, json!([resize()])).await;
+    assert_eq!(s.post("/api/queues/slow/pause", json!({})).await.0, StatusCode::OK);
+    // More of them than one look is for, and before the last one by their names.
+    for n in 0..40 {
+        let actor = windlass::domain::user::Actor::named(&format!("held{n:02}@example.org"), Role::Admin);
+        let new: windlass::domain::job::NewJob =
+            serde_json::from_value(json!({ "type": "images.resize", "args": url(), "queue": "slow" })).expect("a job");
+        s.service.enqueue(&actor, new).await.expect("taken in");
+    }
+    let actor = windlass::domain::user::Actor::named("zoe@example.org", Role::Admin);
+    let new = windlass::domain::job::NewJob::of("images.resize", url());
+    s.service.enqueue(&actor, new).await.expect("taken in");
+    let jobs = worker.fetch(json!({ "max": 5 })).await;
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0].told["owner"], "zoe@example.org");
+    assert_eq!(s.post("/api/queues/slow/resume", json!({})).await.0, StatusCode::OK);
+    assert_eq!(worker.fetch(json!({ "max": 100 })).await.len(), 40);
+    s.stop().await;
+}

@@ -116,7 +116,8 @@ impl Service {
         let mut turns = self.workers.turns.lock().await;
         let limits = self.catalog.limits(&kinds, &self.workers.rules.limits);
         let mut jobs = Vec::new();
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        while tries < TRIES {
             kinds = self.store.external_waiting(&kinds, &limits).await?;
             if kinds.is_empty() {
                 return Ok(Vec::new());
@@ -150,7 +151,9 @@ impl Service {
                 return Err(no_worker(worker));
             }
             // What a limit of its kind keeps back hides the other kinds' jobs no longer.
+            let before = kinds.len();
             kinds.retain(|kind| !refused.iter().any(|one| one.hold == Hold::Kind(kind.clone())));
+            tries += usize::from(kinds.len() == before);
         }
         drop(turns);
         let mut given = Vec::with_capacity(jobs.len());
@@ -239,10 +242,13 @@ impl Service {
             picks.front.extend(self.store.external_front(kind, max, narrow).await?);
             for lane in Lane::ALL {
                 let after = turns.get(&(kind.clone(), lane)).map(String::as_str).unwrap_or_default();
-                let heads = self.store.external_heads(kind, lane, after, max, narrow).await?;
+                let (heads, last) = self.store.external_heads(kind, lane, after, max, narrow).await?;
                 if !heads.is_empty() {
                     let owners = heads.into_iter().map(VecDeque::from).collect();
                     picks.lines.insert((lane, kind.clone()), owners);
+                } else if let Some(last) = last {
+                    // Something holds all of these back; the next look begins behind them.
+                    turns.insert((kind.clone(), lane), last);
                 }
             }
         }

@@ -16,15 +16,19 @@ use crate::server::store::limits::Limits;
 
 /// One that a worker outside has declared.
 pub struct External {
+    /// As it is stored.
+    told: String,
     info: KindInfo,
     validator: Validator,
     secrets: Option<Arc<Places>>,
 }
 
 impl External {
-    /// What was declared, or what is wrong with its schema. `default`: the policy where it says nothing.
-    pub fn new(kind: &NewKind, default: Policy) -> Result<Self, String> {
+    /// What was declared, or what is wrong with its schema. `told` is the same as it is stored; `default` the policy where it says
+    /// nothing.
+    pub fn new(kind: &NewKind, told: String, default: Policy) -> Result<Self, String> {
         Ok(Self {
+            told,
             validator: schema::compile(&kind.args_schema)?,
             secrets: Places::of([kind.args_schema.clone()]).map(Arc::new),
             info: KindInfo {
@@ -59,7 +63,7 @@ pub struct Kinds {
 struct Outside {
     /// When they last changed; see `Store::external_kinds_mark`.
     mark: (i64, i64),
-    kinds: BTreeMap<String, External>,
+    kinds: BTreeMap<String, Arc<External>>,
 }
 
 impl Kinds {
@@ -81,13 +85,17 @@ impl Kinds {
 
     /// Takes over what the database has, as names and declarations.
     pub fn replace(&self, mark: (i64, i64), declared: Vec<(String, String)>) {
-        let default = self.built_in.default_policy();
+        let (before, default) = (self.outside(), self.built_in.default_policy());
         let mut kinds = BTreeMap::new();
         for (name, told) in declared {
+            if let Some(same) = before.kinds.get(&name).filter(|kind| kind.told == told) {
+                kinds.insert(name, same.clone());
+                continue;
+            }
             let kind = serde_json::from_str::<NewKind>(&told).map_err(|e| e.to_string());
-            match kind.and_then(|kind| External::new(&kind, default)) {
+            match kind.and_then(|kind| External::new(&kind, told, default)) {
                 Ok(kind) => {
-                    kinds.insert(name, kind);
+                    kinds.insert(name, Arc::new(kind));
                 }
                 Err(error) => tracing::error!(kind = name, error, "a declared kind can't be read, and is left out"),
             }

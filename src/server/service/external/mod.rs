@@ -190,11 +190,11 @@ impl Service {
 
     /// A kind as it is stored, or what is wrong with its schema.
     fn declared(&self, kind: &NewKind) -> Result<Declared, String> {
-        let read = External::new(kind, self.catalog.default_policy())?;
+        let told = to_string(kind).map_err(|e| e.to_string())?;
+        let read = External::new(kind, told.clone(), self.catalog.default_policy())?;
         if read.has_secrets() && !self.secrets.can_seal() {
             return Err("has secrets, and the server has no key to encrypt them with (SECRET_KEY)".into());
         }
-        let told = to_string(kind).map_err(|e| e.to_string())?;
         let value = serde_json::from_str(&told).map_err(|e| e.to_string())?;
         Ok(Declared {
             name: kind.name.clone(),

@@ -8,7 +8,7 @@ use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
 
 use crate::domain::error::{Problem, truncate};
-use crate::domain::secret::{MARK, is_marked, marks_any};
+use crate::domain::secret::{MARK, is_marked};
 use crate::server::secrets::field;
 
 /// The only dialect that is understood.
@@ -27,20 +27,24 @@ const SINGLE: [&str; 7] = [
 ];
 /// Keywords whose schemas say nothing of a value at a place that is known beforehand.
 const ELSEWHERE: [&str; 4] = ["contains", "not", "propertyNames", "contentSchema"];
-/// Keywords that lead somewhere else than a place of the schema, or change what places mean.
-const LEADING: [&str; 5] = [
+/// Keywords that lead somewhere else than a place of the schema or change what places mean; and those of earlier dialects that are
+/// understood all the same.
+const REFUSED: [&str; 8] = [
     "$dynamicRef",
     "$recursiveRef",
     "$anchor",
     "$dynamicAnchor",
     "$recursiveAnchor",
+    "$vocabulary",
+    "dependencies",
+    "additionalItems",
 ];
 /// Parts that a schema may come to with what its references lead to, which bounds how long a check takes; how deep they may lie
 /// within each other; patterns, and the bytes that one may take when it is compiled.
 const PARTS_MAX: usize = 5_000;
 const DEPTH_MAX: usize = 64;
-const PATTERNS_MAX: usize = 50;
-const PATTERN_MAX: usize = 200_000;
+const PATTERNS_MAX: usize = 20;
+const PATTERN_MAX: usize = 60_000;
 /// Bytes of what is said of args that don't fit.
 const DETAIL_MAX: usize = 500;
 
@@ -77,12 +81,10 @@ pub fn compile(schema: &Value) -> Result<Validator, String> {
 /// A walk through a schema by all ways that lead to a value, references included.
 struct Walk<'s> {
     root: &'s Value,
-    /// How many parts each part comes to with all that it leads to.
-    parts: HashMap<*const Value, usize>,
+    /// What each part comes to with all that it leads to: how many parts, and how deep they lie.
+    sizes: HashMap<*const Value, (usize, usize)>,
     /// Where it is, from the beginning.
     path: Vec<*const Value>,
-    /// Parts that are marked as secrets, as far as they were met.
-    marked: HashSet<*const Value>,
     patterns: usize,
 }
 
@@ -90,9 +92,8 @@ struct Walk<'s> {
 fn sound(schema: &Value) -> Result<(), String> {
     let mut walk = Walk {
         root: schema,
-        parts: HashMap::new(),
+        sizes: HashMap::new(),
         path: Vec::new(),
-        marked: HashSet::new(),
         patterns: 0,
     };
     walk.step(schema)?;
@@ -102,12 +103,59 @@ fn sound(schema: &Value) -> Result<(), String> {
             walk.patterns
         ));
     }
-    if marks(schema) > walk.marked.len() {
+    let mut found = HashSet::new();
+    reach(schema, schema, &mut found);
+    if marks(schema) > found.iter().filter(|part| is_marked(part.0)).count() {
         return Err(format!(
             "has {MARK} in a place where no value is looked at; mark the field itself"
         ));
     }
     Ok(())
+}
+
+/// A part of a schema, by where it lies.
+#[derive(Clone, Copy)]
+struct Part<'s>(&'s Value);
+
+impl PartialEq for Part<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Part<'_> {}
+
+impl std::hash::Hash for Part<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        std::ptr::from_ref(self.0).hash(state);
+    }
+}
+
+/// All parts at which secrets are looked for (`Places`), from one on.
+fn reach<'s>(root: &'s Value, part: &'s Value, found: &mut HashSet<Part<'s>>) {
+    let mut ahead = vec![part];
+    while let Some(part) = ahead.pop() {
+        let Some(keywords) = part.as_object() else { continue };
+        if found.insert(Part(part)) {
+            let named = BY_NAME.iter().filter(|keyword| **keyword != "$defs");
+            let named = named.filter_map(|keyword| keywords.get(*keyword)?.as_object());
+            ahead.extend(named.flat_map(|fields| fields.values()));
+            ahead.extend(listed(keywords));
+            ahead.extend(SINGLE.iter().filter_map(|keyword| keywords.get(*keyword)));
+            ahead.extend(target(root, keywords));
+        }
+    }
+}
+
+fn listed(keywords: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+    let lists = LISTS.iter().filter_map(|keyword| keywords.get(*keyword)?.as_array());
+    lists.flatten()
+}
+
+/// What a part refers to.
+fn target<'s>(root: &'s Value, keywords: &Map<String, Value>) -> Option<&'s Value> {
+    let pointer = keywords.get("$ref")?.as_str()?.strip_prefix('#')?;
+    root.pointer(pointer)
 }
 
 /// How often a schema, its parts and whatever else is in it have the mark of a secret.
@@ -120,10 +168,10 @@ fn marks(schema: &Value) -> usize {
 }
 
 impl<'s> Walk<'s> {
-    /// How many parts this one comes to.
-    fn step(&mut self, schema: &'s Value) -> Result<usize, String> {
+    /// What this part comes to: how many parts, and how deep.
+    fn step(&mut self, schema: &'s Value) -> Result<(usize, usize), String> {
         let Some(keywords) = schema.as_object() else {
-            return Ok(1);
+            return Ok((1, 1));
         };
         let at = std::ptr::from_ref(schema);
         if self.path.contains(&at) {
@@ -131,32 +179,36 @@ impl<'s> Walk<'s> {
                 "has a $ref that leads back to where it stands; allowed are schemas that come to an end".into(),
             );
         }
-        if let Some(parts) = self.parts.get(&at) {
-            return Ok(*parts);
+        let deep = || {
+            Err(format!(
+                "is more than {DEPTH_MAX} parts deep, with what its references lead to"
+            ))
+        };
+        if let Some((parts, height)) = self.sizes.get(&at) {
+            return match self.path.len() + height <= DEPTH_MAX {
+                true => Ok((*parts, *height)),
+                false => deep(),
+            };
         }
         if self.path.len() >= DEPTH_MAX {
-            return Err(format!(
-                "is more than {DEPTH_MAX} parts deep, with what its references lead to"
-            ));
+            return deep();
         }
-        self.words(schema, keywords)?;
+        self.words(keywords)?;
         let named = BY_NAME.iter().filter_map(|keyword| keywords.get(*keyword)?.as_object());
-        let listed = LISTS.iter().filter_map(|keyword| keywords.get(*keyword)?.as_array());
-        let single = SINGLE
-            .iter()
-            .chain(&ELSEWHERE)
-            .filter_map(|keyword| keywords.get(*keyword));
         let mut next: Vec<&Value> = named.flat_map(|fields| fields.values()).collect();
-        next.extend(listed.flatten());
-        next.extend(single);
-        if let Some(target) = keywords.get("$ref").and_then(Value::as_str) {
-            let found = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-            next.push(found.ok_or_else(|| format!("has a $ref to {}, which is not there", short(target)))?);
+        next.extend(listed(keywords));
+        let single = SINGLE.iter().chain(&ELSEWHERE);
+        next.extend(single.filter_map(|keyword| keywords.get(*keyword)));
+        if let Some(name) = keywords.get("$ref").and_then(Value::as_str) {
+            let found = target(self.root, keywords);
+            next.push(found.ok_or_else(|| format!("has a $ref to {}, which is not there", short(name)))?);
         }
         self.path.push(at);
-        let mut parts = 1_usize;
+        let (mut parts, mut height) = (1_usize, 1);
         for part in next {
-            parts = parts.saturating_add(self.step(part)?);
+            let (more, below) = self.step(part)?;
+            parts += more;
+            height = height.max(below + 1);
             if parts > PARTS_MAX {
                 return Err(format!(
                     "comes to more than {PARTS_MAX} parts, with what its references lead to"
@@ -164,12 +216,12 @@ impl<'s> Walk<'s> {
             }
         }
         self.path.pop();
-        self.parts.insert(at, parts);
-        Ok(parts)
+        self.sizes.insert(at, (parts, height));
+        Ok((parts, height))
     }
 
     /// What a part says by itself.
-    fn words(&mut self, schema: &'s Value, keywords: &'s Map<String, Value>) -> Result<(), String> {
+    fn words(&mut self, keywords: &'s Map<String, Value>) -> Result<(), String> {
         let text = |keyword: &str| keywords.get(keyword).and_then(Value::as_str);
         if let Some(target) = text("$ref")
             && (target != "#" && !target.starts_with("#/") || target.contains('%'))
@@ -179,11 +231,18 @@ impl<'s> Walk<'s> {
                 short(target)
             ));
         }
-        if let Some(keyword) = LEADING.iter().find(|keyword| keywords.contains_key(**keyword)) {
-            return Err(format!("has {keyword}; allowed is $ref with a place within the schema"));
+        if let Some(keyword) = REFUSED.iter().find(|keyword| keywords.contains_key(**keyword)) {
+            return Err(format!(
+                "has {keyword}; allowed are the keywords of JSON Schema 2020-12, and $ref with a place within the schema"
+            ));
         }
-        if !self.path.is_empty() && text("$id").is_some() {
-            return Err("has an $id below its beginning; it is not needed for places within the schema".into());
+        let below = ["$id", "id", "$schema"]
+            .into_iter()
+            .find(|keyword| text(keyword).is_some());
+        if let Some(keyword) = below.filter(|_| !self.path.is_empty()) {
+            return Err(format!(
+                "has {keyword} below its beginning, where places would mean something else"
+            ));
         }
         if keywords.get(MARK).is_some_and(|mark| !mark.is_boolean()) {
             return Err(format!("has a {MARK} that is neither true nor false"));
@@ -193,22 +252,19 @@ impl<'s> Walk<'s> {
                 "has the format windlass-upload: files that are uploaded can't be read by workers outside yet".into(),
             );
         }
-        if let Some(keyword) = ELSEWHERE
-            .iter()
-            .find(|keyword| keywords.get(**keyword).is_some_and(marks_any))
-        {
-            return Err(format!(
-                "has a secret below {keyword}, where it would not be found; mark the field itself"
-            ));
+        for keyword in ELSEWHERE {
+            let mut found = HashSet::new();
+            if let Some(part) = keywords.get(keyword) {
+                reach(self.root, part, &mut found);
+            }
+            if found.iter().any(|part| is_marked(part.0)) {
+                return Err(format!(
+                    "has a secret below {keyword}, where it would not be found; mark the field itself"
+                ));
+            }
         }
-        if is_marked(schema) {
-            self.marked.insert(std::ptr::from_ref(schema));
-        }
-        let by_pattern = keywords
-            .get("patternProperties")
-            .and_then(Value::as_object)
-            .map_or(0, Map::len);
-        self.patterns += by_pattern + usize::from(keywords.contains_key("pattern"));
+        let by_name = keywords.get("patternProperties").and_then(Value::as_object);
+        self.patterns += by_name.map_or(0, Map::len) + usize::from(keywords.contains_key("pattern"));
         Ok(())
     }
 }
@@ -221,7 +277,7 @@ fn short(text: &str) -> String {
 
 /// The first thing that is wrong with the args. `quiet`: their values are not repeated, since some may be secret.
 pub fn check(validator: &Validator, args: &Value, quiet: bool) -> Result<(), Problem> {
-    let Some(error) = validator.iter_errors(args).next() else {
+    let Err(error) = validator.validate(args) else {
         return Ok(());
     };
     let mut field = field(error.instance_path().as_str());
@@ -312,6 +368,8 @@ mod tests {
         }
         assert!(says(&with("$dynamicRef", json!("#a"))).contains("$dynamicRef"));
         assert!(says(&with("$id", json!("http://a.example/s"))).contains("$id"));
+        assert!(says(&with("$schema", json!("http://json-schema.org/draft-04/schema#"))).contains("$schema below"));
+        assert!(says(&with("dependencies", json!({ "a": {} }))).contains("dependencies"));
         assert!(says(&with("format", json!("windlass-upload"))).contains("uploaded"));
         assert!(says(&with("not", json!({ "x-secret": true }))).contains("secret below not"));
         assert!(
@@ -322,6 +380,38 @@ mod tests {
         let named =
             json!({ "type": "object", "properties": { "$ref": { "type": "string" }, "not": { "x-secret": true } } });
         assert!(compile(&named).is_ok());
+    }
+
+    #[test]
+    fn what_libraries_write_is_taken() {
+        let pydantic = json!({
+            "$defs": {
+                "Fit": { "enum": ["cover", "contain"], "title": "Fit", "type": "string" },
+                "Size": {
+                    "properties": { "w": { "exclusiveMinimum": 0, "title": "W", "type": "integer" } },
+                    "required": ["w"], "title": "Size", "type": "object"
+                }
+            },
+            "properties": {
+                "fit": { "$ref": "#/$defs/Fit", "default": "cover" },
+                "size": { "anyOf": [{ "$ref": "#/$defs/Size" }, { "type": "null" }], "default": null },
+                "id": { "format": "uuid", "title": "Id", "type": "string" },
+                "tags": { "items": { "type": "string" }, "title": "Tags", "type": "array", "uniqueItems": true },
+                "kind": { "const": "a", "title": "Kind", "type": "string" }
+            },
+            "required": ["id"], "title": "Args", "type": "object", "additionalProperties": false
+        });
+        let validator = compile(&pydantic).expect("a schema");
+        let args = json!({ "id": "01a22a50-f50a-75e3-b84e-83382f5bd49a", "size": { "w": 1 }, "tags": ["a", "b"] });
+        assert_eq!(check(&validator, &args, false), Ok(()));
+        let wrong = check(
+            &validator,
+            &json!({ "id": "01a22a50-f50a-75e3-b84e-83382f5bd49a", "size": { "w": 0 } }),
+            false,
+        );
+        assert!(wrong.is_err());
+        let schemars = schemars::schema_for!(crate::domain::bulk::BulkPart).to_value();
+        assert!(compile(&schemars).is_ok(), "{schemars}");
     }
 
     #[test]
@@ -346,6 +436,19 @@ mod tests {
         defs.insert(format!("l{levels}"), json!({}));
         let bomb = json!({ "type": "object", "$ref": "#/$defs/l0", "$defs": defs });
         assert!(says(&bomb).contains("comes to more than"));
+        // Ten chains of twenty, each of which begins where the one before ends.
+        let mut defs = Map::new();
+        for n in 0..10 {
+            let mut chain = match n {
+                0 => json!({}),
+                n => json!({ "$ref": format!("#/$defs/c{}", n - 1) }),
+            };
+            for _ in 0..20 {
+                chain = json!({ "items": chain });
+            }
+            defs.insert(format!("c{n}"), chain);
+        }
+        assert!(says(&json!({ "type": "object", "$defs": defs })).contains("deep"));
         let mut deep = json!({});
         for _ in 0..DEPTH_MAX {
             deep = json!({ "not": deep });
@@ -366,7 +469,6 @@ mod tests {
     fn a_secret_that_would_not_be_found_is_refused() {
         let secret = json!({ "x-secret": true });
         for schema in [
-            json!({ "type": "object", "dependencies": { "a": secret } }),
             json!({ "type": "object", "properties": { "a": { "default": secret } } }),
             json!({ "type": "object", "odd": { "deep": [secret] } }),
         ] {
@@ -374,6 +476,13 @@ mod tests {
         }
         let below = json!({ "type": "object", "properties": { "a": { "$ref": "#/odd" } }, "odd": { "not": secret } });
         assert!(says(&below).contains("secret below not"));
+        let by_reference = json!({
+            "type": "object", "$defs": { "s": secret }, "properties": {
+                "list": { "type": "array", "contains": { "$ref": "#/$defs/s" } }, "one": { "$ref": "#/$defs/s" }
+            }
+        });
+        assert!(says(&by_reference).contains("secret below contains"));
+        assert!(says(&json!({ "type": "object", "$defs": { "s": secret } })).contains("x-secret"));
         let found = json!({ "type": "object", "properties": { "a": { "$ref": "#/odd" } }, "odd": secret });
         assert!(compile(&found).is_ok());
     }

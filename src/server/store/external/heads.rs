@@ -36,8 +36,10 @@ pub struct Head {
     pub suspect: bool,
 }
 
-/// Owners of one lane that are looked at in one go: who comes after them comes next.
+/// Owners of one lane that are looked at in one go, and how often more are where something holds back those of all of them: who
+/// comes after them comes next.
 const OWNERS: usize = 16;
+const PAGES: usize = 16;
 /// Jobs of one owner that are looked at for one that nothing holds back.
 const DEEP: u32 = 10_000;
 
@@ -79,7 +81,7 @@ impl Store {
     }
 
     /// The next jobs of a kind in one lane, of each owner at most `each`: of the owners behind `after`, and then of the first ones
-    /// again, in that order.
+    /// again, in that order, until there are enough. Also says which owner was looked at last.
     pub async fn external_heads(
         &self,
         kind: &str,
@@ -87,27 +89,37 @@ impl Store {
         after: &str,
         each: usize,
         narrow: Narrow,
-    ) -> Result<Vec<Vec<Head>>, StoreError> {
-        let mut found = self.owners_behind(kind, lane, after).await?;
-        if found.len() < OWNERS && !after.is_empty() {
-            let first = self.owners_behind(kind, lane, "").await?;
-            found.extend(first.into_iter().take_while(|owner| owner.as_str() <= after));
-            found.truncate(OWNERS);
+    ) -> Result<(Vec<Vec<Head>>, Option<String>), StoreError> {
+        let mut heads = Vec::new();
+        let mut last: Option<String> = None;
+        let (mut behind, mut again) = (after.to_string(), after.is_empty());
+        for _ in 0..PAGES {
+            let mut found = self.owners_behind(kind, lane, &behind).await?;
+            if again && !after.is_empty() {
+                found.retain(|owner| owner.as_str() <= after);
+            }
+            let more = found.len() == OWNERS;
+            if let Some(owner) = found.last() {
+                last = Some(owner.clone());
+                let mut page: Vec<Vec<Head>> = vec![Vec::new(); found.len()];
+                for row in self
+                    .all(lines(self.dialect(), kind, lane, &found, each, narrow))
+                    .await?
+                {
+                    let place = usize::try_from(row.int("place")?).unwrap_or(0);
+                    page[place].push(head(&row)?);
+                }
+                page.iter_mut().for_each(|jobs| jobs.sort_by_key(|head| head.seq));
+                heads.extend(page.into_iter().filter(|jobs| !jobs.is_empty()));
+            }
+            match (more, again) {
+                _ if heads.len() >= OWNERS.max(each) => break,
+                (true, _) => behind = last.clone().unwrap_or_default(),
+                (false, true) => break,
+                (false, false) => (behind, again) = (String::new(), true),
+            }
         }
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut heads: Vec<Vec<Head>> = vec![Vec::new(); found.len()];
-        for row in self
-            .all(lines(self.dialect(), kind, lane, &found, each, narrow))
-            .await?
-        {
-            let place = usize::try_from(row.int("place")?).unwrap_or(0);
-            heads[place].push(head(&row)?);
-        }
-        heads.retain(|jobs| !jobs.is_empty());
-        heads.iter_mut().for_each(|jobs| jobs.sort_by_key(|head| head.seq));
-        Ok(heads)
+        Ok((heads, last))
     }
 
     async fn owners_behind(&self, kind: &str, lane: Lane, after: &str) -> Result<Vec<String>, StoreError> {

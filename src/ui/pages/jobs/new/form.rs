@@ -110,6 +110,12 @@ impl Form {
         }
     }
 
+    /// Whether the args can be given as fields, and not as JSON alone.
+    pub fn has_fields(self) -> bool {
+        let open = self.kind.with(|kind| kind.as_ref().is_some_and(|kind| kind.external));
+        !open || self.fields.with(|fields| !fields.is_empty())
+    }
+
     pub fn takes_file(self) -> bool {
         self.fields.with(|f| schema::upload_path(f).is_some())
     }

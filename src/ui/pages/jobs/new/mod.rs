@@ -210,7 +210,7 @@ fn ArgsFields(form: Form) -> impl IntoView {
     view! {
         <div class="args">
             {move || {
-                (!file.get() && form.kind.with(Option::is_some))
+                (!file.get() && form.has_fields() && form.kind.with(Option::is_some))
                     .then(|| {
                         view! {
                             <button
