@@ -80,6 +80,8 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
   /** The attempts that run here, by job. */
   const held = new Map();
   const closing = new AbortController();
+  /** Ends a heartbeat that waits: one with all the attempts that run by now is due. */
+  let anew = new AbortController();
 
   /** `body` is JSON. */
   async function call(method, path, body, { wait = 0, signal } = {}) {
@@ -141,6 +143,7 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
     const before = held.get(job);
     if (before) lose(before, "the lease is lost");
     held.set(job, one);
+    anew.abort();
     const path = `/${id}/jobs/${job}`;
     // What it says is sent in that order, and before its end.
     let said = Promise.resolve();
@@ -239,11 +242,13 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
       let rest = named.length > 0 ? 500 : 1000;
       const told = named.some((one) => one.wishes.cancel || one.wishes.pause);
       const wait = told || closing.signal.aborted ? 0 : Math.min(25, Math.max(1, Math.floor(heartbeatMs / 1000)));
+      anew = new AbortController();
+      const signal = wait ? AbortSignal.any([closing.signal, anew.signal]) : undefined;
       try {
         const jobs = named.map((one) => ({ id: one.job, epoch: one.epoch }));
         const body = JSON.stringify({ jobs, wait });
         // Told to stop it does not wait any longer, and beats once more for what still runs.
-        const beaten = await call("POST", `/${id}/heartbeat`, body, { wait, signal: wait ? closing.signal : undefined });
+        const beaten = await call("POST", `/${id}/heartbeat`, body, { wait, signal });
         const holds = new Map(beaten.held.map((lease) => [`${lease.id} ${lease.epoch}`, lease]));
         for (const one of named) {
           const lease = holds.get(`${one.job} ${one.epoch}`);
@@ -254,7 +259,10 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
           }
         }
       } catch (error) {
-        if (wait && closing.signal.aborted && !(error instanceof Refused)) continue;
+        if (signal?.aborted && !(error instanceof Refused)) {
+          await pause(20);
+          continue;
+        }
         warn(`windlass: heartbeat: ${error.message}`);
         rest = 1000;
         if (error instanceof Refused && error.problem.status === 404) {

@@ -56,7 +56,8 @@ async function resizer(api: Api, run: (job: Run) => Promise<unknown>) {
   });
 }
 
-test("a kind of a worker outside is started by its form and shown as it runs", async ({ page, api }) => {
+test("a kind of a worker outside is started by its form and shown as it runs", async ({ page, api, console }) => {
+  console.allow(/400 \(Bad Request\)/);
   const ui = new Dashboard(page);
   let go = (): void => {};
   const gate = new Promise<void>((resolve) => (go = resolve));
