@@ -160,6 +160,12 @@ test("a token for a worker is made by an admin on the account page", async ({ pa
   await dialog.getByRole("textbox", { name: "Name" }).fill("resizer");
   await dialog.getByRole("checkbox", { name: /^jobs:read/ }).uncheck();
   await dialog.getByRole("checkbox", { name: /^worker/ }).check();
+  // A box stands beside what it is for.
+  const [box, words] = await Promise.all([
+    dialog.getByRole("checkbox", { name: /^worker/ }).boundingBox(),
+    dialog.getByText("Run jobs as a worker outside of Windlass").boundingBox(),
+  ]);
+  expect(box!.x + box!.width).toBeLessThanOrEqual(words!.x);
   await look(page, "worker token");
   await dialog.getByRole("button", { name: "Make token" }).click();
   await expect(dialog.getByText("This is the only time")).toBeVisible();
