@@ -1,5 +1,6 @@
 //! A Redis and a Postgres of a test's own, to be hurt.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -23,15 +24,20 @@ pub struct Redis {
 
 impl Redis {
     pub async fn start() -> Self {
-        Self::start_as(None).await
+        Self::start_as(false).await
     }
 
-    async fn start_as(bus: Option<u16>) -> Self {
-        let (port, dir) = (free_port(), TempDir::new().expect("folder"));
-        let child = Self::spawn(port, &dir, bus);
-        let redis = Self { port, dir, child, bus };
-        redis.answers().await;
-        redis
+    async fn start_as(node: bool) -> Self {
+        // A port that was free a moment ago may be taken: then it is another one.
+        loop {
+            let (port, dir) = (free_port(), TempDir::new().expect("folder"));
+            let bus = node.then(free_port);
+            let child = Self::spawn(port, &dir, bus);
+            let mut redis = Self { port, dir, child, bus };
+            if redis.answers().await {
+                return redis;
+            }
+        }
     }
 
     fn spawn(port: u16, dir: &TempDir, bus: Option<u16>) -> Child {
@@ -57,11 +63,17 @@ impl Redis {
             .expect("redis-server")
     }
 
-    async fn answers(&self) {
+    /// Waits until it answers; `false`: it has ended, since somebody else has its port.
+    async fn answers(&mut self) -> bool {
+        let (port, me) = (self.port, format!("process_id:{}\r", self.child.id()));
+        let child = RefCell::new(&mut self.child);
         until("Redis answers", async || {
-            (self.cli(&["PING"]).trim() == "PONG").then_some(())
+            if child.borrow_mut().try_wait().expect("its state").is_some() {
+                return Some(false);
+            }
+            redis_cli(port, &["INFO", "server"]).contains(&me).then_some(true)
         })
-        .await;
+        .await
     }
 
     pub fn url(&self) -> String {
@@ -69,11 +81,7 @@ impl Redis {
     }
 
     pub fn cli(&self, args: &[&str]) -> String {
-        let output = Command::new("redis-cli")
-            .args(["-p", &self.port.to_string()])
-            .args(args)
-            .output();
-        String::from_utf8_lossy(&output.expect("redis-cli").stdout).into_owned()
+        redis_cli(self.port, args)
     }
 
     /// As if its machine had lost power.
@@ -92,9 +100,22 @@ impl Redis {
     }
 
     pub async fn restart(&mut self) {
-        self.child = Self::spawn(self.port, &self.dir, self.bus);
-        self.answers().await;
+        // Whoever has its port meanwhile gives it back.
+        loop {
+            self.child = Self::spawn(self.port, &self.dir, self.bus);
+            if self.answers().await {
+                return;
+            }
+        }
     }
+}
+
+fn redis_cli(port: u16, args: &[&str]) -> String {
+    let output = Command::new("redis-cli")
+        .args(["-p", &port.to_string()])
+        .args(args)
+        .output();
+    String::from_utf8_lossy(&output.expect("redis-cli").stdout).into_owned()
 }
 
 impl Drop for Redis {
@@ -110,7 +131,7 @@ pub struct RedisCluster([Redis; 3]);
 
 impl RedisCluster {
     pub async fn start() -> Self {
-        let node = || Redis::start_as(Some(free_port()));
+        let node = || Redis::start_as(true);
         let nodes = [node().await, node().await, node().await];
         let addresses = nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port));
         let mut create = vec!["--cluster", "create", "--cluster-yes"];
