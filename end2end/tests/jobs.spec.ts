@@ -1,5 +1,6 @@
 // From the page to the finished work: export, import, and what can be done with a job.
 import { createHash } from "node:crypto";
+import type { Job } from "./support/api.ts";
 import { content, Dashboard, shortId } from "./support/dashboard.ts";
 import { brokenZip, header, parseCsv, row } from "./support/files.ts";
 import { expect, open, test } from "./support/fixtures.ts";
@@ -175,6 +176,25 @@ test("a retry takes other args and a delay, and says what is wrong with them wit
   await expect(ui.confirmation).toBeHidden();
   await ui.expectStatus("Scheduled");
   expect((await api.detail(id)).args).toMatchObject({ format: "csv" });
+});
+
+test("a job that starts while the list is fetched stays live when the answer is too old to have it", async ({ page, api }) => {
+  const ui = new Dashboard(page);
+  let id: string | undefined;
+  await page.route("**/rpc/list_jobs*", async (route) => {
+    const answer = await route.fetch();
+    if (id === undefined) {
+      id = (await api.post<Job>("/api/jobs", { type: "export", args: { format: "csv" }, delay: 3600 }, 202)).id;
+      await expect(ui.row(id)).toContainText("Scheduled");
+    }
+    await route.fulfill({ response: answer });
+  });
+  const answered = page.waitForResponse("**/rpc/list_jobs*");
+  await open(page, "/jobs");
+  await (await answered).finished();
+  await page.unrouteAll({ behavior: "wait" });
+  await api.post(`/api/jobs/${id}/cancel`, {}, 200);
+  await expect(ui.row(id!)).toContainText("Cancelled");
 });
 
 test.describe("while a long job runs", () => {

@@ -21,7 +21,7 @@ impl ListState {
                         .update_value(|m| m.jobs.extend(jobs.iter().map(|j| (j.id, j.clone()))));
                 }
                 if !self.outdated.get_untracked() {
-                    self.keeping_place(|| jobs.iter().for_each(|j| self.put(j.clone())));
+                    self.keeping_place(|| jobs.iter().for_each(|j| self.put(j.clone(), None)));
                 }
             }
             LiveEvent::Removed(ids) => {
@@ -35,7 +35,8 @@ impl ListState {
         }
     }
 
-    pub(super) fn put(&self, job: Job) {
+    /// `before` showed the job until it was taken out of the list, a moment ago.
+    pub(super) fn put(&self, job: Job, before: Option<Row>) {
         let place = self
             .rows
             .with_untracked(|rows| rows.iter().position(|r| r.id == job.id));
@@ -58,7 +59,7 @@ impl ListState {
                     self.total.update(|(n, _)| *n = n.saturating_sub(1));
                 }
             }
-            (None, true) if sort == Sort::CreatedAt => self.insert(Row::new(job), order),
+            (None, true) if sort == Sort::CreatedAt => self.insert(Row::of(job, before), order),
             (None, true) => self.reorder_soon(),
             (None, false) => {}
         }

@@ -42,6 +42,15 @@ impl Row {
         }
     }
 
+    /// Shows `job`: by the row that showed it before, if there is one.
+    fn of(job: Job, before: Option<Self>) -> Self {
+        let Some(row) = before else {
+            return Self::new(job);
+        };
+        patch(&row, job);
+        row
+    }
+
     fn key(&self) -> (crate::domain::time::Timestamp, JobId) {
         (self.job.with_untracked(|j| j.created_at), self.id)
     }
@@ -204,16 +213,13 @@ impl ListState {
         let mut known: HashMap<JobId, Row> = self
             .rows
             .with_untracked(|rows| rows.iter().map(|r| (r.id, r.clone())).collect());
-        let rows = page.items.into_iter().map(|job| match known.remove(&job.id) {
-            Some(row) => {
-                patch(&row, job);
-                row
-            }
-            None => Row::new(job),
+        let rows = page.items.into_iter().map(|job| {
+            let row = known.remove(&job.id);
+            Row::of(job, row)
         });
         self.rows.set(rows.collect());
         self.unsearched.set(page.unsearched);
-        self.arrived(page.total, page.total_capped, page.next_cursor);
+        self.arrived(page.total, page.total_capped, page.next_cursor, known);
     }
 
     fn append(&self, page: Page<Job>) {
@@ -221,18 +227,20 @@ impl ListState {
             let known: HashSet<JobId> = rows.iter().map(|r| r.id).collect();
             rows.extend(page.items.into_iter().filter(|j| !known.contains(&j.id)).map(Row::new));
         });
-        self.arrived(page.total, page.total_capped, page.next_cursor);
+        self.arrived(page.total, page.total_capped, page.next_cursor, HashMap::new());
     }
 
-    /// Takes what comes with the rows, and what the stream said about them on their way.
-    fn arrived(&self, total: u64, capped: bool, cursor: Option<String>) {
+    /// Takes what comes with the rows, and what the stream said about them on their way. `left` are rows that the answer is too old
+    /// to have: what is shown of a job goes by its row, so one that comes back has to be the same.
+    fn arrived(&self, total: u64, capped: bool, cursor: Option<String>, mut left: HashMap<JobId, Row>) {
         self.loaded.set_value(true);
         self.total.set((total, capped));
         self.cursor.set(cursor);
         self.problem.set(None);
         let meanwhile = self.meanwhile.try_update_value(std::mem::take).unwrap_or_default();
         for job in meanwhile.jobs.into_values() {
-            self.put(job);
+            let row = left.remove(&job.id);
+            self.put(job, row);
         }
         self.remove(&meanwhile.removed);
     }

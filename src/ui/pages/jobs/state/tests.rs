@@ -140,6 +140,24 @@ fn fetching_again_keeps_the_rows_and_takes_the_newer_copies() {
 }
 
 #[test]
+fn a_job_that_an_answer_is_too_old_to_have_keeps_its_row() {
+    within(|| {
+        let list = list(JobFilter::default(), None);
+        list.loading.set(true);
+        list.hear(&LiveEvent::Jobs(vec![job(12, Status::Pending)]));
+        let row = |list: &ListState| list.rows.with_untracked(|rows| rows[0].job.clone());
+        let shown_by = row(&list);
+        list.replace(page(&[9, 7, 5], None));
+        list.loading.set(false);
+        assert_eq!(shown(&list), [12, 9, 7, 5]);
+        let mut done = job(12, Status::Completed);
+        done.rev = 2;
+        list.hear(&LiveEvent::Jobs(vec![done]));
+        assert_eq!(shown_by.with_untracked(|j| j.status), Status::Completed);
+    });
+}
+
+#[test]
 fn rows_in_view_keep_their_place() {
     within(|| {
         let list = list(JobFilter::default(), None);
