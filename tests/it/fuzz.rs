@@ -21,11 +21,16 @@ use windlass::domain::job::{JobId, NewJob};
 use windlass::domain::page::PageRequest;
 use windlass::domain::schedule::NewSchedule;
 use windlass::domain::user::{Role, Scope};
+use windlass::domain::work::{
+    CheckpointReport, Completion, Failure, FetchWish, Heartbeat, LogReport, ProgressReport, Release,
+};
+use windlass::domain::worker::NewWorker;
 use windlass::server::http::DOORS;
 use windlass::server::service::cron::Rule;
 
 use self::mutate::Fuzz;
 use crate::harness::{Server, unique};
+use crate::members::{send, token_of};
 
 const ID: &str = "0190b5c7-0000-7000-8000-00000000abcd";
 
@@ -176,6 +181,83 @@ fn fuzz_json_types() {
         round::<Problem>(&case);
     }
 }
+
+#[test]
+fn fuzz_what_workers_say() {
+    let seeds: Vec<String> = said().into_iter().map(|(_, body)| body.to_string()).collect();
+    for case in Fuzz::new("what workers say", &seeds, SAID) {
+        round::<NewWorker>(&case);
+        round::<FetchWish>(&case);
+        round::<Heartbeat>(&case);
+        round::<ProgressReport>(&case);
+        round::<LogReport>(&case);
+        round::<CheckpointReport>(&case);
+        round::<Completion>(&case);
+        round::<Failure>(&case);
+        round::<Release>(&case);
+    }
+}
+
+/// What a worker outside says, by where.
+fn said() -> Vec<(&'static str, Value)> {
+    let schema =
+        json!({ "type": "object", "properties": { "value": {}, "key": { "type": "string", "x-secret": true } } });
+    let policy = json!({ "max_attempts": 1000, "backoff": "fixed", "base_ms": 1, "cap_ms": 1, "timeout_s": 60, "max_running": 9,
+        "rate": { "jobs": 1000000, "per_ms": 1 } });
+    vec![
+        (
+            "",
+            json!({ "name": "w", "host": "box", "version": "1", "slots": 5, "kinds": [
+                { "name": "fuzz.a", "description": "d", "args_schema": schema, "policy": policy, "checkpoints": true }] }),
+        ),
+        ("/fetch", json!({ "max": 2, "kinds": ["fuzz.a"] })),
+        ("/heartbeat", json!({ "jobs": [{ "id": ID, "epoch": 1 }] })),
+        (
+            "/jobs/{id}/progress",
+            json!({ "epoch": 1, "done": 5, "total": 10, "message": "m" }),
+        ),
+        (
+            "/jobs/{id}/logs",
+            json!({ "epoch": 1, "lines": [{ "level": "warn", "message": "m" }] }),
+        ),
+        (
+            "/jobs/{id}/checkpoint",
+            json!({ "epoch": 1, "checkpoint": { "at": 3 } }),
+        ),
+        (
+            "/jobs/{id}/complete",
+            json!({ "epoch": 1, "result": [1, "x"], "cpu_ms": 7 }),
+        ),
+        (
+            "/jobs/{id}/fail",
+            json!({ "epoch": 1, "message": "m", "stack": "d", "retryable": true, "cpu_ms": 7 }),
+        ),
+        ("/jobs/{id}/release", json!({ "epoch": 1, "checkpoint": { "at": 3 } })),
+    ]
+}
+
+const SAID: &[&str] = &[
+    "\"epoch\":1",
+    "\"kinds\":[",
+    "\"name\":",
+    "\"fuzz.a\"",
+    "\"args_schema\":{\"type\":\"object\"}",
+    "\"policy\":{",
+    "\"max\":",
+    "\"lines\":[",
+    "\"level\":\"error\"",
+    "\"total\":0",
+    "\"result\":",
+    ":",
+    ",",
+    "null",
+    "{",
+    "}",
+    "\\u0000",
+    "\\ud800",
+    "1e400",
+    "18446744073709551615",
+];
 
 const WORDS: &[&str] = &[
     "\"type\"",
@@ -340,6 +422,47 @@ async fn fuzz_bodies() {
             request.send().await.expect("answer"),
         )
         .await;
+    }
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn fuzz_workers() {
+    let s = server().await;
+    let client = token_of(&s, &s.client, "/api/tokens", &["worker"], &[]).await;
+    let said = said();
+    // One kind for the jobs that it holds, which no case declares anew.
+    let kinds = ["fuzz.a", "fuzz.own"]
+        .map(|name| json!({ "name": name, "args_schema": { "type": "object" }, "checkpoints": true }));
+    let new = json!({ "name": "w", "slots": 10_000, "kinds": kinds });
+    let (status, begun) = send(&s, &client, "/api/workers", new).await;
+    assert_eq!(status, 201, "{begun}");
+    let worker = begun["id"].as_str().expect("id").to_string();
+    let mut job = (String::new(), 0);
+    let seeds: Vec<String> = said.iter().map(|(_, body)| body.to_string()).collect();
+    for case in Fuzz::new("workers", &seeds, SAID) {
+        // What it says is about a job that it holds: as soon as one has ended, or was given away, there is another.
+        let path = said[way(&case, said.len())].0.replace("{id}", &job.0);
+        let path = match path.as_str() {
+            "" => "/api/workers".to_string(),
+            _ => format!("/api/workers/{worker}{path}"),
+        };
+        let epoch = format!("\"epoch\":{}", job.1);
+        let case = String::from_utf8_lossy(&case).replace("\"epoch\":1", &epoch);
+        let request = client.post(format!("{}{path}", s.base));
+        let request = request.header(CONTENT_TYPE, "application/json").body(case);
+        judge(&path, request.send().await.expect("answer")).await;
+        if job.0.is_empty() || s.job(&job.0).await["status"] != "running" {
+            s.enqueue("fuzz.own", json!({})).await;
+            let url = format!("/api/workers/{worker}/fetch");
+            let (status, fetched) = send(&s, &client, &url, json!({ "wait": 20, "max": 1 })).await;
+            assert_eq!(status, 200, "{fetched}");
+            let given = &fetched["jobs"][0];
+            job = (
+                given["id"].as_str().unwrap_or_default().to_string(),
+                given["epoch"].as_u64().unwrap_or_default(),
+            );
+        }
     }
     s.stop().await;
 }

@@ -894,6 +894,14 @@ async fn a_worker_ends_and_what_it_held_waits_again() {
         worker.client.delete(&url).send().await.expect("answer").status(),
         StatusCode::NOT_FOUND
     );
+    let log = s.get("/api/admin/audit-logs?limit=50").await;
+    let entries = log["items"].as_array().expect("entries").iter();
+    let ends: Vec<&Value> = entries.filter(|entry| entry["action"] == "worker.end").collect();
+    let [end] = ends[..] else {
+        panic!("not one entry of its end: {log}");
+    };
+    assert_eq!((&end["name"], &end["via"]), (&json!(worker.id), &json!("token")));
+    assert_eq!(end["before"]["kinds"], json!(["images.resize"]));
     assert_eq!(worker.call("/fetch", json!({})).await.0, StatusCode::NOT_FOUND);
     s.stop().await;
 }

@@ -133,7 +133,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// The worker that an address names.
-pub struct Worker(pub String);
+#[derive(utoipa::IntoParams)]
+#[into_params(names("worker"), parameter_in = Path)]
+pub struct Worker(
+    /// The id that it was given when it began
+    pub String,
+);
 
 impl<S: Send + Sync> FromRequestParts<S> for Worker {
     type Rejection = ApiError;

@@ -29,7 +29,7 @@ pub async fn begin(
 
 /// Ends a worker. The jobs that it holds wait again, which costs them no attempt.
 #[utoipa::path(delete, path = "/api/workers/{worker}", tag = "workers",
-    params(("worker" = String, Path, description = "The id that it was given when it began")),
+    params(Worker),
     responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem)))]
 pub async fn end(State(state): State<AppState>, Caller(actor): Caller, Worker(worker): Worker) -> Answer<StatusCode> {
     state.service.end_worker(&actor, &worker).await?;
@@ -38,7 +38,7 @@ pub async fn end(State(state): State<AppState>, Caller(actor): Caller, Worker(wo
 
 /// Takes jobs for a worker, at once or as soon as there are some: it runs them from then on, and names them in its heartbeats.
 #[utoipa::path(post, path = "/api/workers/{worker}/fetch", tag = "workers",
-    params(("worker" = String, Path, description = "The id that it was given when it began")), request_body = FetchWish,
+    params(Worker), request_body = FetchWish,
     responses((status = 200, body = Fetched), (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)))]
 pub async fn fetch(
     State(state): State<AppState>,
@@ -59,7 +59,7 @@ pub async fn fetch(
 /// Says that a worker lives, and renews its leases: at least as often as it was told when it began. Answers with what people
 /// want of its attempts, at once or as soon as they want something.
 #[utoipa::path(post, path = "/api/workers/{worker}/heartbeat", tag = "workers",
-    params(("worker" = String, Path, description = "The id that it was given when it began")), request_body = Heartbeat,
+    params(Worker), request_body = Heartbeat,
     responses((status = 200, body = Beaten), (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)))]
 pub async fn heartbeat(
     State(state): State<AppState>,
@@ -82,7 +82,7 @@ macro_rules! said {
         #[doc = $words]
         #[utoipa::path(post, path = $path, tag = "workers", description = $words,
                     params(
-                        ("worker" = String, Path, description = "The id that it was given when it began"),
+                        Worker,
                         ("id" = String, Path, description = "A job that it holds"),
                     ),
                     request_body = $body,

@@ -3,6 +3,8 @@
 //! answered in the same words whether there is such a job or not.
 
 mod fetch;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod kinds;
 mod report;
 mod schema;
@@ -206,9 +208,12 @@ impl Service {
     /// Ends a worker: the jobs that it holds wait again, which costs them nothing.
     pub async fn end_worker(&self, actor: &Actor, id: &str) -> Result<(), Problem> {
         self.worker(actor, id).await?;
-        // From then on it is given nothing more.
-        self.store.worker_gone(id.to_string()).await?;
+        let deed = Deed::of(actor, "worker.end", "worker", id);
+        let ended = self.store.end_worker(id.to_string(), deed).await?;
         self.forget_worker(id);
+        if !ended {
+            return Err(no_worker(id));
+        }
         let (leases, _) = self.store.external_leases(id).await?;
         self.hand_back(id, &leases, "its worker ended").await;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Known, is_held, no_lease};
+use super::{is_held, no_lease};
 use crate::domain::error::{ErrorCode, JobError, Problem, truncate};
 use crate::domain::job::{Job, JobId, percent};
 use crate::domain::log::Level;
@@ -49,7 +49,7 @@ impl Mine<'_> {
 impl Service {
     /// The lease that a worker of the caller's names, if it holds.
     async fn mine<'a>(&self, actor: &Actor, worker: &'a str, id: JobId, epoch: u64) -> Result<Mine<'a>, Problem> {
-        let Known { .. } = self.worker(actor, worker).await?;
+        self.worker(actor, worker).await?;
         let row = self.store.job(id).await?;
         let held = row.filter(|row| is_held(&row.job, worker, epoch, row.state.epoch));
         let row = held.ok_or_else(|| no_lease(worker, id, epoch))?;

@@ -98,6 +98,13 @@ impl Store {
         row.map(|row| known(&row)).transpose()
     }
 
+    /// Removes a worker, which is given nothing more from then on. `false`: there is none of this name.
+    pub async fn end_worker(&self, id: String, deed: Deed) -> Result<bool, StoreError> {
+        self.writer()
+            .write(move |tx| async move { end(tx, &id, deed).await }.boxed())
+            .await
+    }
+
     /// Removes a kind of which nothing is left to run.
     pub async fn forget_kind(&self, name: String, deed: Deed) -> Result<Forgotten, StoreError> {
         self.writer()
@@ -182,6 +189,19 @@ async fn begin(tx: &Tx<'_>, begins: Begins, most: u64) -> Result<bool, StoreErro
     tx.execute(Sql::with(text, values)).await?;
     deeds.push(deed.to(json!({ "host": row.host, "version": row.version, "slots": row.slots, "kinds": names })));
     append(tx, &deeds).await?;
+    Ok(true)
+}
+
+async fn end(tx: &Tx<'_>, id: &str, deed: Deed) -> Result<bool, StoreError> {
+    let text = "DELETE FROM workers WHERE id = $1 AND token IS NOT NULL RETURNING host, version, slots, kinds, token";
+    let Some(row) = tx.one(Sql::with(text, [id.into()])).await? else {
+        return Ok(false);
+    };
+    let Known { kinds, slots, .. } = known(&row)?;
+    let was = json!({
+        "host": row.get::<String>("host")?, "version": row.get::<String>("version")?, "slots": slots, "kinds": kinds,
+    });
+    append(tx, &[deed.from(was)]).await?;
     Ok(true)
 }
 

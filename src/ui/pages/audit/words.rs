@@ -3,7 +3,7 @@
 use crate::domain::user::Via;
 
 /// Actions and what they did. What is not listed is said by its name.
-const ACTIONS: [(&str, &str); 43] = [
+const ACTIONS: [(&str, &str); 44] = [
     ("job.enqueue", "Started a job"),
     ("job.enqueue_bulk", "Started jobs"),
     ("job.cancel", "Cancelled a job"),
@@ -44,6 +44,7 @@ const ACTIONS: [(&str, &str); 43] = [
     ("token.create", "Made a token"),
     ("token.revoke", "Revoked a token"),
     ("worker.begin", "Began a worker"),
+    ("worker.end", "Ended a worker"),
     ("kind.declare", "Declared a kind"),
     ("kind.forget", "Removed a kind"),
     ("audit.export", "Exported the audit log"),
