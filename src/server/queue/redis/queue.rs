@@ -11,7 +11,7 @@ use fred::types::scripts::Script;
 use fred::types::{Expiration, FromValue, SetOptions, Value};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -24,8 +24,9 @@ const KEEP_MS: i64 = 15_000;
 const FILL_S: i64 = 60;
 /// How long a worker waits before it looks by itself: holds end without a token.
 const WAIT_S: f64 = 1.0;
-/// Entries that one script is given at once.
+/// Entries that one script is given at once, and callers whose entries go together.
 const CHUNK: usize = 500;
+const CALLERS: usize = 500;
 
 macro_rules! script {
     ($name:literal) => {
@@ -42,6 +43,13 @@ pub struct RedisQueue {
     filling: AtomicBool,
     /// The question whether something came that is under way.
     coming: Mutex<Option<Coming>>,
+    announcements: mpsc::UnboundedSender<Announcement>,
+}
+
+/// Entries as `announce.lua` is given them, and who waits to hear that the index has them.
+struct Announcement {
+    args: Vec<String>,
+    told: oneshot::Sender<Result<(), Away>>,
 }
 
 struct Scripts {
@@ -78,12 +86,16 @@ impl RedisQueue {
             filling: script!("filling.lua"),
             filled: script!("filled.lua"),
         };
+        let scripts = Arc::new(scripts);
+        let (announcements, asked) = mpsc::unbounded_channel();
+        tokio::spawn(announce(scripts.clone(), asked));
         Self {
-            scripts: Arc::new(scripts),
+            scripts,
             due: Notify::new(),
             me: Uuid::new_v4().to_string(),
             filling: AtomicBool::new(false),
             coming: Mutex::default(),
+            announcements,
         }
     }
 
@@ -127,6 +139,25 @@ impl RedisQueue {
         let asked = asking.map(|asked| asked.unwrap_or(Err(Away))).boxed().shared();
         *coming = Some(asked.clone());
         asked
+    }
+}
+
+/// Announces for everybody: what comes while a call is under way goes along with the next one, since one call for many costs
+/// hardly more than one for each. Ends with the queue.
+async fn announce(scripts: Arc<Scripts>, mut asked: mpsc::UnboundedReceiver<Announcement>) {
+    let mut waiting: Vec<Announcement> = Vec::new();
+    while asked.recv_many(&mut waiting, CALLERS).await > 0 {
+        let mut args: Vec<String> = waiting.iter_mut().flat_map(|one| one.args.drain(..)).collect();
+        let mut done = Ok(());
+        while done.is_ok() && !args.is_empty() {
+            let rest = args.split_off(args.len().min(2 * CHUNK));
+            let chunk = std::mem::replace(&mut args, rest);
+            done = scripts.run::<i64>(&scripts.announce, chunk).await.map(drop);
+        }
+        for one in waiting.drain(..) {
+            // Whoever has gone away meanwhile need not hear it.
+            let _ = one.told.send(done);
+        }
     }
 }
 
@@ -213,10 +244,10 @@ fn texts(seqs: &[i64]) -> Vec<String> {
 #[async_trait]
 impl Queue for RedisQueue {
     async fn fill(&self, entries: &[Entry]) -> Result<(), Away> {
-        for chunk in entries.chunks(CHUNK) {
-            let args = chunk.iter().flat_map(|e| [text(e.seq), place(e)]).collect();
-            self.scripts.run::<i64>(&self.scripts.announce, args).await?;
-        }
+        let (told, done) = oneshot::channel();
+        let args = entries.iter().flat_map(|e| [text(e.seq), place(e)]).collect();
+        self.announcements.send(Announcement { args, told }).map_err(|_| Away)?;
+        done.await.unwrap_or(Err(Away))?;
         if self.filling.load(Ordering::Relaxed) {
             let args = vec![self.me.clone(), FILL_S.to_string()];
             self.scripts.run::<i64>(&self.scripts.filling, args).await?;
