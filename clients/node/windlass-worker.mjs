@@ -68,6 +68,12 @@ function isAway(error) {
   return error?.name === "TimeoutError" || error?.name === "AbortError" || error?.message === "fetch failed";
 }
 
+/** Why a call did not succeed, with what the network said. */
+function whyOf(error) {
+  const cause = error?.cause?.code ?? error?.cause?.message;
+  return cause ? `${inWords(error)} (${cause})` : inWords(error);
+}
+
 /** A call that has no answer after so long has none. */
 const PATIENCE_MS = 10_000;
 
@@ -82,6 +88,9 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
   const closing = new AbortController();
   /** Ends a heartbeat that waits: one with all the attempts that run by now is due. */
   let anew = new AbortController();
+  /** Whether the last heartbeat reached no server; and what ends the pause after a fetch that failed, once one does. */
+  let away = false;
+  let back = new AbortController();
 
   /** `body` is JSON. */
   async function call(method, path, body, { wait = 0, signal } = {}) {
@@ -249,6 +258,8 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
         const body = JSON.stringify({ jobs, wait });
         // Told to stop it does not wait any longer, and beats once more for what still runs.
         const beaten = await call("POST", `/${id}/heartbeat`, body, { wait, signal });
+        if (away) back.abort();
+        away = false;
         const holds = new Map(beaten.held.map((lease) => [`${lease.id} ${lease.epoch}`, lease]));
         for (const one of named) {
           const lease = holds.get(`${one.job} ${one.epoch}`);
@@ -263,7 +274,8 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
           await pause(20);
           continue;
         }
-        warn(`windlass: heartbeat: ${error.message}`);
+        warn(`windlass: heartbeat: ${whyOf(error)}`);
+        away = true;
         rest = 1000;
         if (error instanceof Refused && error.problem.status === 404) {
           // The server has forgotten this worker, and its leases have run out.
@@ -293,8 +305,10 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
         wait = 500;
       } catch (error) {
         if (closing.signal.aborted) return;
-        warn(`windlass: fetch: ${error.message}`);
-        await pause(wait, closing.signal);
+        warn(`windlass: fetch: ${whyOf(error)}`);
+        // Not longer than until a heartbeat is heard again: the server was away, and may have jobs by now.
+        back = new AbortController();
+        await pause(wait, AbortSignal.any([closing.signal, back.signal]));
         wait = Math.min(wait * 2, 30_000);
       }
     }

@@ -170,16 +170,20 @@ impl Job {
         Some((end - started).num_milliseconds().max(0))
     }
 
-    /// Items a second so far, when the job reports items.
+    /// Items a second so far, when the job reports items and has begun with the first of them: a later attempt may go on in the
+    /// middle, and nothing says where.
     pub fn throughput(&self, now: Timestamp) -> Option<f64> {
+        if self.attempt > 1 {
+            return None;
+        }
         let seconds = self.duration_ms(now)? as f64 / 1_000.0;
         let done = self.done? as f64;
         (seconds >= 0.5 && done > 0.0).then(|| done / seconds)
     }
 
-    /// Milliseconds until a running job ends, if it goes on as it did.
+    /// Milliseconds until a running job ends, if it goes on as it did from its beginning; see [`Job::throughput`].
     pub fn remaining_ms(&self, now: Timestamp) -> Option<i64> {
-        if self.status != Status::Running {
+        if self.status != Status::Running || self.attempt > 1 {
             return None;
         }
         let percent = self.progress.filter(|p| *p >= 1.0 && *p < 100.0)?;
@@ -450,6 +454,23 @@ mod tests {
         for bad in ["", "-x", "Über", "a b", &"x".repeat(65)] {
             assert!(!valid_queue_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_pace_is_that_of_an_attempt_which_began_with_the_first_item() {
+        let at = crate::domain::time::from_millis;
+        let told = serde_json::json!({
+            "id": Uuid::nil(), "type": "a", "queue": "default", "priority": "normal", "status": "running", "owner": "", "message": "",
+            "progress": 50.0, "done": 50, "total": 100, "attempt": 1, "max_attempts": 3, "crashes": 0, "created_at": at(0),
+            "run_at": at(0), "started_at": at(0), "rev": 1, "cancel_requested": false, "pause_requested": false
+        });
+        let mut job: Job = serde_json::from_value(told).expect("a job");
+        assert_eq!(
+            (job.throughput(at(10_000)), job.remaining_ms(at(10_000))),
+            (Some(5.0), Some(10_000))
+        );
+        job.attempt = 2;
+        assert_eq!((job.throughput(at(10_000)), job.remaining_ms(at(10_000))), (None, None));
     }
 
     #[test]

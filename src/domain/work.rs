@@ -76,7 +76,6 @@ pub struct Assigned {
     pub timeout_s: u64,
     /// Where an earlier attempt left off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "ssr", schema(value_type = Option<Object>))]
     pub checkpoint: Option<Value>,
 }
 
@@ -205,8 +204,7 @@ fn info() -> Level {
 #[serde(deny_unknown_fields)]
 pub struct CheckpointReport {
     pub epoch: u64,
-    /// It is stored as it is: no secrets belong in it.
-    #[cfg_attr(feature = "ssr", schema(value_type = Object))]
+    /// Any JSON. It is stored as it is: no secrets belong in it.
     pub checkpoint: Value,
 }
 
@@ -216,12 +214,12 @@ pub struct CheckpointReport {
 #[serde(deny_unknown_fields)]
 pub struct Completion {
     pub epoch: u64,
+    /// Any JSON.
     #[serde(default)]
-    #[cfg_attr(feature = "ssr", schema(value_type = Option<Object>))]
     pub result: Value,
-    /// Milliseconds of CPU time that it took.
-    #[serde(default)]
-    pub cpu_ms: u64,
+    /// Milliseconds of CPU time that it took; absent: nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
 }
 
 /// An attempt failed: `POST /api/workers/{worker}/jobs/{id}/fail`.
@@ -238,9 +236,9 @@ pub struct Failure {
     /// Whether another try may help; absent: as the code says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retryable: Option<bool>,
-    /// Milliseconds of CPU time that it took.
-    #[serde(default)]
-    pub cpu_ms: u64,
+    /// Milliseconds of CPU time that it took; absent: nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
 }
 
 fn internal() -> ErrorCode {
@@ -283,11 +281,10 @@ pub struct Release {
     pub epoch: u64,
     /// Where the next attempt goes on, in place of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "ssr", schema(value_type = Option<Object>))]
     pub checkpoint: Option<Value>,
-    /// Milliseconds of CPU time that it took.
-    #[serde(default)]
-    pub cpu_ms: u64,
+    /// Milliseconds of CPU time that it took; absent: nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
 }
 
 /// How a job stands after an attempt at it has ended.

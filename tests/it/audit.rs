@@ -417,7 +417,12 @@ async fn every_change_removal_and_other_order_of_the_log_is_found() {
 /// What `windlass audit` with these arguments says, and whether it ends well.
 fn audit(dir: &std::path::Path, args: &[&str]) -> (bool, String) {
     let args: Vec<&str> = ["audit"].iter().chain(args).copied().collect();
-    let out = windlass(dir, &args, "127.0.0.1:0")
+    command(dir, &args)
+}
+
+/// The same of any command.
+fn command(dir: &std::path::Path, args: &[&str]) -> (bool, String) {
+    let out = windlass(dir, args, "127.0.0.1:0")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .output()
@@ -669,4 +674,24 @@ async fn the_log_is_had_as_a_file_with_the_same_filters_and_that_is_noted() {
     assert_eq!(noted.len(), 4, "what was refused is not noted");
     assert_eq!(noted[3]["after"]["filter"]["name"], id.as_str());
     s.stop().await;
+}
+
+#[test]
+fn a_command_that_meets_no_database_says_that_it_made_one() {
+    let dir = tempfile::TempDir::new().expect("folder");
+    let made = format!("{} was made", dir.path().join("windlass.db").display());
+    let create = [
+        "token",
+        "create",
+        "resizer",
+        "--scope",
+        "worker",
+        "--kinds",
+        "images.resize",
+    ];
+    let (done, said) = command(dir.path(), &create);
+    assert!(done && said.contains(&made), "{said}");
+    let (done, said) = command(dir.path(), &["token", "list"]);
+    assert!(done && !said.contains("was made"), "{said}");
+    assert!(said.contains("resizer") && said.contains("images.resize"), "{said}");
 }

@@ -323,7 +323,7 @@ pub fn finish(lease: Lease) -> Finish {
         lease,
         result: None,
         again: false,
-        cpu_ms: 0,
+        cpu_ms: None,
     }
 }
 

@@ -631,7 +631,7 @@ async fn what_is_written_with_a_lease_that_was_lost_is_refused() {
             lease,
             result: None,
             again: true,
-            cpu_ms: 0,
+            cpu_ms: None,
         };
         judge("an end", store.finish(end).await.map(drop));
     }

@@ -255,7 +255,7 @@ impl World {
                         lease,
                         result: None,
                         again: true,
-                        cpu_ms: 0,
+                        cpu_ms: None,
                     })
                     .await;
                 match (said, done) {

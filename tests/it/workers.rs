@@ -280,7 +280,13 @@ async fn failures_follow_the_policy_that_was_declared() {
     assert_eq!(worker.tell(&second, "fail", failure).await["status"], "dead");
     let detail = s.detail(&id).await;
     assert_eq!(detail["error"]["stack"], "at fetch");
-    assert_eq!(detail["attempts"].as_array().expect("attempts").len(), 2);
+    let attempts = detail["attempts"].as_array().expect("attempts");
+    assert_eq!(attempts.len(), 2);
+    let measured = attempts
+        .iter()
+        .filter(|attempt| attempt.get("cpu_ms").is_some())
+        .count();
+    assert_eq!(measured, 0, "nobody measured it: {detail}");
     // What no other try would cure.
     let id = start(&s, url()).await;
     let job = worker.next().await;
@@ -776,6 +782,11 @@ async fn a_kind_is_changed_by_declaring_it_anew_and_forgotten_when_nothing_needs
     );
     let job = first.next().await;
     first.tell(&job, "complete", json!({})).await;
+    assert_eq!(
+        s.detail(&id).await["attempts"][0].get("cpu_ms"),
+        None,
+        "nobody measured it"
+    );
     assert_eq!(forget().await.0, StatusCode::NO_CONTENT);
     assert_eq!(forget().await.0, StatusCode::NOT_FOUND);
     let gone = s

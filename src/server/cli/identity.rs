@@ -11,7 +11,7 @@ use crate::domain::account::{NewToken, NewUser, UserChange};
 use crate::domain::audit::AuditHead;
 use crate::domain::error::{Problem, ProblemCode};
 use crate::domain::user::{Actor, Role, Scope};
-use crate::server::config::Config;
+use crate::server::config::{Config, Database};
 use crate::server::service::Service;
 use crate::server::service::heads;
 use crate::server::service::identity::Known;
@@ -129,7 +129,29 @@ impl From<Problem> for CliError {
 
 /// The service beside a server that may be running.
 async fn beside(config: &Config) -> Result<Service, CliError> {
-    Ok(state::beside(config).await?)
+    let missing = missing(config);
+    let service = state::beside(config).await?;
+    tell_made(missing);
+    Ok(service)
+}
+
+/// The file of the database, where it is still to be made.
+fn missing(config: &Config) -> Option<PathBuf> {
+    let file = config.database_path();
+    (matches!(config.database, Database::Sqlite(_)) && !file.exists()).then_some(file)
+}
+
+/// Before the first start that is as it should be; otherwise the settings are not the server's, and what was done is for nobody.
+fn tell_made(missing: Option<PathBuf>) {
+    if let Some(file) = missing {
+        let file = std::path::absolute(&file).unwrap_or(file);
+        // Where nothing can be written, there is nobody to be told.
+        let _ = writeln!(
+            std::io::stderr(),
+            "windlass: there was no database yet, so {} was made. If a server is running, give this command its DATA_DIR or DATABASE_URL.",
+            file.display()
+        );
+    }
 }
 
 /// The whole address of a path of the server.
@@ -266,8 +288,12 @@ pub async fn token(command: TokenCommand, config: &Config) -> Result<(), CliErro
                 let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
                 let state = if token.revoked_at.is_some() { "revoked" } else { "" };
                 let owner = token.owner.as_deref().unwrap_or("-");
+                let kinds = match token.kinds.is_empty() {
+                    true => "all kinds".to_string(),
+                    false => token.kinds.join(","),
+                };
                 print(&format!(
-                    "{} {:<20} {:<28} {} {state}",
+                    "{} {:<20} {:<28} {} {kinds} {state}",
                     token.id,
                     token.name,
                     owner,
@@ -289,7 +315,9 @@ pub async fn token(command: TokenCommand, config: &Config) -> Result<(), CliErro
 }
 
 pub async fn audit(command: AuditCommand, config: &Config) -> Result<(), CliError> {
+    let missing = missing(config);
     let store = Store::open_beside(config).await?;
+    tell_made(missing);
     let kept = config.data_dir.join(heads::FILE);
     match command {
         AuditCommand::Head => {

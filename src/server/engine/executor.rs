@@ -141,7 +141,7 @@ async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report,
             lease,
             result,
             again,
-            cpu_ms,
+            cpu_ms: Some(cpu_ms),
         };
         shared.service.store.finish(finish).boxed()
     });
@@ -159,7 +159,9 @@ async fn end(shared: &Shared, lease: Lease, report: &Report, events: [Event; 2],
     let store = &shared.service.store;
     let write = async |event: &Event| {
         let by = shared.worker.clone();
-        store.end(lease.id, event.clone(), by, reason(event), cpu_ms).await
+        store
+            .end(lease.id, event.clone(), by, reason(event), Some(cpu_ms))
+            .await
     };
     let written = insist(shared, lease, report, || {
         async {

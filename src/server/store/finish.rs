@@ -25,8 +25,8 @@ pub struct Finish {
     pub result: Option<String>,
     /// Whether an earlier attempt may have left an error beside the job.
     pub again: bool,
-    /// Milliseconds of CPU time that the attempt took.
-    pub cpu_ms: u64,
+    /// Milliseconds of CPU time that the attempt took, where that was measured.
+    pub cpu_ms: Option<u64>,
 }
 
 /// What became of it.
@@ -74,8 +74,8 @@ pub(super) const RESULTS: &str = "UPDATE job_data SET result = given.r, error = 
 
 /// The leases and, where there are any, the results of a set, as the statements take them.
 pub(super) fn values(items: &[&Finish]) -> Result<(String, Option<String>), StoreError> {
-    let leases = items.iter().map(|f| (f.lease.seq, f.lease.epoch, int(f.cpu_ms)));
-    let leases: Vec<(i64, u64, i64)> = leases.collect();
+    let leases = items.iter().map(|f| (f.lease.seq, f.lease.epoch, f.cpu_ms.map(int)));
+    let leases: Vec<(i64, u64, Option<i64>)> = leases.collect();
     let told = items.iter().filter(|f| f.result.is_some() || f.again);
     let results = told.map(|f| (f.lease.seq, f.lease.epoch, f.result.as_deref()));
     let results: Vec<(i64, u64, Option<&str>)> = results.collect();

@@ -120,17 +120,17 @@ impl Store {
             .await
     }
 
-    /// [`Store::change`] for the end of an attempt, with the milliseconds of CPU time that it took.
+    /// [`Store::change`] for the end of an attempt, with the milliseconds of CPU time that it took, where they were measured.
     pub async fn end(
         &self,
         id: JobId,
         event: Event,
         by: String,
         reason: String,
-        cpu_ms: u64,
+        cpu_ms: Option<u64>,
     ) -> Result<Changed, StoreError> {
         self.writer()
-            .write(move |tx| async move { change_at_cost(tx, id, &event, &by, &reason, Some(cpu_ms)).await }.boxed())
+            .write(move |tx| async move { change_at_cost(tx, id, &event, &by, &reason, cpu_ms).await }.boxed())
             .await
     }
 

@@ -179,7 +179,7 @@ async fn intrude(process: &Process, store: &Store, ctx: &Context) {
         lease,
         result: Some(json!({ "stale": true }).to_string()),
         again: true,
-        cpu_ms: 0,
+        cpu_ms: None,
     };
     say(Write::End, store.finish(end).await.map(drop).map_err(code));
 }

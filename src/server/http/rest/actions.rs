@@ -53,7 +53,7 @@ action!(
     pause,
     "/api/jobs/{id}/pause",
     Action::Pause,
-    "Takes a pending job aside."
+    "Takes a waiting job aside; asks a running one whose kind stores checkpoints to stop at its next one."
 );
 action!(
     resume,

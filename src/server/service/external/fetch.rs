@@ -196,7 +196,7 @@ impl Service {
                     delay_ms: 0,
                 };
                 let (by, reason) = (worker.to_string(), reason(&event));
-                match self.store.end(lease.id, event, by, reason, 0).await {
+                match self.store.end(lease.id, event, by, reason, None).await {
                     Ok(changed) => self.settle(&changed).await,
                     Err(error) if error.is_stale() => {}
                     Err(error) => return Err(error.into()),

@@ -211,7 +211,7 @@ impl Service {
         self.failed(&mine, error, said.cpu_ms).await
     }
 
-    async fn failed(&self, mine: &Mine<'_>, error: JobError, cpu_ms: u64) -> Result<Ended, Problem> {
+    async fn failed(&self, mine: &Mine<'_>, error: JobError, cpu_ms: Option<u64>) -> Result<Ended, Problem> {
         let line = Said {
             level: Level::Error,
             message: error.to_string(),
@@ -263,14 +263,14 @@ impl Service {
         };
         let limit = duration(i64::try_from(seconds.saturating_mul(1_000)).unwrap_or(i64::MAX));
         let error = JobError::new(ErrorCode::Timeout, format!("the attempt took longer than {limit}"));
-        match self.failed(&Mine { worker, row, lease }, error, 0).await {
+        match self.failed(&Mine { worker, row, lease }, error, None).await {
             // It ended by itself at the same moment.
             Err(problem) if problem.code != crate::domain::error::ProblemCode::LeaseLost => Err(problem),
             _ => Ok(()),
         }
     }
 
-    async fn end(&self, mine: &Mine<'_>, event: &Event, cpu_ms: u64) -> Result<Ended, Problem> {
+    async fn end(&self, mine: &Mine<'_>, event: &Event, cpu_ms: Option<u64>) -> Result<Ended, Problem> {
         let (id, by) = (mine.lease.id, mine.worker.to_string());
         let reason = match event {
             Event::HandBack { .. } => "its worker gave it back".into(),

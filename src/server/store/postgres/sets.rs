@@ -38,6 +38,9 @@ pub(super) fn counted(place: &str) -> String {
     )
 }
 
+/// The CPU time of an attempt of which nobody knows it.
+const NOT_MEASURED: i64 = -1;
+
 /// The appended nothings keep the planner from walking all that run or wait instead of looking up the few that are given.
 /// Rows are locked in the order of their numbers, as everywhere, so that no two transactions wait for each other.
 pub(in super::super) static FINISH: LazyLock<String> = LazyLock::new(|| {
@@ -52,7 +55,7 @@ pub(in super::super) static FINISH: LazyLock<String> = LazyLock::new(|| {
             fingerprint = NULL \
             FROM locked, clock WHERE jobs.seq = locked.seq RETURNING jobs.*, locked.r AS result, locked.c AS cpu), \
          noted AS (INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, cpu_ms) \
-            SELECT seq, attempt, epoch - 1, worker, started_at, completed_at, 'completed', cpu FROM ended \
+            SELECT seq, attempt, epoch - 1, worker, started_at, completed_at, 'completed', NULLIF(cpu, {NOT_MEASURED}) FROM ended \
             ON CONFLICT (job_seq, number) DO NOTHING), \
          stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM ended WHERE message <> '' OR attempt > 1 \
             {stale}), \
@@ -105,7 +108,11 @@ pub(super) async fn finish(
         ints(items.iter().map(|f| super::super::sql::int(f.lease.epoch))),
         texts(items.iter().map(|f| f.result.as_deref().unwrap_or(""))),
         session.shard.into(),
-        ints(items.iter().map(|f| super::super::sql::int(f.cpu_ms))),
+        ints(
+            items
+                .iter()
+                .map(|f| f.cpu_ms.map_or(NOT_MEASURED, super::super::sql::int)),
+        ),
     ];
     let rows = session.all(Sql::with(&FINISH, values)).await?;
     let none = Deltas::default();

@@ -99,12 +99,17 @@ fn Try(attempt: Attempt) -> impl IntoView {
             </td>
             <td>{took.unwrap_or_else(|| "–".into())}</td>
             <td>{cpu.unwrap_or_else(|| "–".into())}</td>
-            <td>
-                {outcome}
-                {attempt
-                    .error
-                    .map(|e| {
-                        view! {
+            <td>{outcome}</td>
+            <td class="attempt-worker" title=attempt.worker.clone()>
+                {attempt.worker.clone()}
+            </td>
+        </tr>
+        {attempt
+            .error
+            .map(|e| {
+                view! {
+                    <tr class="attempt-more">
+                        <td colspan="6">
                             <details class="attempt-error">
                                 <summary>{e.code.as_str()}</summary>
                                 <pre tabindex="0" role="group" aria-label="Error of the attempt">
@@ -114,12 +119,9 @@ fn Try(attempt: Attempt) -> impl IntoView {
                                     }}
                                 </pre>
                             </details>
-                        }
-                    })}
-            </td>
-            <td class="attempt-worker" title=attempt.worker.clone()>
-                {attempt.worker.clone()}
-            </td>
-        </tr>
+                        </td>
+                    </tr>
+                }
+            })}
     }
 }

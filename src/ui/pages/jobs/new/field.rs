@@ -28,10 +28,8 @@ pub fn draw(field: Field, form: Form) -> AnyView {
         .into_any();
     }
     let description = match control {
-        Control::DateTime => format!("{description} In UTC.").trim_start().to_string(),
-        Control::Secret { .. } => format!("{description} Stored encrypted, and not shown again.")
-            .trim_start()
-            .to_string(),
+        Control::DateTime => and(description, "In UTC."),
+        Control::Secret { .. } => and(description, "Stored encrypted, and not shown again."),
         _ => description,
     };
     let label = Label {
@@ -311,4 +309,27 @@ fn file(label: Label, form: Form) -> AnyView {
         <p class="hint">{move || chosen.get()}</p>
     };
     frame(label, form, control.into_any())
+}
+
+/// A sentence more behind what somebody wrote, with or without a full stop.
+fn and(mut text: String, more: &str) -> String {
+    if text.ends_with(|c: char| c.is_alphanumeric() || c == ')') {
+        text.push('.');
+    }
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text + more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_more_stands_by_itself() {
+        assert_eq!(and(String::new(), "In UTC."), "In UTC.");
+        assert_eq!(and("The key".into(), "In UTC."), "The key. In UTC.");
+        assert_eq!(and("The key!".into(), "In UTC."), "The key! In UTC.");
+    }
 }
