@@ -57,6 +57,8 @@ async function resizer(api: Api, run: (job: Run) => Promise<unknown>) {
 }
 
 test("a kind of a worker outside is started by its form and shown as it runs", async ({ page, api, console }) => {
+  // Two pages are looked at, each in four ways.
+  test.slow();
   console.allow(/400 \(Bad Request\)/);
   const ui = new Dashboard(page);
   let go = (): void => {};
