@@ -88,7 +88,7 @@ export async function work({ url, token, name, slots = 1, host, version, kinds, 
   const closing = new AbortController();
   /** Ends a heartbeat that waits: one with all the attempts that run by now is due. */
   let anew = new AbortController();
-  /** Whether the last heartbeat reached no server; and what ends the pause after a fetch that failed, once one does. */
+  /** Whether the last heartbeat failed; and what ends the pause after a fetch that failed, once one is heard again. */
   let away = false;
   let back = new AbortController();
 

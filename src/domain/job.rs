@@ -212,7 +212,8 @@ pub struct Attempt {
     /// Absent while it runs.
     pub outcome: Option<Outcome>,
     pub error: Option<JobError>,
-    /// Milliseconds of CPU time that it took, its blocking parts included; absent while it runs and where its worker died.
+    /// Milliseconds of CPU time that it took, its blocking parts included; absent while it runs, where its worker died, and
+    /// where a worker outside did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ms: Option<u64>,
 }

@@ -218,7 +218,7 @@ fn said() -> Vec<(&'static str, Value)> {
         ),
         (
             "/jobs/{id}/logs",
-            json!({ "epoch": 1, "lines": [{ "level": "warn", "message": "m" }] }),
+            json!({ "epoch": 1, "lines": [{ "level": "warning", "message": "m" }] }),
         ),
         (
             "/jobs/{id}/checkpoint",
