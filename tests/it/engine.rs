@@ -22,6 +22,7 @@ use windlass::server::store::ops::Lease;
 use windlass::server::store::{Store, StoreError};
 
 use crate::harness::{self, Server, gate, read, unique, until};
+use crate::schedules::postgres_of;
 
 /// So long that within a test no heartbeat and no end of a lease comes to help.
 const LONG: Duration = Duration::from_secs(600);
@@ -639,4 +640,31 @@ async fn what_is_written_with_a_lease_that_was_lost_is_refused() {
     assert_eq!(files.expect("folder").count(), 1, "what was refused leaves no file");
     assert_eq!(store.artifacts(held.seq).await.expect("read").len(), 1);
     store.close().await;
+}
+
+/// On Postgres claims don't wait for ends. Ends that can't be written hold them back all the same.
+#[tokio::test]
+async fn ends_that_can_not_be_written_do_not_pile_up() {
+    if harness::arrangement() == "sqlite" {
+        return;
+    }
+    let s = Server::with(|c| c.worker_lease = LONG).await;
+    let mut locks = postgres_of(s.dir.path()).await;
+    let lock = sqlx::raw_sql("BEGIN; LOCK TABLE attempts IN EXCLUSIVE MODE");
+    lock.execute(&mut locks).await.expect("locked");
+    let jobs = 3_000;
+    let (status, _) = s.post("/api/jobs/bulk", json!(vec![json!({ "type": "echo" }); jobs])).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let count = async |status: &str| s.get("/api/jobs/stats").await["by_status"][status].as_u64().expect("a number");
+    // As many as may wait for the database.
+    let room = 512;
+    until("the room for ends is taken", async || (count("running").await >= room).then_some(())).await;
+    for _ in 0..200 {
+        // And those in slots, and those that were claimed ahead.
+        let running = count("running").await;
+        assert!(running <= room + 4 + 256, "{running} running");
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut locks).await.expect("let go");
+    until("all have ended", async || (count("completed").await == jobs as u64).then_some(())).await;
+    s.stop().await;
 }

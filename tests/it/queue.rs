@@ -135,6 +135,25 @@ async fn a_queue_that_stays_empty_is_well() {
     redis.close().await;
 }
 
+/// Nobody waits for an announcement; what comes behind it finds it done all the same.
+#[tokio::test]
+async fn what_was_announced_can_be_taken_back_and_outlives_who_said_it() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let prefix = harness::unique();
+    let (one, other) = (redis_of(&prefix).await, redis_of(&prefix).await);
+    let jobs: Vec<Entry> = (0..5_000).map(|n| entry(n, 0, n, 0)).collect();
+    one.announce(&jobs).await;
+    one.withdraw(4_999).await;
+    assert_eq!(one.waiting().await, Ok(4_999));
+    let more: Vec<Entry> = (5_000..10_000).map(|n| entry(n, 0, n, 0)).collect();
+    one.announce(&more).await;
+    one.close().await;
+    assert_eq!(other.waiting().await, Ok(9_999));
+    other.close().await;
+}
+
 /// Whoever empties Redis while it is filled, or cuts it off, leaves an index that is not whole.
 #[tokio::test]
 async fn an_index_is_whole_when_nothing_was_lost_while_it_was_filled() {
@@ -186,7 +205,7 @@ async fn many_held_lines_are_in_nobodys_way() {
         held.cell.kind = format!("kind{n}");
         jobs.push(held);
     }
-    redis.announce(&jobs).await;
+    redis.fill(&jobs).await.expect("told");
     redis.hold(&Hold::Owner(OWNERS[0].into()), 600_000).await;
     let taken = harness::until("the one that may go", async || {
         let taken = redis.take(3, false).await.expect("an answer");
@@ -213,13 +232,13 @@ async fn behind_a_limit_lanes_go_in_order_and_every_owner_gets_a_turn() {
     };
     let low = (0..owners).flat_map(|o| (0..lows).map(move |n| (o, n)));
     let low: Vec<Entry> = low.map(|(o, n)| job(100 * o + n, 3, 10, format!("low{o}"))).collect();
-    redis.announce(&low).await;
+    redis.fill(&low).await.expect("told");
     let limit = Hold::Kind("echo".into());
     // Behind the limit before the high ones come: what stands there first must not go first.
     redis.hold(&limit, 600_000).await;
     assert_eq!(redis.take(9, false).await, Ok(Vec::new()));
     let high: Vec<Entry> = (0..5).map(|n| job(10_000 + n, 0, 100, format!("high{n}"))).collect();
-    redis.announce(&high).await;
+    redis.fill(&high).await.expect("told");
     assert_eq!(redis.take(9, false).await, Ok(Vec::new()));
     let mut order = Vec::new();
     for _ in 0..high.len() + usize::try_from(owners).expect("few") {
@@ -302,7 +321,7 @@ async fn compare(ops: Vec<Op>) {
     for owner in 0..OWNERS.len() {
         memory.insert(&entry(1_000, 0, 0, owner));
         memory.remove(1_000);
-        redis.announce(&[entry(1_000, 0, 0, owner)]).await;
+        redis.fill(&[entry(1_000, 0, 0, owner)]).await.expect("told");
         redis.withdraw(1_000).await;
     }
     for op in ops {
@@ -315,7 +334,7 @@ async fn compare(ops: Vec<Op>) {
             } => {
                 let one = entry(seq, lane, since, owner);
                 memory.insert(&one);
-                redis.announce(&[one]).await;
+                redis.fill(&[one]).await.expect("told");
             }
             Op::Withdraw { seq } => {
                 memory.remove(seq);

@@ -8,7 +8,7 @@ use chrono::{DateTime, Offset, TimeZone, Utc};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use uuid::Uuid;
@@ -163,13 +163,18 @@ pub async fn sql(dir: &Path, sqlite: &'static str, postgres: &'static str) {
         sqlx::raw_sql(sqlite).execute(&mut connection).await.expect("done");
         connection.close().await.expect("closed");
     } else {
-        let place = harness::environment(dir).await;
-        let url = place.iter().find(|(name, _)| *name == "DATABASE_URL").expect("given");
-        let options = PgConnectOptions::from_str(&url.1).expect("an address");
-        let mut connection = options.connect().await.expect("connected");
+        let mut connection = postgres_of(dir).await;
         sqlx::raw_sql(postgres).execute(&mut connection).await.expect("done");
         connection.close().await.expect("closed");
     }
+}
+
+/// A connection to the system's Postgres.
+pub async fn postgres_of(dir: &Path) -> PgConnection {
+    let place = harness::environment(dir).await;
+    let url = place.iter().find(|(name, _)| *name == "DATABASE_URL").expect("given");
+    let options = PgConnectOptions::from_str(&url.1).expect("an address");
+    options.connect().await.expect("connected")
 }
 
 /// A schedule for once a year that is due at `next_at`.

@@ -89,10 +89,11 @@ pub(super) async fn run(
         }
     };
     metrics::histogram!("windlass_attempt_seconds", "type" => kind.clone()).record(started.elapsed().as_secs_f64());
-    // What is left is the database's work: the slot is free for the next job. Since that one is claimed behind this one's
-    // end, in the same order of commits, ends can't pile up.
+    // What is left is the database's work: the slot is free for the next job, unless ends pile up.
     shared.running.ending(lease);
     shared.pace.ended(started.elapsed());
+    // Closed never: an error can't happen.
+    let place = shared.ends.acquire().await;
     drop(slot);
     match ended {
         Some(Ok(result)) => {
@@ -125,7 +126,7 @@ pub(super) async fn run(
         None => {}
     }
     shared.running.remove(lease);
-    drop(alone);
+    drop((alone, place));
     if context.scratch_made() {
         shared.service.store.files().remove_scratch(lease.id, lease.epoch).await;
     }

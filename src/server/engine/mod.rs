@@ -30,6 +30,10 @@ use super::store::retention::Rule;
 use kind::Registry;
 use running::Running;
 
+/// Ends of attempts that may wait for the database while their slots are free for others: as many as two commits take, so that
+/// one is filled while the other is on its way. Beyond that jobs would be begun faster than their ends can be written.
+const ENDS_MAX: usize = 512;
+
 /// What the engine is told by the settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -63,6 +67,8 @@ struct Shared {
     registry: Registry,
     settings: Settings,
     slots: Arc<Semaphore>,
+    /// Places of ends that are being written.
+    ends: Semaphore,
     /// The right to run a job that may kill this process: there is one.
     suspect: Arc<Semaphore>,
     running: Running,
@@ -111,6 +117,7 @@ impl Engine {
             worker,
             registry,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
+            ends: Semaphore::new(ENDS_MAX),
             suspect: Arc::new(Semaphore::new(1)),
             settings,
             running: Running::default(),

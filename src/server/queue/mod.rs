@@ -28,8 +28,8 @@ pub struct Away;
 /// first out, retries before fresh ones.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// These wait now. Saying it again changes nothing but their place. What can't be announced now is found again by the
-    /// reconciler.
+    /// These wait now; the index may know a moment later. Saying it again changes nothing but their place. What can't be announced
+    /// is found again by the reconciler.
     async fn announce(&self, entries: &[Entry]) {
         let _ = self.fill(entries).await;
     }

@@ -1,12 +1,13 @@
 //! The audit log: added to within the transaction of what it speaks of, and nothing else.
 
-use sea_orm::QueryResult;
+use sea_orm::{QueryResult, Value};
 use sha2::{Digest, Sha256};
 
 use super::Store;
 use super::dialect::{Dialect, Ty};
 use super::error::StoreError;
 use super::ops::to_json;
+use super::postgres::texts;
 use super::sql::{RowExt, Sql, int};
 use super::writer::Tx;
 use crate::domain::audit::{AuditEntry, AuditFilter, AuditHead, Deed};
@@ -46,7 +47,7 @@ pub(super) const COLUMNS: [(&str, Ty); 8] = [
     ("hash", Ty::Text),
 ];
 
-/// The rows that follow upon `head`.
+/// The rows that follow upon `head`, on SQLite.
 pub(super) fn rows<'d>(
     mut head: AuditHead,
     at: i64,
@@ -75,11 +76,34 @@ pub(super) fn rows<'d>(
     Ok(rows)
 }
 
-/// The statement that writes [`rows`], which it is given as JSON at `place`.
-pub(super) fn insert(dialect: Dialect, place: &str) -> String {
+/// The statement that writes [`rows`] on SQLite, which it is given as JSON at `place`.
+pub(super) fn insert(place: &str) -> String {
     let names = COLUMNS.map(|(name, _)| name).join(", ");
-    let rows = dialect.rows(place, &COLUMNS);
+    let rows = Dialect::Sqlite.rows(place, &COLUMNS);
     format!("INSERT INTO audit ({names}) SELECT {names} FROM {rows} AS given ORDER BY seq")
+}
+
+/// The call that adds deeds on Postgres (see its migration), which are given by [`values`] from the place `$first` on; `at` is the
+/// moment.
+pub(super) fn call(at: &str, first: usize) -> String {
+    let genesis = AuditHead::before_all().hash;
+    let arrays: Vec<String> = (first..first + ARRAYS).map(|n| format!("${n}::text[]")).collect();
+    format!("audit_append({at}, '{genesis}', {})", arrays.join(", "))
+}
+
+const ARRAYS: usize = 5;
+
+/// The values of [`call`].
+pub(super) fn values(deeds: &[Deed]) -> Result<[Value; ARRAYS], StoreError> {
+    let bodies = deeds.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
+    let each = |part: fn(&Deed) -> &str| texts(deeds.iter().map(part));
+    Ok([
+        each(|d| &d.actor),
+        each(|d| &d.action),
+        each(|d| &d.object),
+        each(|d| &d.name),
+        texts(bodies.iter().map(String::as_str)),
+    ])
 }
 
 const HEAD: &str = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1";
@@ -100,14 +124,14 @@ pub(super) async fn append(tx: &Tx<'_>, deeds: &[Deed]) -> Result<(), StoreError
         return Ok(());
     }
     if tx.dialect() == Dialect::Postgres {
-        // SQLite has one writer anyway.
-        let lock = "SELECT pg_advisory_xact_lock(22349, hashtext(current_schema()))::text AS held";
-        tx.one(Sql::new(lock).build()).await?;
+        let text = format!("SELECT {} AS number", call("$1", 2));
+        let values = std::iter::once(tx.now().into()).chain(values(deeds)?);
+        tx.one(Sql::with(&text, values)).await?;
+        return Ok(());
     }
     let head = read_head(tx.one(Sql::new(HEAD).build()).await?.as_ref())?;
     let rows = rows(head, tx.now(), deeds)?;
-    let stmt = Sql::with(&insert(tx.dialect(), "$1"), [to_json(&rows)?.into()]);
-    tx.execute(stmt).await?;
+    tx.execute(Sql::with(&insert("$1"), [to_json(&rows)?.into()])).await?;
     Ok(())
 }
 

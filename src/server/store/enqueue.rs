@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Store;
 use super::audit;
 use super::batches::NewBatch;
-use super::dialect::{Dialect, Ty};
+use super::dialect::Ty;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, UNFINISHED, job_row};
 use super::ops::to_json;
@@ -380,7 +380,7 @@ impl Planned<'_> {
             let head = self.head.clone().unwrap_or_else(AuditHead::before_all);
             let rows = audit::rows(head, now, self.deeds.iter().copied())?;
             values.push(to_json(&rows)?.into());
-            text.push_str(&audit::insert(Dialect::Sqlite, &format!("${}", values.len())));
+            text.push_str(&audit::insert(&format!("${}", values.len())));
             text.push_str("; ");
         }
         if !self.starts.is_empty() {

@@ -44,7 +44,7 @@ impl Raw {
             Database::Postgres(url) => {
                 let (options, read) = postgres::open(url).await?;
                 read.close().await;
-                Session::postgres(options, SHARD)
+                Session::postgres(postgres::for_sets(options), SHARD)
             }
         };
         session.ready().await?;

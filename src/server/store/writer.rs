@@ -154,8 +154,9 @@ enum Operation {
 /// The way to the writer. It ends when the last handle is dropped and all that was handed in is written.
 #[derive(Clone)]
 pub struct Writer {
-    /// Claims and good ends of attempts; on SQLite the same way as the others.
-    attempts: mpsc::Sender<Operation>,
+    /// Good ends of attempts; on SQLite the same way as the others.
+    ends: mpsc::Sender<Operation>,
+    claims: mpsc::Sender<Operation>,
     /// New jobs.
     jobs: mpsc::Sender<Operation>,
     singles: mpsc::Sender<Operation>,
@@ -169,33 +170,36 @@ impl Writer {
         let (operations, receiver) = mpsc::channel(BACKLOG);
         tokio::spawn(run(Session::sqlite(connection), Arc::new(receiver.into()), BATCH_MAX));
         Self {
-            attempts: operations.clone(),
+            ends: operations.clone(),
+            claims: operations.clone(),
             jobs: operations.clone(),
             singles: operations,
             asked: Arc::default(),
         }
     }
 
-    /// On Postgres several write side by side: one the sets of claims and ends, one the new jobs, some everything else. Each
-    /// changes counts of its own, so that none waits for another's commit.
+    /// On Postgres several write side by side: one the ends of attempts, one the claims, one the new jobs, some everything else.
+    /// Each changes counts of its own, so that none waits for another's commit.
     pub fn postgres(options: &PgConnectOptions) -> Self {
         let shards = usize::try_from(SHARDS).unwrap_or(1);
         let first = Uuid::new_v4().as_u128() as usize % shards;
-        let session = |n: usize| {
-            let shard = i64::try_from((first + n) % shards).unwrap_or(0);
-            Session::postgres(options.clone(), shard)
+        let shard = |n: usize| i64::try_from((first + n) % shards).unwrap_or(0);
+        let sets = |n: usize| {
+            let (operations, receiver) = mpsc::channel(BACKLOG);
+            let session = Session::postgres(postgres::for_sets(options.clone()), shard(n));
+            tokio::spawn(run(session, Arc::new(receiver.into()), BATCH_MAX));
+            operations
         };
-        let (attempts, receiver) = mpsc::channel(BACKLOG);
-        tokio::spawn(run(session(0), Arc::new(receiver.into()), BATCH_MAX));
-        let (jobs, receiver) = mpsc::channel(BACKLOG);
-        tokio::spawn(run(session(1), Arc::new(receiver.into()), BATCH_MAX));
+        let (ends, claims, jobs) = (sets(0), sets(1), sets(2));
         let (singles, receiver) = mpsc::channel(BACKLOG);
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         for n in 0..SINGLES {
-            tokio::spawn(run(session(2 + n), receiver.clone(), 1));
+            let session = Session::postgres(options.clone(), shard(3 + n));
+            tokio::spawn(run(session, receiver.clone(), 1));
         }
         Self {
-            attempts,
+            ends,
+            claims,
             jobs,
             singles,
             asked: Arc::default(),
@@ -209,7 +213,13 @@ impl Writer {
 
     /// Waits until all that was handed in is written, and closes the connection.
     pub async fn close(&self) {
-        for (way, writers) in [(&self.attempts, 1), (&self.jobs, 1), (&self.singles, SINGLES)] {
+        let ways = [
+            (&self.ends, 1),
+            (&self.claims, 1),
+            (&self.jobs, 1),
+            (&self.singles, SINGLES),
+        ];
+        for (way, writers) in ways {
             for _ in 0..writers {
                 let (reply, closed) = oneshot::channel();
                 if way.send(Operation::Close(reply)).await.is_ok() {
@@ -250,12 +260,12 @@ impl Writer {
 
     pub async fn finish(&self, finish: Finish) -> Result<Finished, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(&self.attempts, Operation::Finish(finish, reply), answer).await
+        self.ask(&self.ends, Operation::Finish(finish, reply), answer).await
     }
 
     pub async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(&self.attempts, Operation::Claim(claim, reply), answer).await
+        self.ask(&self.claims, Operation::Claim(claim, reply), answer).await
     }
 
     async fn ask<T>(

@@ -44,12 +44,14 @@ pub struct RedisQueue {
     /// The question whether something came that is under way.
     coming: Mutex<Option<Coming>>,
     announcements: mpsc::UnboundedSender<Announcement>,
+    /// An announcement of this process is on its way: whoever waits here need not wait to hear of it from Redis.
+    on_its_way: Arc<Notify>,
 }
 
-/// Entries as `announce.lua` is given them, and who waits to hear that the index has them.
+/// Entries as `announce.lua` is given them, and who waits to hear that the index has them, if anybody does.
 struct Announcement {
     args: Vec<String>,
-    told: oneshot::Sender<Result<(), Away>>,
+    told: Option<oneshot::Sender<Result<(), Away>>>,
 }
 
 struct Scripts {
@@ -88,7 +90,8 @@ impl RedisQueue {
         };
         let scripts = Arc::new(scripts);
         let (announcements, asked) = mpsc::unbounded_channel();
-        tokio::spawn(announce(scripts.clone(), asked));
+        let on_its_way = Arc::new(Notify::new());
+        tokio::spawn(announce(scripts.clone(), asked, on_its_way.clone()));
         Self {
             scripts,
             due: Notify::new(),
@@ -96,7 +99,21 @@ impl RedisQueue {
             filling: AtomicBool::new(false),
             coming: Mutex::default(),
             announcements,
+            on_its_way,
         }
+    }
+
+    /// Hands entries to the task that announces for everybody.
+    fn hand_in(&self, entries: &[Entry], told: Option<oneshot::Sender<Result<(), Away>>>) -> Result<(), Away> {
+        let args = entries.iter().flat_map(|e| [text(e.seq), place(e)]).collect();
+        self.announcements.send(Announcement { args, told }).map_err(|_| Away)
+    }
+
+    /// Resolves when the index has what was announced so far, or can't be told.
+    async fn announced(&self, entries: &[Entry]) -> Result<(), Away> {
+        let (told, done) = oneshot::channel();
+        self.hand_in(entries, Some(told))?;
+        done.await.unwrap_or(Err(Away))
     }
 
     /// [`Scripts::look`], such that jobs whose taker goes away in the middle wait again at once.
@@ -144,7 +161,7 @@ impl RedisQueue {
 
 /// Announces for everybody: what comes while a call is under way goes along with the next one, since one call for many costs
 /// hardly more than one for each. Ends with the queue.
-async fn announce(scripts: Arc<Scripts>, mut asked: mpsc::UnboundedReceiver<Announcement>) {
+async fn announce(scripts: Arc<Scripts>, mut asked: mpsc::UnboundedReceiver<Announcement>, on_its_way: Arc<Notify>) {
     let mut waiting: Vec<Announcement> = Vec::new();
     while asked.recv_many(&mut waiting, CALLERS).await > 0 {
         let mut args: Vec<String> = waiting.iter_mut().flat_map(|one| one.args.drain(..)).collect();
@@ -152,11 +169,14 @@ async fn announce(scripts: Arc<Scripts>, mut asked: mpsc::UnboundedReceiver<Anno
         while done.is_ok() && !args.is_empty() {
             let rest = args.split_off(args.len().min(2 * CHUNK));
             let chunk = std::mem::replace(&mut args, rest);
-            done = scripts.run::<i64>(&scripts.announce, chunk).await.map(drop);
+            // First polled, first sent: whoever is woken asks behind it, on the same connection.
+            let told = scripts.run::<i64>(&scripts.announce, chunk);
+            let (told, ()) = tokio::join!(biased; told, async { on_its_way.notify_one() });
+            done = told.map(drop);
         }
-        for one in waiting.drain(..) {
+        for told in waiting.drain(..).filter_map(|one| one.told) {
             // Whoever has gone away meanwhile need not hear it.
-            let _ = one.told.send(done);
+            let _ = told.send(done);
         }
     }
 }
@@ -243,11 +263,14 @@ fn texts(seqs: &[i64]) -> Vec<String> {
 
 #[async_trait]
 impl Queue for RedisQueue {
+    /// Nobody waits for Redis to have them: the database has.
+    async fn announce(&self, entries: &[Entry]) {
+        // It ends with the queue alone.
+        let _ = self.hand_in(entries, None);
+    }
+
     async fn fill(&self, entries: &[Entry]) -> Result<(), Away> {
-        let (told, done) = oneshot::channel();
-        let args = entries.iter().flat_map(|e| [text(e.seq), place(e)]).collect();
-        self.announcements.send(Announcement { args, told }).map_err(|_| Away)?;
-        done.await.unwrap_or(Err(Away))?;
+        self.announced(entries).await?;
         if self.filling.load(Ordering::Relaxed) {
             let args = vec![self.me.clone(), FILL_S.to_string()];
             self.scripts.run::<i64>(&self.scripts.filling, args).await?;
@@ -256,7 +279,8 @@ impl Queue for RedisQueue {
     }
 
     async fn withdraw(&self, seq: i64) {
-        // A job that stays in the index is refused when it is claimed.
+        // It may still be on its way there. A job that stays in the index is refused when it is claimed.
+        let _ = self.announced(&[]).await;
         let _ = self.scripts.run::<i64>(&self.scripts.withdraw, vec![text(seq)]).await;
     }
 
@@ -268,7 +292,10 @@ impl Queue for RedisQueue {
         if !seqs.is_empty() {
             return Ok(seqs);
         }
-        self.something_came().await?;
+        tokio::select! {
+            came = self.something_came() => came?,
+            () = self.on_its_way.notified() => {}
+        }
         self.look(max, suspect).await
     }
 
@@ -362,6 +389,8 @@ impl Queue for RedisQueue {
     }
 
     async fn close(&self) {
+        // What can't be told any more is found by the reconciler.
+        let _ = self.announced(&[]).await;
         self.scripts.link.close().await;
     }
 

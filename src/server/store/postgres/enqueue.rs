@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use sea_orm::Value;
 use uuid::Uuid;
 
-use super::super::audit::append;
+use super::super::audit;
 use super::super::batches::NewBatch;
 use super::super::counts::Deltas;
 use super::super::dialect::Dialect;
@@ -27,9 +27,11 @@ use crate::domain::job::JobId;
 const NO_ID: Uuid = Uuid::nil();
 const NO_TIME: i64 = i64::MIN;
 
-/// `told` are first transitions that say more than that a job was enqueued and waits.
+/// `told` are first transitions that say more than that a job was enqueued and waits. The audit log is added to (`noted`) behind
+/// the jobs and uploads, where one may have to wait for another process that has the same key or file in hand, and before the
+/// counts: in the order of all transactions, so that no two wait for each other.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let (clock, counted, rolled) = (clock(), counted("$18"), rolled_sql("$18"));
+    let (clock, counted, rolled, noted) = (clock(), counted("$18"), rolled_sql("$18"), audit::call("clock.now", 23));
     format!(
         "WITH {clock}, given AS MATERIALIZED (SELECT nextval('jobs_seq') AS seq, g.*, clock.now AS now, \
             GREATEST(clock.now, CASE WHEN g.delay <> {NO_TIME} THEN clock.now + g.delay WHEN g.at <> {NO_TIME} THEN g.at \
@@ -57,11 +59,14 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
             FROM given JOIN placed USING (seq) WHERE status <> 'pending' OR reason <> ''), \
          used AS (UPDATE uploads SET uses = uses + u.n FROM \
             (SELECT upload, COUNT(*) AS n FROM given JOIN placed USING (seq) WHERE upload <> '' GROUP BY upload) AS u \
-            WHERE uploads.id = u.upload), \
+            WHERE uploads.id = u.upload RETURNING uploads.id), \
+         noted AS MATERIALIZED (SELECT {noted} AS number \
+            FROM clock, (SELECT COUNT(*) AS n FROM placed) AS p, (SELECT COUNT(*) AS n FROM used) AS u \
+            WHERE p.n > 0 AND u.n >= 0 AND cardinality($23::text[]) > 0), \
          moved AS (SELECT status, kind, queue, batch, COUNT(*) AS n FROM placed GROUP BY status, kind, queue, batch), {counted}, \
          happened AS (SELECT clock.now AS now, kind, queue, 'enqueued' AS metric, 0::bigint AS ms FROM placed, clock), {rolled} \
-         SELECT given.id AS id, given.seq AS seq, given.now AS now, (placed.seq IS NOT NULL)::int AS placed \
-         FROM given LEFT JOIN placed USING (seq)"
+         SELECT given.id AS id, given.seq AS seq, given.now AS now, (placed.seq IS NOT NULL)::int AS placed, noted.number \
+         FROM given LEFT JOIN placed USING (seq) LEFT JOIN noted ON true"
     )
 });
 
@@ -72,7 +77,7 @@ enum Answer {
     Existing(Box<JobRow>),
 }
 
-/// Writes what fits, and gives one answer for each batch in their order.
+/// Writes what fits, in one statement that is a transaction by itself, and gives one answer for each batch in their order.
 pub(in super::super) async fn enqueue(
     session: &Session,
     batches: &[&Batch],
@@ -108,20 +113,7 @@ pub(in super::super) async fn enqueue(
         }
         planned.push(Ok(answers));
     }
-    let deeds = deeds(batches, &planned);
-    let mut placed = match deeds.is_empty() {
-        true => insert(session, &jobs, &starts).await?,
-        false => {
-            session.plain("BEGIN").await?;
-            let written = noted(session, &jobs, &starts, &deeds).await;
-            match &written {
-                Ok(_) => session.plain("COMMIT").await?,
-                // An error means that there is nothing to take back.
-                Err(_) => drop(session.plain("ROLLBACK").await),
-            }
-            written?
-        }
-    };
+    let mut placed = insert(session, &jobs, &starts, &deeds(batches, &planned)).await?;
     if placed.values().any(|(_, _, placed)| !placed) {
         // Another process was faster with the same unique key.
         by_key = known_keys(&tx, batches).await?;
@@ -144,23 +136,6 @@ fn deeds(batches: &[&Batch], planned: &[Result<Vec<(Answer, &Enqueue)>, u64>]) -
     };
     let both = batches.iter().zip(planned).filter(|(_, plan)| new(plan));
     both.filter_map(|(batch, _)| batch.deed.clone()).collect()
-}
-
-/// [`insert`] within a transaction, with entries in the audit log.
-async fn noted(
-    session: &Session,
-    jobs: &[(JobId, &Enqueue)],
-    starts: &[&NewBatch],
-    deeds: &[Deed],
-) -> Result<Placed, StoreError> {
-    let placed = insert(session, jobs, starts).await?;
-    let now = match placed.values().next() {
-        Some((_, now, _)) => *now,
-        None => return Ok(placed),
-    };
-    let none = Deltas::default();
-    append(&Tx::new(session, now, &none), deeds).await?;
-    Ok(placed)
 }
 
 /// By id: number, moment, and whether it was placed.
@@ -205,15 +180,20 @@ async fn waiting(tx: &Tx<'_>) -> Result<(i64, u64), StoreError> {
     }
 }
 
-async fn insert(session: &Session, jobs: &[(JobId, &Enqueue)], starts: &[&NewBatch]) -> Result<Placed, StoreError> {
+async fn insert(
+    session: &Session,
+    jobs: &[(JobId, &Enqueue)],
+    starts: &[&NewBatch],
+    deeds: &[Deed],
+) -> Result<Placed, StoreError> {
     if jobs.is_empty() && starts.is_empty() {
         return Ok(Placed::new());
     }
     let each = || jobs.iter().map(|(_, job)| *job);
     let args = each().map(|j| to_json(&j.args)).collect::<Result<Vec<_>, _>>()?;
-    let upload = |j: &'_ Enqueue| j.args.get("upload").and_then(Value::as_str).unwrap_or("").to_string();
+    let upload = |j: &'_ Enqueue| j.args.get("upload").and_then(serde_json::Value::as_str).unwrap_or("").to_string();
     let uploads: Vec<String> = each().map(upload).collect();
-    let values = [
+    let values: [Value; 22] = [
         uuids(jobs.iter().map(|(id, _)| *id)),
         texts(each().map(|j| j.kind.as_str())),
         texts(each().map(|j| j.queue.as_str())),
@@ -237,6 +217,7 @@ async fn insert(session: &Session, jobs: &[(JobId, &Enqueue)], starts: &[&NewBat
         texts(starts.iter().map(|b| b.owner.as_str())),
         texts(starts.iter().map(|b| b.started_by.as_deref().unwrap_or(""))),
     ];
+    let values = values.into_iter().chain(audit::values(deeds)?);
     let rows = session.all(Sql::with(&INSERT, values)).await?;
     let placed = rows.iter().map(|r| {
         let at = (r.get("seq")?, r.get("now")?, r.flag("placed")?);

@@ -11,7 +11,20 @@ pub use open::{create_schema, drop_schema};
 
 use sea_orm::Value;
 use sea_orm::sea_query::ArrayType;
+use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
+
+/// For a connection that writes sets: their statements look rows up by the numbers in their arrays, for which no value makes
+/// another plan any better, and to plan one anew takes longer than to run it. A plan may be made while a table is empty and kept
+/// while it grows to millions, so none may read a whole table where there is an index; and since what can't but read one counts
+/// as very costly then, no plan is compiled for its cost.
+pub(super) fn for_sets(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
+    ])
+}
 
 fn array(ty: ArrayType, items: impl Iterator<Item = Value>) -> Value {
     Value::Array(ty, Some(Box::new(items.collect())))
