@@ -653,18 +653,30 @@ async fn ends_that_can_not_be_written_do_not_pile_up() {
     let lock = sqlx::raw_sql("BEGIN; LOCK TABLE attempts IN EXCLUSIVE MODE");
     lock.execute(&mut locks).await.expect("locked");
     let jobs = 3_000;
-    let (status, _) = s.post("/api/jobs/bulk", json!(vec![json!({ "type": "echo" }); jobs])).await;
+    let (status, _) = s
+        .post("/api/jobs/bulk", json!(vec![json!({ "type": "echo" }); jobs]))
+        .await;
     assert_eq!(status, StatusCode::ACCEPTED);
-    let count = async |status: &str| s.get("/api/jobs/stats").await["by_status"][status].as_u64().expect("a number");
+    let count = async |status: &str| {
+        s.get("/api/jobs/stats").await["by_status"][status]
+            .as_u64()
+            .expect("a number")
+    };
     // As many as may wait for the database.
     let room = 512;
-    until("the room for ends is taken", async || (count("running").await >= room).then_some(())).await;
+    until("the room for ends is taken", async || {
+        (count("running").await >= room).then_some(())
+    })
+    .await;
     for _ in 0..200 {
         // And those in slots, and those that were claimed ahead.
         let running = count("running").await;
         assert!(running <= room + 4 + 256, "{running} running");
     }
     sqlx::raw_sql("COMMIT").execute(&mut locks).await.expect("let go");
-    until("all have ended", async || (count("completed").await == jobs as u64).then_some(())).await;
+    until("all have ended", async || {
+        (count("completed").await == jobs as u64).then_some(())
+    })
+    .await;
     s.stop().await;
 }

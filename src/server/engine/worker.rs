@@ -299,8 +299,17 @@ async fn claim(shared: &Shared, seqs: &[i64]) -> Result<Took, StoreError> {
             Err(error) => return Err(error),
         }
     }
+    as_taken(&mut jobs, seqs, |job| job.lease.seq);
     took.jobs = jobs;
     Ok(took)
+}
+
+/// Sorts what was claimed as it was taken, which is the order to begin in: the database gives rows as it finds them, which is by
+/// their numbers, and whoever came last would be the last of all that were claimed together, however high their lane and however
+/// long their turn has been due.
+fn as_taken<T>(claimed: &mut [T], seqs: &[i64], seq: impl Fn(&T) -> i64) {
+    let place: HashMap<i64, usize> = seqs.iter().enumerate().map(|(place, seq)| (*seq, place)).collect();
+    claimed.sort_by_key(|one| place.get(&seq(one)).copied());
 }
 
 /// Tells the index what became of the jobs that were taken from it: those that a limit refused wait behind a hold.
@@ -397,6 +406,13 @@ pub(super) async fn hand_back(shared: &Shared, leases: impl Iterator<Item = Leas
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_claimed_together_begins_as_it_was_taken() {
+        let mut claimed = vec![("low", 1), ("low", 2), ("critical", 8), ("quiet", 9)];
+        as_taken(&mut claimed, &[8, 9, 3, 2, 1], |one| one.1);
+        assert_eq!(claimed.iter().map(|one| one.1).collect::<Vec<_>>(), [8, 9, 2, 1]);
+    }
 
     #[test]
     fn as_many_are_claimed_ahead_as_run_meanwhile() {

@@ -40,7 +40,7 @@ use super::service::Service;
 #[derive(Clone)]
 pub struct AppState {
     pub service: Service,
-    pub leptos: LeptosOptions,
+    pub leptos: Arc<LeptosOptions>,
     pub site: Arc<Site>,
     /// Streams end when this is cancelled, so that a shutdown need not wait for viewers.
     pub closing: CancellationToken,
@@ -48,7 +48,7 @@ pub struct AppState {
 
 impl FromRef<AppState> for LeptosOptions {
     fn from_ref(state: &AppState) -> Self {
-        state.leptos.clone()
+        LeptosOptions::clone(&state.leptos)
     }
 }
 
@@ -63,12 +63,12 @@ pub fn refuse_listen(address: SocketAddr, has_users: bool, site: &Site) -> Optio
 }
 
 /// The options that the pages' renderer needs. The site lies in the binary.
-pub fn leptos_options(address: SocketAddr) -> LeptosOptions {
-    LeptosOptions::builder()
+pub fn leptos_options(address: SocketAddr) -> Arc<LeptosOptions> {
+    let options = LeptosOptions::builder()
         .output_name("windlass")
         .site_pkg_dir("pkg")
-        .site_addr(address)
-        .build()
+        .site_addr(address);
+    Arc::new(options.build())
 }
 
 #[cfg(test)]

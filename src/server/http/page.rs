@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use leptos::nonce::use_nonce;
-use leptos::prelude::{provide_context, use_context};
+use leptos::prelude::{LeptosOptions, provide_context, use_context};
 use leptos_axum::ResponseOptions;
 
 use super::docs::escape;
@@ -61,7 +61,10 @@ pub async fn fallback(State(state): State<AppState>, request: Request) -> Respon
         return ApiError(Problem::not_found(format_args!("{path}"))).into_response();
     }
     let options = state.leptos.clone();
-    let render = leptos_axum::render_app_async_with_context(move || provide(&state), move || shell(options.clone()));
+    let render = leptos_axum::render_app_async_with_context(
+        move || provide(&state),
+        move || shell(LeptosOptions::clone(&options)),
+    );
     let mut answer = render(request).await;
     *answer.status_mut() = StatusCode::NOT_FOUND;
     answer

@@ -11,6 +11,7 @@ use axum::http::{self, Extensions, HeaderMap, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use leptos::prelude::LeptosOptions;
 use leptos_axum::{LeptosRoutes, generate_route_list};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -163,7 +164,7 @@ pub fn router(state: AppState) -> Router {
         &state,
         routes,
         move || page::provide(&context),
-        move || shell(options.clone()),
+        move || shell(LeptosOptions::clone(&options)),
     );
     let pages = pages.layer(middleware::map_response(rpc::told));
     let layers = ServiceBuilder::new()

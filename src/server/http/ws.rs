@@ -7,6 +7,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::AppState;
@@ -17,6 +18,8 @@ use crate::domain::log::LogMessage;
 
 /// How often a quiet connection is tried.
 const PING: Duration = Duration::from_secs(20);
+/// How long a viewer may take to hear that it is over.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The log from line `after + 1` on, then live: JSON messages `{"type":"lines","lines":[…]}`, and `{"type":"end"}` when the
 /// job has ended and every line was sent.
@@ -53,20 +56,11 @@ async fn send(
     changed: impl Future<Output = ()>,
 ) {
     let mut changed = std::pin::pin!(changed);
-    let mut ping = tokio::time::interval(PING);
+    let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
     loop {
         let message = tokio::select! {
-            () = closing.cancelled() => {
-                let away = CloseFrame { code: 1001, reason: "the server restarts".into() };
-                // The viewer may have gone already.
-                let _ = socket.send(Message::Close(Some(away))).await;
-                return;
-            }
-            () = &mut changed => {
-                let other = CloseFrame { code: 1008, reason: "sign in again".into() };
-                let _ = socket.send(Message::Close(Some(other))).await;
-                return;
-            }
+            () = closing.cancelled() => return end(socket, 1001, "the server restarts").await,
+            () = &mut changed => return end(socket, 1008, "sign in again").await,
             message = log.recv() => message,
             _ = ping.tick() => {
                 if socket.send(Message::Ping(Vec::new().into())).await.is_err() {
@@ -80,12 +74,7 @@ async fn send(
             },
         };
         let Some(message) = message else {
-            let broken = CloseFrame {
-                code: 1011,
-                reason: "the log can't be read at the moment".into(),
-            };
-            let _ = socket.send(Message::Close(Some(broken))).await;
-            return;
+            return end(socket, 1011, "the log can't be read at the moment").await;
         };
         let ended = message == LogMessage::End;
         let Ok(text) = serde_json::to_string(&message) else {
@@ -95,13 +84,24 @@ async fn send(
             return;
         }
         if ended {
-            let _ = socket
-                .send(Message::Close(Some(CloseFrame {
-                    code: 1000,
-                    reason: "end".into(),
-                })))
-                .await;
-            return;
+            return end(socket, 1000, "end").await;
         }
     }
+}
+
+/// Says goodbye and waits until the viewer has heard it: a connection that is let go of while something is unread on this side
+/// takes back what the other side has not read yet.
+async fn end(mut socket: WebSocket, code: u16, reason: &'static str) {
+    let farewell = async {
+        let frame = CloseFrame {
+            code,
+            reason: reason.into(),
+        };
+        // The viewer may have gone already.
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    };
+    // Whoever does not listen misses nothing.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }

@@ -25,6 +25,7 @@ mod standing;
 mod users;
 pub mod vouched;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,9 +92,21 @@ pub struct Limits {
     pub sessions: Lifetimes,
 }
 
-/// The service layer. Cheap to clone.
+/// The service layer. Cheap to clone: a request does so at each of its layers.
 #[derive(Clone)]
-pub struct Service {
+pub struct Service(Arc<Parts>);
+
+impl Deref for Service {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What a [`Service`] stands on.
+#[derive(Clone)]
+pub struct Parts {
     pub(in crate::server) store: Store,
     pub(in crate::server) queue: Arc<dyn Queue>,
     pub(in crate::server) bus: Arc<dyn Bus>,
@@ -124,7 +137,7 @@ impl Service {
         settings: &[Setting],
     ) -> Self {
         let hub = Hub::start(store.clone(), queue.clone(), bus.clone());
-        Self {
+        Self(Arc::new(Parts {
             store,
             queue,
             bus,
@@ -140,16 +153,17 @@ impl Service {
             arriving: files::Arriving::default(),
             doing: TaskTracker::new(),
             dependents: Arc::default(),
-        }
+        }))
     }
 
     /// With these rules for the workers outside, in place of those that hold by default.
     #[must_use]
     pub fn working_by(self, rules: Rules) -> Self {
-        Self {
-            workers: Arc::new(Workers::new(rules)),
-            ..self
-        }
+        let workers = Arc::new(Workers::new(rules));
+        Self(Arc::new(Parts {
+            workers,
+            ..Parts::clone(&self)
+        }))
     }
 
     /// Ends the live streams and closes the store: the last call of a process.

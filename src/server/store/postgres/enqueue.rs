@@ -191,7 +191,13 @@ async fn insert(
     }
     let each = || jobs.iter().map(|(_, job)| *job);
     let args = each().map(|j| to_json(&j.args)).collect::<Result<Vec<_>, _>>()?;
-    let upload = |j: &'_ Enqueue| j.args.get("upload").and_then(serde_json::Value::as_str).unwrap_or("").to_string();
+    let upload = |j: &'_ Enqueue| {
+        j.args
+            .get("upload")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or("")
+            .to_string()
+    };
     let uploads: Vec<String> = each().map(upload).collect();
     let values: [Value; 22] = [
         uuids(jobs.iter().map(|(id, _)| *id)),
