@@ -1,7 +1,8 @@
 //! A connection of the writer's own. Every statement is a message to the database and back, which costs more than what most
 //! of them do: on SQLite this one takes scripts, several statements with the same values, and gives the rows of all of them.
 
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use sea_orm::{DbErr, QueryResult, RuntimeErr, Statement, Value, Values};
 use sea_query_sqlx::SqlxValues;
@@ -24,6 +25,8 @@ pub(super) struct Session {
     kind: Kind,
     /// Which of the rows of the counts this session changes (see `counts.rs`).
     pub shard: i64,
+    /// How many jobs waited when this session last looked, and when that was.
+    waiting: std::sync::Mutex<Option<(Instant, u64)>>,
 }
 
 enum Kind {
@@ -42,6 +45,7 @@ impl Session {
         Self {
             kind: Kind::Sqlite(Mutex::new(connection)),
             shard: 0,
+            waiting: std::sync::Mutex::default(),
         }
     }
 
@@ -50,6 +54,7 @@ impl Session {
         Self {
             kind: Kind::Postgres(Box::new(Mutex::new(Remote { options, connection }))),
             shard,
+            waiting: std::sync::Mutex::default(),
         }
     }
 
@@ -58,6 +63,17 @@ impl Session {
             Kind::Sqlite(_) => Dialect::Sqlite,
             Kind::Postgres(_) => Dialect::Postgres,
         }
+    }
+
+    /// How many jobs waited within the last `age`, if this session looked.
+    pub fn waiting_within(&self, age: Duration) -> Option<u64> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.filter(|(at, _)| at.elapsed() < age).map(|(_, n)| n)
+    }
+
+    /// Notes that so many jobs waited at that moment.
+    pub fn waited(&self, at: Instant, n: u64) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, n));
     }
 
     /// Connects again where the connection broke. Only outside of transactions: within one, what follows a break must fail.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use sea_orm::Value;
 use uuid::Uuid;
@@ -65,8 +66,9 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
             WHERE p.n > 0 AND u.n >= 0 AND cardinality($23::text[]) > 0), \
          moved AS (SELECT status, kind, queue, batch, COUNT(*) AS n FROM placed GROUP BY status, kind, queue, batch), {counted}, \
          happened AS (SELECT clock.now AS now, kind, queue, 'enqueued' AS metric, 0::bigint AS ms FROM placed, clock), {rolled} \
-         SELECT given.id AS id, given.seq AS seq, given.now AS now, (placed.seq IS NOT NULL)::int AS placed, noted.number \
-         FROM given LEFT JOIN placed USING (seq) LEFT JOIN noted ON true"
+         SELECT given.id AS id, given.seq AS seq, given.now AS now, (placed.seq IS NOT NULL)::int AS placed, noted.number, \
+            {} AS waiting FROM given LEFT JOIN placed USING (seq) LEFT JOIN noted ON true",
+        *BACKLOG
     )
 });
 
@@ -85,7 +87,11 @@ pub(in super::super) async fn enqueue(
     let none = Deltas::default();
     let tx = Tx::new(session, 0, &none);
     let mut by_key = known_keys(&tx, batches).await?;
-    let (now, mut waiting) = waiting(&tx).await?;
+    let (now, mut waiting) = match known_backlog(session, batches) {
+        // Without keys the moment is of no use.
+        Some(waiting) => (0, waiting),
+        None => waiting(&tx).await?,
+    };
     let mut own_keys: HashMap<&str, JobId> = HashMap::new();
     let mut jobs: Vec<(JobId, &Enqueue)> = Vec::new();
     let mut starts: Vec<&NewBatch> = Vec::new();
@@ -168,14 +174,32 @@ fn written(
     Ok(Enqueued::Written(written))
 }
 
+/// How long a number of waiting jobs is good for while it is far from the limit.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How many jobs wait, as far as the last set has told, where that will do: a moment ago it was less than half of what may, these
+/// included, and none of them has a key. Processes that enqueue at the same moment don't see each other's jobs anyway.
+fn known_backlog(session: &Session, batches: &[&Batch]) -> Option<u64> {
+    let jobs = || batches.iter().flat_map(|batch| &batch.jobs);
+    if jobs().any(|job| job.unique_key.is_some()) {
+        return None;
+    }
+    let waiting = session.waiting_within(FRESH)?;
+    let room = batches.iter().map(|batch| batch.queue_max).min()? / 2;
+    (waiting.saturating_add(jobs().count() as u64) < room).then_some(waiting)
+}
+
+/// How many jobs wait, as an expression.
+static BACKLOG: LazyLock<String> = LazyLock::new(|| {
+    let names = WAITING.map(|s| format!("'{s}'")).join(", ");
+    format!("(SELECT COALESCE(SUM(n), 0)::bigint FROM job_counts WHERE status IN ({names}))")
+});
+
 /// The moment, and how many jobs wait.
 async fn waiting(tx: &Tx<'_>) -> Result<(i64, u64), StoreError> {
-    let names = WAITING.map(|s| format!("'{s}'")).join(", ");
-    let now = Dialect::Postgres.now();
-    let text =
-        format!("SELECT {now} AS now, COALESCE(SUM(n), 0)::bigint AS n FROM job_counts WHERE status IN ({names})");
+    let text = format!("SELECT {} AS now, {} AS waiting", Dialect::Postgres.now(), *BACKLOG);
     match tx.one(Sql::new(&text).build()).await? {
-        Some(row) => Ok((row.get("now")?, row.u64("n")?)),
+        Some(row) => Ok((row.get("now")?, row.u64("waiting")?)),
         None => Err(StoreError::corrupt("row", "the counts gave none")),
     }
 }
@@ -224,7 +248,12 @@ async fn insert(
         texts(starts.iter().map(|b| b.started_by.as_deref().unwrap_or(""))),
     ];
     let values = values.into_iter().chain(audit::values(deeds)?);
+    let began = Instant::now();
     let rows = session.all(Sql::with(&INSERT, values)).await?;
+    if let Some(row) = rows.first() {
+        // Before these came, and as if all of them waited.
+        session.waited(began, row.u64("waiting")?.saturating_add(jobs.len() as u64));
+    }
     let placed = rows.iter().map(|r| {
         let at = (r.get("seq")?, r.get("now")?, r.flag("placed")?);
         Ok((r.get("id")?, at))
