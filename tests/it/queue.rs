@@ -145,7 +145,7 @@ async fn what_was_announced_can_be_taken_back_and_outlives_who_said_it() {
     let (one, other) = (redis_of(&prefix).await, redis_of(&prefix).await);
     let jobs: Vec<Entry> = (0..5_000).map(|n| entry(n, 0, n, 0)).collect();
     one.announce(&jobs).await;
-    one.withdraw(4_999).await;
+    one.withdraw(&[4_999]).await;
     assert_eq!(one.waiting().await, Ok(4_999));
     let more: Vec<Entry> = (5_000..10_000).map(|n| entry(n, 0, n, 0)).collect();
     one.announce(&more).await;
@@ -322,7 +322,7 @@ async fn compare(ops: Vec<Op>) {
         memory.insert(&entry(1_000, 0, 0, owner));
         memory.remove(1_000);
         redis.fill(&[entry(1_000, 0, 0, owner)]).await.expect("told");
-        redis.withdraw(1_000).await;
+        redis.withdraw(&[1_000]).await;
     }
     for op in ops {
         match op {
@@ -338,7 +338,7 @@ async fn compare(ops: Vec<Op>) {
             }
             Op::Withdraw { seq } => {
                 memory.remove(seq);
-                redis.withdraw(seq).await;
+                redis.withdraw(&[seq]).await;
             }
             Op::Take { max, suspect, fit } => {
                 let mut went = memory.take(max, 0, suspect);

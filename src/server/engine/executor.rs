@@ -92,13 +92,17 @@ pub(super) async fn run(
     // What is left is the database's work: the slot is free for the next job, unless ends pile up.
     shared.running.ending(lease);
     shared.pace.ended(started.elapsed());
-    // Closed never: an error can't happen.
-    let place = shared.ends.acquire().await;
+    let since = Instant::now();
+    let place = match &ended {
+        // Closed never: an error can't happen.
+        Some(_) if !told.is_aborted() => shared.ends.acquire().await.ok(),
+        _ => None,
+    };
     drop(slot);
     match ended {
         Some(Ok(result)) => {
             let result = veil.result(result);
-            complete(&shared, job.job, lease, &report, result, cost.millis()).await;
+            complete(&shared, job.job, (lease, since), &report, result, cost.millis()).await;
         }
         // It was ended from outside and saw it before its task was gone.
         Some(Err(_)) if told.is_aborted() => {}
@@ -117,7 +121,7 @@ pub(super) async fn run(
                 }
             };
             let otherwise = otherwise(&event, delay_ms);
-            let written = end(&shared, lease, &report, [event, otherwise], cost.millis()).await;
+            let written = end(&shared, (lease, since), &report, [event, otherwise], cost.millis()).await;
             if let Some(changed) = written {
                 counted(&kind, changed.row.job.status);
                 shared.service.settle(&changed).await;
@@ -132,11 +136,14 @@ pub(super) async fn run(
     }
 }
 
+/// An attempt's lease, and when its kind ended.
+type Ended = (Lease, Instant);
+
 /// Records that the attempt ended well.
-async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report, result: Value, cpu_ms: u64) {
-    let result = kept(result);
+async fn complete(shared: &Shared, job: Arc<Job>, at: Ended, report: &Report, result: Value, cpu_ms: u64) {
+    let (lease, result) = (at.0, kept(result));
     let again = job.attempt > 1;
-    let written = insist(shared, lease, report, || {
+    let written = insist(shared, at, report, || {
         let result = result.clone();
         let finish = Finish {
             lease,
@@ -156,15 +163,15 @@ async fn complete(shared: &Shared, job: Arc<Job>, lease: Lease, report: &Report,
 }
 
 /// Records any other end: as the first event, or as the second one when nobody has asked for the first.
-async fn end(shared: &Shared, lease: Lease, report: &Report, events: [Event; 2], cpu_ms: u64) -> Option<Changed> {
-    let store = &shared.service.store;
+async fn end(shared: &Shared, at: Ended, report: &Report, events: [Event; 2], cpu_ms: u64) -> Option<Changed> {
+    let (lease, store) = (at.0, &shared.service.store);
     let write = async |event: &Event| {
         let by = shared.worker.clone();
         store
             .end(lease.id, event.clone(), by, reason(event), Some(cpu_ms))
             .await
     };
-    let written = insist(shared, lease, report, || {
+    let written = insist(shared, at, report, || {
         async {
             match write(&events[0]).await {
                 Err(StoreError::Refused(Refused::WrongStatus { reason })) => {
@@ -200,12 +207,11 @@ fn otherwise(event: &Event, delay_ms: i64) -> Event {
 /// ends. `None`: the end could not be written, or was not this attempt's to write any more.
 async fn insist<'a, T>(
     shared: &'a Shared,
-    lease: Lease,
+    (lease, since): Ended,
     report: &Report,
     write: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
 ) -> Option<T> {
     let mut backoff = Backoff::default();
-    let since = Instant::now();
     loop {
         let written = match report::flush(shared, lease, report).await {
             Ok(()) => write().await,

@@ -121,7 +121,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     None => std::future::pending().await,
                 }
             } => fetched,
-            () = tokio::time::sleep(STRANDED.saturating_sub(since.elapsed())), if waits => {
+            // While ends wait for the database no slot comes free, and going back is something to be written, too.
+            () = tokio::time::sleep(STRANDED.saturating_sub(since.elapsed())), if waits && shared.ends.available_permits() > 0 => {
                 give_back(&shared, ahead.drain(..), "it was claimed ahead of a free slot that did not come").await;
                 target = 0;
                 continue;

@@ -73,8 +73,9 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn withdraw(&self, seq: i64) {
-        lock(&self.index).index.remove(seq);
+    async fn withdraw(&self, seqs: &[i64]) {
+        let mut shared = lock(&self.index);
+        seqs.iter().for_each(|seq| shared.index.remove(*seq));
     }
 
     async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {

@@ -37,8 +37,8 @@ pub trait Queue: Send + Sync {
     /// [`Queue::announce`] for whoever must know whether the index has them now.
     async fn fill(&self, entries: &[Entry]) -> Result<(), Away>;
 
-    /// This one does not wait any more.
-    async fn withdraw(&self, seq: i64);
+    /// These do not wait any more.
+    async fn withdraw(&self, seqs: &[i64]);
 
     /// Takes up to `max` jobs, the first ones first; waits until there is one, or until it is worth another look. `suspect`: one
     /// of them may be of the lane [`SUSPECTS`]; otherwise none is.

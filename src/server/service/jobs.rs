@@ -333,7 +333,7 @@ impl Service {
             let (id, epoch, wish) = (gone.job.id, gone.state.epoch, Wish::Abort);
             self.bus.signal(Signal { id, epoch, wish });
         }
-        self.queue.withdraw(gone.seq).await;
+        self.queue.withdraw(&[gone.seq]).await;
         self.bus.change(Change::Removed(Arc::new(gone.job.clone())));
         Ok(gone.job)
     }

@@ -220,7 +220,7 @@ impl Service {
             self.dependents.notify_one();
         }
         if effects.withdraw {
-            self.queue.withdraw(row.seq).await;
+            self.queue.withdraw(&[row.seq]).await;
         }
         if effects.announce {
             match row.job.status {

@@ -1,5 +1,5 @@
 //! The statements of the hot path by themselves, on a connection of their own: without the writer, the engine and the queue, and
-//! each commit on disk as ours are. `windlass bench` measures with it what the engine could reach at most; nothing else uses it.
+//! each commit on disk as ours are. `windlass bench` measures the engine by it; nothing else uses it.
 
 use sea_orm::Value;
 

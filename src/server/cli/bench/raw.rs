@@ -1,4 +1,5 @@
-//! The store's statements alone: what the engine could reach at most.
+//! The store's statements alone, one after the other on one connection: what the engine is measured by. On Postgres it has several
+//! that work side by side, and may go beyond.
 
 use std::time::Instant;
 

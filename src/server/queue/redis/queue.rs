@@ -1,6 +1,6 @@
 //! The index in Redis. Each operation is one script, so that it happens as a whole.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Link;
+use super::{Link, PATIENCE};
 use crate::server::queue::{Away, Cell, Entry, Hold, Queue, SUSPECTS};
 
 /// How long a taken job is kept for its taker to claim it.
@@ -24,6 +24,8 @@ const KEEP_MS: i64 = 15_000;
 const FILL_S: i64 = 60;
 /// How long a worker waits before it looks by itself: holds end without a token.
 const WAIT_S: f64 = 1.0;
+/// How long whoever takes jobs back waits for what was announced before.
+const BEHIND: Duration = Duration::from_millis(500);
 /// Entries that one script is given at once, and callers whose entries go together.
 const CHUNK: usize = 500;
 const CALLERS: usize = 500;
@@ -41,8 +43,9 @@ pub struct RedisQueue {
     /// Who fills the index, and whether that is this process.
     me: String,
     filling: AtomicBool,
-    /// The question whether something came that is under way.
+    /// The question whether something came that is under way, and how many takers wait for its answer.
     coming: Mutex<Option<Coming>>,
+    waiting: Arc<AtomicUsize>,
     announcements: mpsc::UnboundedSender<Announcement>,
     /// An announcement of this process is on its way: whoever waits here need not wait to hear of it from Redis.
     on_its_way: Arc<Notify>,
@@ -98,6 +101,7 @@ impl RedisQueue {
             me: Uuid::new_v4().to_string(),
             filling: AtomicBool::new(false),
             coming: Mutex::default(),
+            waiting: Arc::default(),
             announcements,
             on_its_way,
         }
@@ -140,18 +144,25 @@ impl RedisQueue {
         if let Some(asked) = coming.as_ref().filter(|asked| asked.peek().is_none()) {
             return asked.clone();
         }
-        let link = self.scripts.link.clone();
+        let (link, waiting) = (self.scripts.link.clone(), self.waiting.clone());
         let asking = tokio::spawn(async move {
-            let waiting = async {
-                let waiting = link.waiter.blpop::<Value, _>(link.key("wake"), WAIT_S);
-                match timeout(Duration::from_secs_f64(WAIT_S * 3.0), waiting).await {
+            let key = link.key("wake");
+            let token = async {
+                let token = link.waiter.blpop::<Value, _>(&key, WAIT_S);
+                match timeout(Duration::from_secs_f64(WAIT_S * 3.0), token).await {
                     // Redis says that nothing came in time, which the client tells as an error.
-                    Ok(Err(error)) if *error.kind() == ErrorKind::Timeout => Ok(()),
-                    Ok(answer) => answer.map(drop),
+                    Ok(Err(error)) if *error.kind() == ErrorKind::Timeout => Ok(false),
+                    Ok(answer) => answer.map(|token| !token.is_null()),
                     Err(_) => Err(Error::new(ErrorKind::Timeout, "no answer to BLPOP")),
                 }
             };
-            link.asked(waiting).await.ok_or(Away)
+            let came = link.asked(token).await.ok_or(Away)?;
+            if came && waiting.load(Ordering::SeqCst) == 0 {
+                // Whoever asked has work by now: the token is for another process.
+                let back = link.client.rpush::<(), _, _>(&key, "1");
+                link.asked(back).await.ok_or(Away)?;
+            }
+            Ok(())
         });
         let asked = asking.map(|asked| asked.unwrap_or(Err(Away))).boxed().shared();
         *coming = Some(asked.clone());
@@ -178,6 +189,22 @@ async fn announce(scripts: Arc<Scripts>, mut asked: mpsc::UnboundedReceiver<Anno
             // Whoever has gone away meanwhile need not hear it.
             let _ = told.send(done);
         }
+    }
+}
+
+/// A taker that waits, for as long as it does.
+struct Waits(Arc<AtomicUsize>);
+
+impl Waits {
+    fn one_more(waiting: &Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting.clone())
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -278,10 +305,13 @@ impl Queue for RedisQueue {
         Ok(())
     }
 
-    async fn withdraw(&self, seq: i64) {
-        // It may still be on its way there. A job that stays in the index is refused when it is claimed.
-        let _ = self.announced(&[]).await;
-        let _ = self.scripts.run::<i64>(&self.scripts.withdraw, vec![text(seq)]).await;
+    async fn withdraw(&self, seqs: &[i64]) {
+        if seqs.is_empty() {
+            return;
+        }
+        // They may still be on their way there. A job that stays in the index is refused when it is claimed.
+        let _ = timeout(BEHIND, self.announced(&[])).await;
+        let _ = self.scripts.run::<i64>(&self.scripts.withdraw, texts(seqs)).await;
     }
 
     async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
@@ -292,9 +322,12 @@ impl Queue for RedisQueue {
         if !seqs.is_empty() {
             return Ok(seqs);
         }
-        tokio::select! {
-            came = self.something_came() => came?,
-            () = self.on_its_way.notified() => {}
+        {
+            let _waits = Waits::one_more(&self.waiting);
+            tokio::select! {
+                came = self.something_came() => came?,
+                () = self.on_its_way.notified() => {}
+            }
         }
         self.look(max, suspect).await
     }
@@ -390,7 +423,7 @@ impl Queue for RedisQueue {
 
     async fn close(&self) {
         // What can't be told any more is found by the reconciler.
-        let _ = self.announced(&[]).await;
+        let _ = timeout(PATIENCE, self.announced(&[])).await;
         self.scripts.link.close().await;
     }
 

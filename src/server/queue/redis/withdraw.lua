@@ -1,4 +1,6 @@
--- ARGV: number
-local place = redis.call('HGET', p .. 'jobs', ARGV[1])
-if place then remove(ARGV[1], place) end
+-- ARGV: numbers
+for _, seq in ipairs(ARGV) do
+  local place = redis.call('HGET', p .. 'jobs', seq)
+  if place then remove(seq, place) end
+end
 return 0

@@ -156,11 +156,12 @@ impl Service {
             tries += usize::from(kinds.len() == before);
         }
         drop(turns);
+        // Workers within pass them over; this spares them that.
+        let seqs: Vec<i64> = jobs.iter().map(|job| job.lease.seq).collect();
+        self.queue.withdraw(&seqs).await;
         let mut given = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
-            // Workers within pass it over; this spares them that.
-            self.queue.withdraw(job.lease.seq).await;
             let lease = job.lease;
             match self.give(worker, job).await {
                 Ok(job) => given.extend(job),

@@ -29,8 +29,8 @@ const NO_ID: Uuid = Uuid::nil();
 const NO_TIME: i64 = i64::MIN;
 
 /// `told` are first transitions that say more than that a job was enqueued and waits. The audit log is added to (`noted`) behind
-/// the jobs and uploads, where one may have to wait for another process that has the same key or file in hand, and before the
-/// counts: in the order of all transactions, so that no two wait for each other.
+/// the jobs and all that goes with them, where one may have to wait for another process that has the same key or file in hand, and
+/// before the counts, as other transactions do: whoever has the lock of the log keeps others waiting.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let (clock, counted, rolled, noted) = (clock(), counted("$18"), rolled_sql("$18"), audit::call("clock.now", 23));
     format!(
@@ -53,17 +53,17 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
             ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled') \
             DO NOTHING RETURNING seq, status, kind, queue, batch), \
          data AS (INSERT INTO job_data (job_seq, args, timeout_s) \
-            SELECT seq, args, timeout_s FROM given JOIN placed USING (seq)), \
-         stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM placed), \
+            SELECT seq, args, timeout_s FROM given JOIN placed USING (seq) RETURNING job_seq), \
+         stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM placed RETURNING job_seq), \
          told AS (INSERT INTO transitions (job_seq, attempt, at, from_status, to_status, by, reason) \
             SELECT seq, 0, now, NULL, status, owner, COALESCE(NULLIF(reason, ''), 'enqueued') \
-            FROM given JOIN placed USING (seq) WHERE status <> 'pending' OR reason <> ''), \
+            FROM given JOIN placed USING (seq) WHERE status <> 'pending' OR reason <> '' RETURNING job_seq), \
          used AS (UPDATE uploads SET uses = uses + u.n FROM \
             (SELECT upload, COUNT(*) AS n FROM given JOIN placed USING (seq) WHERE upload <> '' GROUP BY upload) AS u \
             WHERE uploads.id = u.upload RETURNING uploads.id), \
-         noted AS MATERIALIZED (SELECT {noted} AS number \
-            FROM clock, (SELECT COUNT(*) AS n FROM placed) AS p, (SELECT COUNT(*) AS n FROM used) AS u \
-            WHERE p.n > 0 AND u.n >= 0 AND cardinality($23::text[]) > 0), \
+         noted AS MATERIALIZED (SELECT {noted} AS number FROM clock WHERE cardinality($23::text[]) > 0 \
+            AND (SELECT COUNT(*) FROM placed) > 0 AND (SELECT COUNT(*) FROM used) + (SELECT COUNT(*) FROM data) \
+            + (SELECT COUNT(*) FROM stale) + (SELECT COUNT(*) FROM told) > 0), \
          moved AS (SELECT status, kind, queue, batch, COUNT(*) AS n FROM placed GROUP BY status, kind, queue, batch), {counted}, \
          happened AS (SELECT clock.now AS now, kind, queue, 'enqueued' AS metric, 0::bigint AS ms FROM placed, clock), {rolled} \
          SELECT given.id AS id, given.seq AS seq, given.now AS now, (placed.seq IS NOT NULL)::int AS placed, noted.number, \
@@ -177,15 +177,15 @@ fn written(
 /// How long a number of waiting jobs is good for while it is far from the limit.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How many jobs wait, as far as the last set has told, where that will do: a moment ago it was less than half of what may, these
-/// included, and none of them has a key. Processes that enqueue at the same moment don't see each other's jobs anyway.
+/// How many jobs wait, as far as the last set has told, where that will do: a moment ago it was less than an eighth of what may,
+/// these included, and none of them has a key.
 fn known_backlog(session: &Session, batches: &[&Batch]) -> Option<u64> {
     let jobs = || batches.iter().flat_map(|batch| &batch.jobs);
     if jobs().any(|job| job.unique_key.is_some()) {
         return None;
     }
     let waiting = session.waiting_within(FRESH)?;
-    let room = batches.iter().map(|batch| batch.queue_max).min()? / 2;
+    let room = batches.iter().map(|batch| batch.queue_max).min()? / 8;
     (waiting.saturating_add(jobs().count() as u64) < room).then_some(waiting)
 }
 

@@ -14,15 +14,20 @@ use sea_orm::sea_query::ArrayType;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
-/// For a connection that writes sets: their statements look rows up by the numbers in their arrays, for which no value makes
-/// another plan any better, and to plan one anew takes longer than to run it. A plan may be made while a table is empty and kept
-/// while it grows to millions, so none may read a whole table where there is an index; and since what can't but read one counts
-/// as very costly then, no plan is compiled for its cost.
+use super::session::PATIENCE;
+
+/// For a connection that writes sets. Their statements look rows up by the numbers in their arrays, for which no value makes
+/// another plan any better, and to plan one anew takes longer than to run it: so a plan is kept. It may have been made while a table
+/// was empty, so none may read a whole table where there is an index; and since what can't but read one counts as very costly then,
+/// no plan is compiled for its cost. A set is a transaction by itself, which would go on though nobody waits for it any more: the
+/// database gives it up before we do.
 pub(super) fn for_sets(options: PgConnectOptions) -> PgConnectOptions {
     options.options([
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-        ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan".to_string()),
+        ("enable_seqscan", "off".into()),
+        ("enable_mergejoin", "off".into()),
+        ("jit", "off".into()),
+        ("statement_timeout", format!("{}ms", (PATIENCE * 9 / 10).as_millis())),
     ])
 }
 
