@@ -49,7 +49,7 @@ pub(in super::super) static FINISH: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH {clock}, held AS MATERIALIZED (SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $5::bigint[]) AS h (s, e, r, c)), \
          locked AS MATERIALIZED (SELECT jobs.seq, held.r, held.c FROM jobs JOIN held ON jobs.seq = held.s \
-            WHERE jobs.seq = ANY($1::bigint[]) AND jobs.epoch = held.e AND jobs.status || '' = 'running' ORDER BY jobs.seq FOR UPDATE OF jobs), \
+            WHERE jobs.epoch = held.e AND jobs.status || '' = 'running' ORDER BY jobs.seq FOR UPDATE OF jobs), \
          ended AS (UPDATE jobs SET status = 'completed', epoch = epoch + 1, rev = rev + 1, lease_until = NULL, \
             completed_at = clock.now, progress = 100, cancel_requested = 0, pause_requested = 0, error_code = NULL, error = NULL, \
             fingerprint = NULL \
