@@ -118,7 +118,7 @@ fn read_head(row: Option<&QueryResult>) -> Result<AuditHead, StoreError> {
     })
 }
 
-/// Adds entries in this transaction. Comes last in it: from here on nobody else adds any until it ends.
+/// Adds entries in this transaction. Comes behind all of it but the counts: from here on nobody else adds any until it ends.
 pub(super) async fn append(tx: &Tx<'_>, deeds: &[Deed]) -> Result<(), StoreError> {
     if deeds.is_empty() {
         return Ok(());
