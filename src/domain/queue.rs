@@ -92,6 +92,11 @@ impl Hold {
         })
     }
 
+    /// Whether so many jobs may run behind it, each of which gives its place up at its end. A queue is paused or is not.
+    pub fn has_places(&self) -> bool {
+        !matches!(self, Self::Queue(_))
+    }
+
     /// All that can hold a cell's jobs back.
     pub fn of(cell: &Cell) -> impl Iterator<Item = Self> {
         [

@@ -25,6 +25,8 @@ use windlass::server::store::limits::Limits;
 use crate::harness;
 
 const OWNERS: [&str; 3] = ["ada", "bob", "cy"];
+/// Some jobs of each of them share it.
+const KEY: &str = "one";
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -33,6 +35,7 @@ enum Op {
         lane: u8,
         since: i64,
         owner: usize,
+        keyed: bool,
     },
     Withdraw {
         seq: i64,
@@ -51,10 +54,11 @@ enum Op {
     },
 }
 
-/// Those of the owners, and one behind which the lines of all of them stand.
+/// Those of the owners, of the key, and one behind which the lines of all of them stand.
 fn hold(n: usize) -> Hold {
     match OWNERS.get(n) {
         Some(owner) => Hold::Owner((*owner).into()),
+        None if n == OWNERS.len() => Hold::Key(KEY.into()),
         None => Hold::All,
     }
 }
@@ -62,10 +66,10 @@ fn hold(n: usize) -> Hold {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let seq = || 1_i64..60;
     let owner = || 0..OWNERS.len();
-    let hold = || 0..OWNERS.len() + 1;
+    let hold = || 0..OWNERS.len() + 2;
     let op = prop_oneof![
-        8 => (seq(), 0_u8..5, 0_i64..2_000_000, owner())
-            .prop_map(|(seq, lane, since, owner)| Op::Announce { seq, lane, since, owner }),
+        8 => (seq(), 0_u8..5, 0_i64..2_000_000, owner(), any::<bool>())
+            .prop_map(|(seq, lane, since, owner, keyed)| Op::Announce { seq, lane, since, owner, keyed }),
         1 => seq().prop_map(|seq| Op::Withdraw { seq }),
         4 => (1_usize..6, any::<bool>(), 0_usize..6)
             .prop_map(|(max, suspect, fit)| Op::Take { max, suspect, fit }),
@@ -83,6 +87,12 @@ fn entry(seq: i64, lane: u8, since: i64, owner: usize) -> Entry {
         key: None,
     };
     Entry { seq, lane, since, cell }
+}
+
+fn keyed_entry(seq: i64, lane: u8, since: i64, owner: usize, keyed: bool) -> Entry {
+    let mut one = entry(seq, lane, since, owner);
+    one.cell.key = keyed.then(|| KEY.into());
+    one
 }
 
 /// In their lane, that is: a retry goes before fresh jobs that have waited up to five minutes longer, and before none of the lane
@@ -318,10 +328,11 @@ async fn without_the_index_what_is_held_back_hides_nothing_else() {
 async fn compare(ops: Vec<Op>) {
     let (redis, mut memory) = (redis().await, Index::default());
     // Of equal turns the first name goes first in Redis, and in memory the first that came.
-    for owner in 0..OWNERS.len() {
-        memory.insert(&entry(1_000, 0, 0, owner));
+    for (owner, keyed) in (0..OWNERS.len()).flat_map(|owner| [(owner, false), (owner, true)]) {
+        let one = keyed_entry(1_000, 0, 0, owner, keyed);
+        memory.insert(&one);
         memory.remove(1_000);
-        redis.fill(&[entry(1_000, 0, 0, owner)]).await.expect("told");
+        redis.fill(&[one]).await.expect("told");
         redis.withdraw(&[1_000]).await;
     }
     for op in ops {
@@ -331,8 +342,9 @@ async fn compare(ops: Vec<Op>) {
                 lane,
                 since,
                 owner,
+                keyed,
             } => {
-                let one = entry(seq, lane, since, owner);
+                let one = keyed_entry(seq, lane, since, owner, keyed);
                 memory.insert(&one);
                 redis.fill(&[one]).await.expect("told");
             }

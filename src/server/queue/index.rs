@@ -1,7 +1,7 @@
 //! The order in which waiting jobs go: lanes with ageing, turns among owners, and cells that are held back. The scripts that
 //! do the same within Redis (`redis/*.lua`) are written after this, and a test compares the two.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::order::{LANES, Order, SUSPECTS};
 use super::places::{Place, Places};
@@ -39,6 +39,16 @@ enum LineState {
     Waits { turn: u64, head: i64, behind: Option<Hold> },
 }
 
+/// What a limit has refused of late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Held {
+    /// Until when this is known, in milliseconds of the caller's clock.
+    until: i64,
+    /// Nothing goes; or so many places of the limit were given up since, and not taken again. Somebody else may have taken or
+    /// given up more: one job may always try.
+    free: Option<u32>,
+}
+
 /// Lines by cell and lane, and who goes next.
 #[derive(Default)]
 pub struct Index {
@@ -52,8 +62,7 @@ pub struct Index {
     turn: u64,
     /// The next turn of each owner; who waits behind a hold may be behind the one that was served last.
     owners: HashMap<String, u64>,
-    /// Until when, in milliseconds of the caller's clock.
-    holds: HashMap<Hold, i64>,
+    holds: HashMap<Hold, Held>,
     /// The same by their ends.
     ends: BTreeSet<(i64, Hold)>,
     /// The others, by the turns of their owners: for as long as a hold lasts, whoever had less goes first.
@@ -133,39 +142,91 @@ impl Index {
     /// Holds back whatever shares `hold`, until that moment.
     pub fn hold(&mut self, hold: &Hold, until: i64) {
         self.thawing.remove(hold);
-        if let Some(before) = self.holds.insert(hold.clone(), until) {
-            self.ends.remove(&(before, hold.clone()));
+        if let Some(before) = self.holds.insert(hold.clone(), Held { until, free: None }) {
+            self.ends.remove(&(before.until, hold.clone()));
         }
         self.ends.insert((until, hold.clone()));
     }
 
-    /// Whether anything was held back by it.
+    /// A place of a limit was given up, or a queue goes again. Whether anything was held back by it.
     pub fn release(&mut self, hold: &Hold) -> bool {
-        let until = self.holds.remove(hold);
-        if let Some(until) = until {
-            self.ends.remove(&(until, hold.clone()));
+        match self.holds.get_mut(hold) {
+            Some(held) if hold.has_places() => held.free = Some(held.free.unwrap_or(0).saturating_add(1)),
+            Some(_) => return self.lift(hold),
+            None => {}
         }
-        if self.parked.contains_key(hold) {
-            self.thawing.insert(hold.clone());
-        }
-        until.is_some()
+        self.let_go(hold)
     }
 
-    /// The first jobs, at most `max`, at the moment `now`; at most one suspect, and none unless `suspect`.
+    /// Nothing is known to be in the way any more.
+    fn lift(&mut self, hold: &Hold) -> bool {
+        if let Some(held) = self.holds.remove(hold) {
+            self.ends.remove(&(held.until, hold.clone()));
+        }
+        self.let_go(hold)
+    }
+
+    /// Whoever is parked behind it comes back with the next looks.
+    fn let_go(&mut self, hold: &Hold) -> bool {
+        let any = self.parked.contains_key(hold);
+        if any {
+            self.thawing.insert(hold.clone());
+        }
+        any
+    }
+
+    /// What keeps a cell's jobs where they are, when those that share the `tried` ones had their try.
+    fn stopped(&self, cell: usize, tried: &HashSet<Hold>) -> Option<Hold> {
+        let cell = &self.cells[cell];
+        if self.holds.is_empty() && tried.is_empty() {
+            return None;
+        }
+        Hold::of(cell).find(|hold| match self.holds.get(hold) {
+            Some(Held { free: None, .. }) => true,
+            Some(Held { free: Some(free), .. }) => *free == 0 && tried.contains(hold),
+            None => tried.contains(hold),
+        })
+    }
+
+    /// One of the cell's jobs goes, which may take a place of the limits that it is under.
+    fn try_place(&mut self, cell: usize, tried: &mut HashSet<Hold>) {
+        let cell = &self.cells[cell];
+        if self.holds.is_empty() && cell.key.is_none() {
+            return;
+        }
+        for hold in Hold::of(cell) {
+            match self.holds.get_mut(&hold) {
+                Some(Held { free: Some(free), .. }) => *free = free.saturating_sub(1),
+                // Of a key there is one place, and whoever is refused would be so again and again.
+                None if matches!(hold, Hold::Key(_)) => {}
+                _ => continue,
+            }
+            tried.insert(hold);
+        }
+    }
+
+    /// The first jobs, at most `max`, at the moment `now`; at most one suspect, and none unless `suspect`. Of those that share a
+    /// key there is at most one, and of those that share a limit that refused some of late as many as places came free, or one:
+    /// the others would be looked up only to be refused.
     pub fn take(&mut self, max: usize, now: i64, suspect: bool) -> Vec<Taken> {
         let mut lanes = if suspect { LANES } else { SUSPECTS };
         self.thaw(max, now, lanes);
         let mut taken = Vec::new();
+        let mut tried = HashSet::new();
         while taken.len() < max {
             let Some((lane, cell, turn)) = self.next(None, lanes) else {
                 break;
             };
-            let held = Hold::of(&self.cells[cell]).find(|hold| self.holds.contains_key(hold));
-            if held.is_some() {
+            if let Some(hold) = self.stopped(cell, &tried) {
                 let own = self.owners.get(&self.cells[cell].owner).copied();
-                self.put(lane, cell, own.unwrap_or(turn), held);
+                let tries_again = self.holds.get(&hold).is_none_or(|held| held.free.is_some());
+                self.put(lane, cell, own.unwrap_or(turn), Some(hold.clone()));
+                if tries_again {
+                    self.thawing.insert(hold);
+                }
                 continue;
             }
+            self.try_place(cell, &mut tried);
             taken.extend(self.pop(lane, cell, turn));
             if lane == SUSPECTS {
                 lanes = SUSPECTS;
@@ -361,15 +422,20 @@ impl Index {
         Some(Taken { entry, turn, paid })
     }
 
-    /// Lets lines go again whose hold has ended: a few at a time, since most often one job ended and one more may run. Those
+    /// Lets lines go again whose hold has ended: no more than may go, and a few for those that something else stops. Those
     /// that would go first without the hold come back first, and stay in that order. None comes with a turn that has passed,
     /// which would be a claim to all that others had meanwhile: each stands a little behind the one before.
     fn thaw(&mut self, max: usize, now: i64, lanes: usize) {
         while let Some((_, hold)) = self.ends.first().filter(|(until, _)| *until <= now).cloned() {
-            self.release(&hold);
+            self.lift(&hold);
         }
         for hold in self.thawing.clone() {
-            for place in 0..(max + 8).min(THAW_MAX) {
+            let places = match self.holds.get(&hold) {
+                Some(held) => held.free.unwrap_or(0).max(1) as usize,
+                None if matches!(hold, Hold::Key(_)) => 1,
+                None => max,
+            };
+            for place in 0..(places.min(max) + 8).min(THAW_MAX) {
                 let Some((lane, cell, turn)) = self.next(Some(&hold), lanes) else {
                     break;
                 };

@@ -117,14 +117,76 @@ fn what_is_held_is_in_nobodys_way_and_comes_back() {
     index.hold(&hold, 9_000);
     assert!(index.take(5, 2_000, false).is_empty());
     assert!(index.release(&hold));
-    assert_eq!(seqs(index.take(2, 2_000, false)), [2, 3]);
+    assert_eq!(seqs(index.take(2, 2_000, false)), [2], "one place came free");
+    assert_eq!(
+        seqs(index.take(2, 2_000, false)),
+        [3],
+        "somebody may have given one up who was not heard"
+    );
+    index.hold(&hold, 9_000);
+    assert!(index.take(5, 2_000, false).is_empty());
+    assert_eq!([0; 3].map(|_| index.release(&hold)), [true; 3]);
+    assert_eq!(seqs(index.take(9, 2_000, false)), [4, 5, 6], "three did");
+    assert_eq!(
+        seqs(index.take(2, 9_000, false)),
+        [7, 8],
+        "and what was refused long ago says nothing"
+    );
     assert!(!index.release(&hold));
     // The later end counts, and an earlier one that was said before is none any more.
     index.hold(&hold, 3_000);
     index.hold(&hold, 5_000);
     assert!(index.take(5, 4_000, false).is_empty());
-    assert_eq!(seqs(index.take(1, 5_000, false)), [4]);
+    assert_eq!(seqs(index.take(1, 5_000, false)), [9]);
     assert!(index.ends.is_empty() && index.holds.is_empty());
+}
+
+/// Whoever shares a key would be refused while the first of them runs.
+#[test]
+fn of_a_key_one_goes_at_a_time_and_what_shares_it_is_in_nobodys_way() {
+    let mut index = Index::default();
+    let keyed = |seq: i64, owner: &str| {
+        let mut keyed = entry(seq, 0, seq, owner);
+        keyed.cell.key = Some("one".into());
+        keyed
+    };
+    for n in 0..100 {
+        index.insert(&keyed(n, "ada"));
+        index.insert(&keyed(1_000 + n, &format!("other{n}")));
+        index.insert(&entry(5_000 + n, 3, n, "free"));
+    }
+    for n in 0..10 {
+        let taken = seqs(index.take(10, 0, false));
+        assert_eq!(
+            taken.iter().filter(|seq| **seq < 5_000).count(),
+            1,
+            "look {n}: {taken:?}"
+        );
+        assert_eq!(taken.len(), 10);
+    }
+    // Refused: none goes until the place is given up, and one then, though others are told the same.
+    let key = Hold::Key("one".into());
+    index.hold(&key, 1_000);
+    assert!(seqs(index.take(10, 0, false)).iter().all(|seq| *seq >= 5_000));
+    assert!(index.release(&key));
+    assert_eq!(
+        index.take(10, 0, false).iter().filter(|t| t.entry.seq < 5_000).count(),
+        1
+    );
+    assert_eq!(index.len(), 300 - 90 - 11 - 19 + 9 - 9);
+}
+
+/// The line of a paused queue comes back whole: nobody gives places up there.
+#[test]
+fn a_queue_that_goes_again_goes_at_once() {
+    let mut index = Index::default();
+    let paused = Hold::Queue("default".into());
+    index.hold(&paused, 60_000);
+    (0..9).for_each(|n| index.insert(&entry(n, 2, n, "a")));
+    assert!(index.take(9, 0, false).is_empty());
+    assert!(index.release(&paused));
+    assert_eq!(index.take(9, 0, false).len(), 9);
+    assert!(index.holds.is_empty() && index.ends.is_empty());
 }
 
 #[test]

@@ -5,7 +5,8 @@
 --   <p>turns:<lane>:<hold> and <p>heads:<lane>:<hold>                 the same of the cells that are parked behind a hold
 --   <p>behind        hash: "lane|cell" -> the hold that it is parked behind
 --   <p>owners        sorted set: owners by their next turn            <p>turn                the turn that was served last
---   <p>holds         sorted set: holds by their end
+--   <p>holds         sorted set: what limits refused of late, by the end of that
+--   <p>free          hash: of those some of whose places were given up since, how many; the others let nothing go
 --   <p>thawing       set of ended holds with lines behind them
 --   <p>taken         sorted set: numbers by deadline
 --   <p>kept          hash: number -> "turn|paid>place": the turn that it went with, and how far that moved its owner's on
@@ -140,8 +141,25 @@ local function wake(n)
   for _ = there + 1, math.min(64, there + n) do redis.call('RPUSH', p .. 'wake', '1') end
 end
 
+-- Whoever is parked behind it comes back with the next looks. Whether there is anybody.
+local function let_go(hold)
+  local any = anything_behind(hold)
+  if any then redis.call('SADD', p .. 'thawing', hold) end
+  return any
+end
+
+-- Nothing is known to be in the way any more.
+local function lift(hold)
+  redis.call('ZREM', p .. 'holds', hold)
+  redis.call('HDEL', p .. 'free', hold)
+  return let_go(hold)
+end
+
+-- A place of a limit was given up, or a queue goes again. Whether anything was held back by it.
 local function release(hold)
-  local held = redis.call('ZREM', p .. 'holds', hold)
-  if anything_behind(hold) then redis.call('SADD', p .. 'thawing', hold) end
-  return held
+  if redis.call('ZSCORE', p .. 'holds', hold) then
+    if string.sub(hold, 1, 2) == 'q:' then return lift(hold) end
+    redis.call('HINCRBY', p .. 'free', hold, 1)
+  end
+  return let_go(hold)
 end

@@ -1,3 +1,3 @@
 -- ARGV: the hold
-if release(ARGV[1]) == 1 then wake(1) end
+if release(ARGV[1]) then wake(1) end
 return 0

@@ -1,6 +1,6 @@
 -- ARGV: how many at the most, milliseconds that they are kept for their taker, the last lane: 3, or 4 when one suspect may be
--- among them. Answers with a 1 when the index is whole (the
--- marker is there), and the numbers.
+-- among them. Of those that share a key there is at most one, and of those that share a limit that refused some of late as many
+-- as places came free, or one. Answers with a 1 when the index is whole (the marker is there), and the numbers.
 local max, keep, last_lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local moment = now()
 
@@ -41,14 +41,20 @@ local function next_cell(lane, hold)
   end
 end
 
--- Holds that have ended by themselves; and behind ended ones a few lines at a time, since most often one job ended and one
--- more may run. Those that would go first without the hold come back first, and stay in that order. None comes with a turn
+-- Holds that have ended by themselves; and behind ended ones no more lines than may go, and a few for those that something else
+-- stops. Those that would go first without the hold come back first, and stay in that order. None comes with a turn
 -- that has passed, which would be a claim to all that others had meanwhile: each stands a little behind the one before.
 local THAWS = 512
-for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do release(hold) end
+for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do lift(hold) end
 for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
   local served = tonumber(redis.call('GET', p .. 'turn') or '0')
-  for place = 0, math.min(max + 8, THAWS) - 1 do
+  local places = max
+  if redis.call('ZSCORE', p .. 'holds', hold) then
+    places = math.max(1, tonumber(redis.call('HGET', p .. 'free', hold) or '0'))
+  elseif string.sub(hold, 1, 2) == 'c:' then
+    places = 1
+  end
+  for place = 0, math.min(math.min(places, max) + 8, THAWS) - 1 do
     local lane = next_lane(hold)
     local cell, turn
     if lane then cell, turn = next_cell(lane, hold) end
@@ -58,38 +64,79 @@ for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
   if not anything_behind(hold) then redis.call('SREM', p .. 'thawing', hold) end
 end
 
-local function held_by(cell)
+local any_holds = redis.call('EXISTS', p .. 'holds') == 1
+-- Holds that share a place with a job that goes.
+local tried, any_tried = {}, false
+
+local function holds_of(cell)
   local part = parts(cell)
   local holds = { 'q:' .. part[1], 'k:' .. part[2], 'o:' .. part[3] }
-  holds[4] = 'a:'
-  if part[4] ~= '' then holds[5] = 'c:' .. part[4] end
-  for _, hold in ipairs(holds) do
-    if redis.call('ZSCORE', p .. 'holds', hold) then return hold end
+  if part[4] ~= '' then holds[4] = 'c:' .. part[4] end
+  holds[#holds + 1] = 'a:'
+  return holds
+end
+
+local function has_key(cell) return string.sub(cell, -1) ~= SEP end
+
+-- Of a limit that refused some of late how many places came free, or 'none'; false of any other. Each is asked for once.
+local looked = {}
+local function free_of(hold)
+  if looked[hold] == nil then
+    looked[hold] = any_holds and redis.call('ZSCORE', p .. 'holds', hold)
+    if looked[hold] then looked[hold] = tonumber(redis.call('HGET', p .. 'free', hold) or 'none') or 'none' end
+  end
+  return looked[hold]
+end
+
+-- What keeps a cell's jobs where they are, when those that share the tried ones had their try; and whether they may try again.
+local function stopped(cell)
+  if not any_holds and not (any_tried and has_key(cell)) then return nil end
+  for _, hold in ipairs(holds_of(cell)) do
+    local free = free_of(hold)
+    if free == 'none' then return hold, false end
+    if tried[hold] and (free or 0) <= 0 then return hold, true end
   end
   return nil
+end
+
+-- One of the cell's jobs goes, which may take a place of the limits that it is under. Says whether the next one must be looked at.
+local function try_place(cell)
+  local limited = false
+  if not any_holds and not has_key(cell) then return limited end
+  for _, hold in ipairs(holds_of(cell)) do
+    local free = free_of(hold)
+    if free and free > 0 then looked[hold] = redis.call('HINCRBY', p .. 'free', hold, -1) end
+    -- Of a key there is one place, and whoever is refused would be so again and again.
+    if free or string.sub(hold, 1, 2) == 'c:' then
+      tried[hold], any_tried, limited = true, true, true
+    end
+  end
+  return limited
 end
 
 -- Lines that one call parks at the most: nobody else is served meanwhile.
 local PARKS = 200
 local parked = 0
 local taken = {}
-local any_holds = redis.call('EXISTS', p .. 'holds') == 1
 while #taken < max and parked < PARKS do
   local lane, lanes = next_lane()
   if not lane then break end
   local cell, turn, own = next_cell(lane)
   if not cell then break end
-  local hold = any_holds and held_by(cell)
+  local hold, tries_again = stopped(cell)
   if hold then
     -- By its owner's turn: for as long as a hold lasts, whoever had less goes first.
     put(lane, cell, own, false, hold)
+    if tries_again then redis.call('SADD', p .. 'thawing', hold) end
     parked = parked + 1
   else
     -- Alone, a line gives all that is asked for; otherwise each takes its turn.
     local n = 1
-    if lane == '4' then
-      last_lane = 3
-    elseif lanes == 1 and redis.call('ZCARD', turns(lane)) == 1 then n = max - #taken end
+    local limited = try_place(cell)
+    if lane == '4' then last_lane = 3 end
+    if lane ~= '4' and not limited and lanes == 1 and redis.call('ZCARD', turns(lane)) == 1 then
+      n = max - #taken
+    end
     local line = p .. 'line:' .. lane .. ':' .. cell
     local popped = redis.call('ZPOPMIN', line, n)
     local got = #popped / 2
