@@ -16,8 +16,9 @@ use crate::server::store::claim::{Claim, Claimed};
 use crate::server::store::limits::Refused;
 use crate::server::store::ops::Lease;
 
-/// Jobs that are claimed ahead of free slots at the most.
-const AHEAD_MAX: usize = 256;
+/// Jobs that are claimed ahead of free slots at the most: as many as three commits take, so that one is on its way to the disk
+/// while the next one fills, and the worker has others to run meanwhile.
+const AHEAD_MAX: usize = 768;
 /// Attempts longer than this are not short: while there are such, nothing is claimed ahead.
 const SHORT: Duration = Duration::from_millis(10);
 /// A job that was claimed ahead and finds no slot for this long goes back to its queue.
