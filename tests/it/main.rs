@@ -27,5 +27,6 @@ mod rules;
 mod schedules;
 mod search;
 mod secrets;
+mod starters;
 mod upkeep;
 mod workers;

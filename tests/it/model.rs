@@ -16,7 +16,7 @@ use windlass::domain::status::Status;
 use windlass::domain::time::from_millis;
 use windlass::server::store::batches::NewBatch;
 use windlass::server::store::claim::Claim;
-use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued, Written};
+use windlass::server::store::enqueue::{Batch, Enqueue, Enqueued, Taker, Written};
 use windlass::server::store::finish::Finish;
 use windlass::server::store::jobs::JobRow;
 use windlass::server::store::limits::Limits;
@@ -37,6 +37,8 @@ enum Op {
         unique: Option<usize>,
         /// Waits for some job, and with this whether it runs even when that does not complete.
         needs: Option<(usize, bool)>,
+        /// A worker at rest takes it as it is written down, unless something is in the way.
+        taken: bool,
     },
     Claim,
     /// With a look at the limits. `all`: also at that of the whole system.
@@ -100,14 +102,14 @@ fn enqueue() -> impl Strategy<Value = Op> {
     let sometimes = || prop::bool::weighted(0.3);
     let unique = prop::option::weighted(0.3, 0_usize..2);
     let needs = prop::option::weighted(0.3, (0_usize..6, any::<bool>()));
-    (any::<bool>(), sometimes(), sometimes(), unique, needs).prop_map(|(later, member, keyed, unique, needs)| {
-        Op::Enqueue {
-            later,
-            member,
-            keyed,
-            unique,
-            needs,
-        }
+    let given = (any::<bool>(), sometimes(), sometimes(), unique, needs, any::<bool>());
+    given.prop_map(|(later, member, keyed, unique, needs, taken)| Op::Enqueue {
+        later,
+        member,
+        keyed,
+        unique,
+        needs,
+        taken,
     })
 }
 
@@ -213,7 +215,8 @@ impl World {
                 keyed,
                 unique,
                 needs,
-            } => self.enqueue(later, member, keyed, unique, needs).await,
+                taken,
+            } => self.enqueue(later, member, keyed, unique, needs, taken).await,
             Op::Claim => {
                 let seqs = self.jobs.values().map(|j| j.seq).collect();
                 let claimed = self
@@ -384,6 +387,7 @@ impl World {
         keyed: bool,
         unique: Option<usize>,
         needs: Option<(usize, bool)>,
+        taken: bool,
     ) {
         let policy = Policy {
             max_attempts: 2,
@@ -408,12 +412,18 @@ impl World {
             batch: Some(self.batch),
             ..Enqueue::of(kind, "test", serde_json::json!({}), &policy)
         };
+        let free = !member && !keyed && kind != LIMITED && needs.is_none();
         let batch = Batch {
             deed: None,
             jobs: vec![job],
             queue_max: 1_000,
             starts,
+            taker: (taken && free).then(|| Taker {
+                worker: "worker".into(),
+                lease_ms: 60_000,
+            }),
         };
+        let begins = batch.taker.is_some() && !later;
         let Enqueued::Written(mut written) = self.store.enqueue(batch).await.expect("written") else {
             panic!("the queue is not full");
         };
@@ -425,11 +435,27 @@ impl World {
             (Written::New(row), None) => row,
             (written, known) => panic!("unfinished with its key is {known:?}, and it was {written:?}"),
         };
-        let stored = self.stored(row.job.id).await;
-        assert_eq!(stored, row.state, "what is answered is what is stored");
+        let stored = self.store.job(row.job.id).await.expect("read").expect("there");
+        assert_eq!(
+            (&stored.state, &stored.job),
+            (&row.state, &row.job),
+            "what is answered is what is stored"
+        );
+        if begins {
+            let waits = State {
+                status: Status::Pending,
+                attempt: 0,
+                epoch: 0,
+                ..row.state.clone()
+            };
+            let (claimed, _) = apply(&waits, &Event::Claim, from_millis(self.now().await)).expect("claimed");
+            assert_eq!(claimed, row.state);
+            assert_eq!((row.job.rev, row.job.worker.as_deref()), (2, Some("worker")));
+        }
         let expected = match self.verdict(needs) {
             Some(Event::Cancel) => Status::Cancelled,
             Some(_) if later => Status::Scheduled,
+            Some(_) if begins => Status::Running,
             Some(_) => Status::Pending,
             None => Status::Blocked,
         };

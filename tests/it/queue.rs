@@ -1,9 +1,10 @@
 //! The index in Redis gives the same jobs in the same order as the one in memory, whatever happens to both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use fred::interfaces::{ClientLike, KeysInterface};
+use fred::interfaces::{ClientLike, KeysInterface, ListInterface};
 use fred::types::Builder;
 use fred::types::config::Config;
 use proptest::prelude::*;
@@ -137,10 +138,10 @@ async fn a_queue_that_stays_empty_is_well() {
         return;
     }
     let redis = redis().await;
-    assert_eq!(redis.take(5, true).await, Ok(Vec::new()));
+    assert_eq!(redis.take(5, true, &AtomicBool::default()).await, Ok(Vec::new()));
     assert!(redis.health().is_ok());
     let job = [entry(1, 0, 0, 0)];
-    let (taken, ()) = tokio::join!(redis.take(5, true), redis.announce(&job));
+    let (taken, ()) = tokio::join!(redis.take(5, true, &AtomicBool::default()), redis.announce(&job));
     assert_eq!(taken, Ok(vec![1]));
     redis.close().await;
 }
@@ -162,6 +163,33 @@ async fn what_was_announced_can_be_taken_back_and_outlives_who_said_it() {
     one.close().await;
     assert_eq!(other.waiting().await, Ok(9_999));
     other.close().await;
+}
+
+/// A worker that went away while it waited leaves a question behind, which must not swallow what is meant for others.
+#[tokio::test]
+async fn a_token_that_nobody_here_waits_for_goes_back() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let prefix = harness::unique();
+    let one = redis_of(&prefix).await;
+    let client = Builder::from_config(Config::from_url(&url()).expect("an address"))
+        .build()
+        .expect("a client");
+    client.init().await.expect("Redis");
+    let rests = AtomicBool::default();
+    let waits = one.take(1, true, &rests);
+    let gone = tokio::time::timeout(Duration::from_millis(100), waits).await;
+    assert!(gone.is_err() && rests.into_inner(), "it waits");
+    let wake = format!("{{{prefix}}}:wake");
+    client.rpush::<(), _, _>(&wake, "1").await.expect("told");
+    harness::until("the token", async || {
+        let there: usize = client.llen(&wake).await.expect("an answer");
+        (there == 1).then_some(())
+    })
+    .await;
+    client.quit().await.expect("closed");
+    one.close().await;
 }
 
 /// Whoever empties Redis while it is filled, or cuts it off, leaves an index that is not whole.
@@ -218,7 +246,7 @@ async fn many_held_lines_are_in_nobodys_way() {
     redis.fill(&jobs).await.expect("told");
     redis.hold(&Hold::Owner(OWNERS[0].into()), 600_000).await;
     let taken = harness::until("the one that may go", async || {
-        let taken = redis.take(3, false).await.expect("an answer");
+        let taken = redis.take(3, false, &AtomicBool::default()).await.expect("an answer");
         (!taken.is_empty()).then_some(taken)
     });
     assert_eq!(taken.await, [5_000]);
@@ -246,14 +274,14 @@ async fn behind_a_limit_lanes_go_in_order_and_every_owner_gets_a_turn() {
     let limit = Hold::Kind("echo".into());
     // Behind the limit before the high ones come: what stands there first must not go first.
     redis.hold(&limit, 600_000).await;
-    assert_eq!(redis.take(9, false).await, Ok(Vec::new()));
+    assert_eq!(redis.take(9, false, &AtomicBool::default()).await, Ok(Vec::new()));
     let high: Vec<Entry> = (0..5).map(|n| job(10_000 + n, 0, 100, format!("high{n}"))).collect();
     redis.fill(&high).await.expect("told");
-    assert_eq!(redis.take(9, false).await, Ok(Vec::new()));
+    assert_eq!(redis.take(9, false, &AtomicBool::default()).await, Ok(Vec::new()));
     let mut order = Vec::new();
     for _ in 0..high.len() + usize::try_from(owners).expect("few") {
         redis.release(&limit).await;
-        let taken = redis.take(9, false).await.expect("an answer");
+        let taken = redis.take(9, false, &AtomicBool::default()).await.expect("an answer");
         let (first, refused) = taken.split_first().expect("one that fits");
         redis.settle(&[*first]).await;
         redis.hold(&limit, 600_000).await;
@@ -356,7 +384,7 @@ async fn compare(ops: Vec<Op>) {
                 let mut went = memory.take(max, 0, suspect);
                 let expected: Vec<i64> = went.iter().map(|one| one.entry.seq).collect();
                 // Where there is nothing it looks, and then waits for more.
-                let taking = redis.take(max, suspect);
+                let taking = redis.take(max, suspect, &AtomicBool::default());
                 let taken = match expected.is_empty() {
                     true => tokio::time::timeout(Duration::from_millis(60), taking)
                         .await

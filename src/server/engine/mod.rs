@@ -10,6 +10,7 @@ mod maintenance;
 mod panics;
 mod report;
 mod running;
+mod starter;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -67,6 +68,8 @@ struct Shared {
     registry: Registry,
     settings: Settings,
     slots: Arc<Semaphore>,
+    /// When this worker last looked, nothing waited that may go, and nothing that it knows of has come since.
+    rests: AtomicBool,
     /// Places of ends that are being written.
     ends: Semaphore,
     /// The right to run a job that may kill this process: there is one.
@@ -117,6 +120,7 @@ impl Engine {
             worker,
             registry,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
+            rests: AtomicBool::new(false),
             ends: Semaphore::new(ENDS_MAX),
             suspect: Arc::new(Semaphore::new(1)),
             settings,
@@ -150,6 +154,8 @@ impl Engine {
         tasks.spawn(lease::listen(shared.clone()));
         tasks.spawn(report::run(shared.clone()));
         maintenance::spawn(&shared, &tasks);
+        let starter = Arc::downgrade(&shared);
+        shared.service.starters.add(starter);
         tasks.close();
         Ok(Self { shared, tasks })
     }

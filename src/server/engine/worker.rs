@@ -106,8 +106,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let free = shared.slots.available_permits();
             // With nothing ahead, short jobs that are about to end together do so first, and one claim takes for all.
             if free > 0 && ahead.is_empty() || ahead.len() < target / 2 {
-                let want = (free + target).saturating_sub(ahead.len());
-                fetching = Some(fetch(shared.clone(), want).boxed());
+                let more = target.saturating_sub(ahead.len());
+                fetching = Some(fetch(shared.clone(), free + more, more).boxed());
             }
         }
         let waits = !ahead.is_empty();
@@ -182,8 +182,8 @@ async fn slot(shared: &Shared, wanted: bool) {
     drop(shared.slots.acquire().await);
 }
 
-/// Takes up to `max` ids from the queue and claims them.
-async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
+/// Takes up to `max` ids from the queue and claims them; so many of them `ahead` of free slots.
+async fn fetch(shared: Arc<Shared>, max: usize, ahead: usize) -> Fetched {
     // Short jobs end together: whoever is about to give up a slot does so first.
     tokio::task::yield_now().await;
     let queue = &shared.service.queue;
@@ -192,18 +192,18 @@ async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
     let taken = tokio::select! {
         biased;
         () = shared.draining.cancelled() => return Fetched::Jobs(Vec::new()),
-        taken = queue.take(max, alone.is_some()) => taken,
+        taken = queue.take(max, alone.is_some(), &shared.rests) => taken,
         // The one that ran has ended, which tells the queue nothing: the next one need not wait until it is looked at again.
         ended = shared.suspect.clone().acquire_owned(), if alone.is_none() => {
             alone = ended.ok();
             tokio::select! {
                 biased;
                 () = shared.draining.cancelled() => return Fetched::Jobs(Vec::new()),
-                taken = queue.take(max, alone.is_some()) => taken,
+                taken = queue.take(max, alone.is_some(), &shared.rests) => taken,
             }
         }
     };
-    let (seqs, indexed) = match taken {
+    let (mut seqs, indexed) = match taken {
         Ok(seqs) => (seqs, true),
         // The index is away: what the database knows to wait will do, in a rougher order.
         Err(_) => match shared.service.store.waiting_heads(max, &shared.settings.limits).await {
@@ -211,6 +211,11 @@ async fn fetch(shared: Arc<Shared>, max: usize) -> Fetched {
             Err(error) => return Fetched::Failed(error),
         },
     };
+    // New jobs may have begun in the meantime, in slots that these were meant for.
+    let room = shared.slots.available_permits() + ahead;
+    if indexed && seqs.len() > room {
+        queue.give_back(&seqs.split_off(room)).await;
+    }
     let began = Instant::now();
     let claimed = match seqs.is_empty() {
         true => Ok(Took::default()),
@@ -383,6 +388,16 @@ async fn lifted(shared: &Shared, held: impl Iterator<Item = &Hold>) -> Result<Ve
         .filter(|(hold, max)| running.get(hold).is_none_or(|n| *n < i64::from(*max)));
     lifted.extend(free.map(|(hold, _)| hold));
     Ok(lifted)
+}
+
+/// Gives a job back that was taken as it was written down, while the worker began to shut down.
+pub(super) async fn not_begun(shared: &Shared, job: Claimed) {
+    give_back(
+        shared,
+        [(job, None)].into_iter(),
+        "the worker shut down before it had begun",
+    )
+    .await;
 }
 
 /// Gives jobs back that were claimed and not begun. It costs them no attempt.

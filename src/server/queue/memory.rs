@@ -1,6 +1,7 @@
 //! The queue and the bus of a single process: an ordered index in memory, rebuilt from the database at the start.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -78,12 +79,13 @@ impl Queue for MemoryQueue {
         seqs.iter().for_each(|seq| shared.index.remove(*seq));
     }
 
-    async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
+    async fn take(&self, max: usize, suspect: bool, rests: &AtomicBool) -> Result<Vec<i64>, Away> {
         let look = || {
             let mut shared = lock(&self.index);
             let taken = shared.index.take(max, self.now(), suspect);
             let seqs: Vec<i64> = taken.iter().map(|one| one.entry.seq).collect();
             shared.taken.extend(taken.into_iter().map(|one| (one.entry.seq, one)));
+            rests.store(seqs.is_empty(), Ordering::Relaxed);
             (seqs, !shared.index.is_empty())
         };
         let mut found = look();
@@ -247,14 +249,14 @@ mod tests {
         let queue = Arc::new(MemoryQueue::default());
         let taker = tokio::spawn({
             let queue = queue.clone();
-            async move { queue.take(1, true).await }
+            async move { queue.take(1, true, &AtomicBool::default()).await }
         });
         tokio::task::yield_now().await;
         queue.announce(&[entry(7), entry(8)]).await;
         assert_eq!(taker.await.expect("taken"), Ok(vec![7]));
         assert_eq!(queue.waiting().await, Ok(2));
         queue.give_back(&[7]).await;
-        assert_eq!(queue.take(5, true).await, Ok(vec![7, 8]));
+        assert_eq!(queue.take(5, true, &AtomicBool::default()).await, Ok(vec![7, 8]));
         queue.settle(&[7, 8]).await;
         assert_eq!(queue.waiting().await, Ok(0));
     }
@@ -265,11 +267,11 @@ mod tests {
         let queue = MemoryQueue::default();
         queue.announce(&[entry(7)]).await;
         queue.hold(&Hold::Kind("echo".into()), 3_600_000).await;
-        assert_eq!(queue.take(1, true).await, Ok(Vec::new()));
+        assert_eq!(queue.take(1, true, &AtomicBool::default()).await, Ok(Vec::new()));
         tokio::time::advance(Duration::from_secs(3_000)).await;
-        assert_eq!(queue.take(1, true).await, Ok(Vec::new()));
+        assert_eq!(queue.take(1, true, &AtomicBool::default()).await, Ok(Vec::new()));
         tokio::time::advance(Duration::from_secs(600)).await;
-        assert_eq!(queue.take(1, true).await, Ok(vec![7]));
+        assert_eq!(queue.take(1, true, &AtomicBool::default()).await, Ok(vec![7]));
     }
 
     #[tokio::test]

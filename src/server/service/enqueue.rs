@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::jobs::{DELAY_MAX, delay_ms, read};
 use super::labels::Labels;
+use super::starters::Offer;
 use super::{Catalog, Service, require};
 use crate::domain::audit::Deed;
 use crate::domain::batch::NAME_MAX;
@@ -324,12 +325,42 @@ impl Service {
             queue_max,
             starts,
             deed,
+            taker: None,
         };
-        let written = match self.store.enqueue(batch).await? {
+        let offer = match batch.jobs.as_slice() {
+            [job] => self.starters.offer(job),
+            _ => None,
+        };
+        let written = match offer {
+            Some(offer) => {
+                let service = self.clone();
+                // Whoever asked may go away in the middle, and the job would have nobody to run it.
+                let writing = self.doing.spawn(async move { service.begin(batch, offer).await });
+                let broken = |_| Problem::new(ProblemCode::Internal, "The job could not be written.");
+                writing.await.map_err(broken)??
+            }
+            None => self.store.enqueue(batch).await?,
+        };
+        let written = match written {
             stored::Enqueued::Written(written) => written,
             stored::Enqueued::Full { .. } => return Err(full()),
         };
         self.tell_written(&written).await;
+        Ok(written)
+    }
+
+    /// Writes a job down as one that a worker here has taken, which begins with it.
+    async fn begin(&self, mut batch: Batch, offer: Offer) -> Result<stored::Enqueued, StoreError> {
+        let given = batch.jobs.first().map(|job| (job.args.clone(), job.timeout_s));
+        batch.taker = Some(offer.taker);
+        let written = self.store.enqueue(batch).await?;
+        if let (stored::Enqueued::Written(written), Some((args, timeout_s))) = (&written, given)
+            && let Some(claimed) = written.first().and_then(|one| one.begun(args, timeout_s))
+        {
+            // Before its end can be told.
+            self.bus.change(Change::Job(claimed.job.clone()));
+            (offer.begin)(claimed);
+        }
         Ok(written)
     }
 
@@ -339,14 +370,17 @@ impl Service {
         let mut later = false;
         for one in written {
             let Written::New(row) = one else { continue };
+            metrics::counter!("windlass_jobs_enqueued_total", "type" => row.job.kind.clone()).increment(1);
             match row.job.status {
                 Status::Pending => entries.push(Entry::of(row.seq, &row.job)),
+                // It has begun, and was told of.
+                Status::Running => continue,
                 _ => later = true,
             }
             self.bus.change(Change::Job(Arc::new(row.job.clone())));
-            metrics::counter!("windlass_jobs_enqueued_total", "type" => row.job.kind.clone()).increment(1);
         }
         if !entries.is_empty() {
+            self.starters.waits();
             self.queue.announce(&entries).await;
         }
         if later {

@@ -22,6 +22,7 @@ mod secrets;
 mod series;
 mod settings;
 mod standing;
+pub(in crate::server) mod starters;
 mod users;
 pub mod vouched;
 
@@ -124,6 +125,8 @@ pub struct Parts {
     doing: TaskTracker,
     /// Told when a job has ended for which others wait.
     pub(in crate::server) dependents: Arc<Notify>,
+    /// Workers of this process that begin new jobs at once.
+    pub(in crate::server) starters: Arc<starters::Starters>,
 }
 
 impl Service {
@@ -153,6 +156,7 @@ impl Service {
             arriving: files::Arriving::default(),
             doing: TaskTracker::new(),
             dependents: Arc::default(),
+            starters: Arc::default(),
         }))
     }
 

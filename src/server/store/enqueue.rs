@@ -1,6 +1,7 @@
 //! Writing new jobs down, many at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use sea_orm::{QueryResult, Value as SqlValue};
 use serde_json::Value;
@@ -9,10 +10,11 @@ use uuid::Uuid;
 use super::Store;
 use super::audit;
 use super::batches::NewBatch;
+use super::claim::Claimed;
 use super::dialect::Ty;
 use super::error::StoreError;
 use super::jobs::{COLUMNS, JobRow, UNFINISHED, job_row};
-use super::ops::to_json;
+use super::ops::{Lease, to_json};
 use super::sql::{RowExt, Sql};
 use super::writer::Tx;
 use crate::domain::audit::{AuditHead, Deed};
@@ -82,6 +84,13 @@ impl Enqueue {
     }
 }
 
+/// A worker that is at rest with a slot free: it takes a job in the commit that writes it down.
+#[derive(Clone, Debug)]
+pub struct Taker {
+    pub worker: String,
+    pub lease_ms: i64,
+}
+
 /// Jobs that are written all or none.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -92,6 +101,8 @@ pub struct Batch {
     pub starts: Option<NewBatch>,
     /// What the audit log says of it, unless all of them were there already; none for what the system does by itself.
     pub deed: Option<Deed>,
+    /// Who takes those that may run at once, unless their queue is paused; it has seen to it that they are under no limit.
+    pub taker: Option<Taker>,
 }
 
 impl Batch {
@@ -101,6 +112,7 @@ impl Batch {
             queue_max,
             starts: None,
             deed: None,
+            taker: None,
         }
     }
 }
@@ -126,6 +138,26 @@ impl Written {
     pub fn into_row(self) -> JobRow {
         match self {
             Self::New(row) | Self::Existing(row) => row,
+        }
+    }
+
+    /// A new job that its [`Taker`] has; `args` and `timeout_s` are the job's.
+    pub fn begun(&self, args: Value, timeout_s: u64) -> Option<Claimed> {
+        match self {
+            Self::New(row) if row.job.status == Status::Running => Some(Claimed {
+                lease: Lease {
+                    id: row.job.id,
+                    seq: row.seq,
+                    epoch: row.state.epoch,
+                },
+                job: Arc::new(row.job.clone()),
+                args,
+                timeout_s,
+                checkpoint: None,
+                log_lines: 0,
+                round: row.state.attempt,
+            }),
+            _ => None,
         }
     }
 }
@@ -169,6 +201,8 @@ pub(super) struct Planned<'a> {
     rows: Vec<Columns<'a>>,
     /// First transitions that say more than that a job was enqueued and waits.
     told: Vec<(i64, &'a str, &'a str, &'a str)>,
+    /// Those that are taken at once: number, worker, end of the lease.
+    begun: Vec<(i64, &'a str, i64)>,
     uploads: Vec<&'a str>,
     starts: Vec<&'a NewBatch>,
     deeds: Vec<&'a Deed>,
@@ -181,13 +215,14 @@ pub(super) struct Planned<'a> {
 pub(super) const BEFORE: &str = "SELECT 'before' AS what, \
     COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'jobs'), 0) AS seq, \
     (SELECT COALESCE(SUM(n), 0) FROM job_counts WHERE status IN ('pending', 'scheduled', 'blocked')) AS waiting, \
-    (SELECT MAX(seq) FROM audit) AS audit_seq, (SELECT hash FROM audit ORDER BY seq DESC LIMIT 1) AS audit_hash; ";
+    (SELECT json_group_array(name) FROM paused_queues) AS paused, (SELECT MAX(seq) FROM audit) AS audit_seq, (SELECT hash FROM audit ORDER BY seq DESC LIMIT 1) AS audit_hash; ";
 
-/// What [`plan`] goes by: the number of the newest job, the jobs that wait, and where the audit log ends.
+/// What [`plan`] goes by: the number of the newest job, the jobs that wait, the queues that are paused, and where the audit log ends.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Before {
     seq: i64,
     waiting: u64,
+    paused: HashSet<String>,
     head: Option<AuditHead>,
 }
 
@@ -202,6 +237,7 @@ pub(super) fn read(tx: &Tx<'_>, row: &QueryResult) -> Result<Before, StoreError>
     Ok(Before {
         seq: row.get("seq")?,
         waiting: u64::try_from(waiting + tx.moved(&WAITING)).unwrap_or(0),
+        paused: serde_json::from_str(&row.get::<String>("paused")?).map_err(|e| StoreError::corrupt("queues", e))?,
         head,
     })
 }
@@ -215,6 +251,7 @@ pub(super) async fn plan<'a>(
     let Before {
         mut seq,
         mut waiting,
+        paused,
         head,
     } = before;
     let mut by_key = known_keys(tx, batches).await?;
@@ -237,13 +274,21 @@ pub(super) async fn plan<'a>(
             }
             seq += 1;
             waiting += 1;
-            let row = new_row(seq, job, tx.now());
+            let mut row = new_row(seq, job, tx.now());
+            planned.add(job, &row)?;
+            if let Some(taker) = &batch.taker
+                && row.job.status == Status::Pending
+                && !paused.contains(&job.queue)
+            {
+                planned.begun.push((seq, &taker.worker, tx.now() + taker.lease_ms));
+                row.begin(taker, tx.now());
+                tx.roll(&job.kind, &job.queue, Metric::Wait, 0);
+            }
             if let Some(key) = &job.unique_key {
                 by_key.insert(key.clone(), row.clone());
             }
             tx.count(row.job.status, &row.job, 1);
             tx.roll(&job.kind, &job.queue, Metric::Enqueued, 0);
-            planned.add(job, &row)?;
             written.push(Written::New(row));
         }
         planned.deeds.extend(batch.deed.iter().filter(|_| any_new(&written)));
@@ -343,6 +388,18 @@ pub(super) fn new_row(seq: i64, new: &Enqueue, now: i64) -> JobRow {
     }
 }
 
+impl JobRow {
+    /// What [`Event::Claim`] makes of a new job.
+    ///
+    /// [`Event::Claim`]: crate::domain::machine::Event::Claim
+    pub(super) fn begin(&mut self, taker: &Taker, now: i64) {
+        (self.state.status, self.state.attempt, self.state.epoch) = (Status::Running, 1, 1);
+        let job = &mut self.job;
+        (job.status, job.attempt, job.rev) = (Status::Running, 1, job.rev + 1);
+        (job.started_at, job.worker) = (Some(from_millis(now)), Some(taker.worker.clone()));
+    }
+}
+
 impl<'a> Planned<'a> {
     fn add(&mut self, new: &'a Enqueue, row: &JobRow) -> Result<(), StoreError> {
         let status = row.job.status.as_str();
@@ -410,6 +467,14 @@ impl Planned<'_> {
              SELECT value ->> 0, value ->> 11, value ->> 12 FROM json_each(${rows}); \
              INSERT INTO search_stale (job_seq) SELECT value ->> 0 FROM json_each(${rows}); "
         ));
+        if !self.begun.is_empty() {
+            values.push(to_json(&self.begun)?.into());
+            text.push_str(&format!(
+                "UPDATE jobs SET status = 'running', epoch = 1, attempt = 1, worker = g.value ->> 1, \
+                 lease_until = g.value ->> 2, started_at = $1, rev = rev + 1 FROM json_each(${}) AS g WHERE jobs.seq = g.value ->> 0; ",
+                values.len()
+            ));
+        }
         if !self.told.is_empty() {
             values.push(to_json(&self.told)?.into());
             text.push_str(&format!(

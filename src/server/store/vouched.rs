@@ -172,6 +172,7 @@ async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User,
         actor: user.email.clone(),
         ..deed
     };
+    let mut deeds = Vec::new();
     if let (false, Some(subject), Some((issuer, _))) = (is_tied, &subject, &vouched.subject) {
         if vouched.verified != Some(true) {
             return Ok(Err(Kept::Unverified));
@@ -188,7 +189,7 @@ async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User,
             action: "user.tie".into(),
             ..deed.clone()
         };
-        append(tx, &[tied.to(json!({ "openid": subject }))]).await?;
+        deeds.push(tied.to(json!({ "openid": subject })));
     }
     if vouched.renew && user.role != vouched.role {
         let text = "UPDATE users SET role = $1 WHERE id = $2";
@@ -202,9 +203,11 @@ async fn admit(tx: &Tx<'_>, vouched: Vouched, deed: Deed) -> Result<Result<User,
         if user.role == Role::Admin {
             after = end_links_made_by(tx, &user.email, after).await?;
         }
-        append(tx, &[changed.from(before).to(after)]).await?;
+        deeds.push(changed.from(before).to(after));
         user.role = vouched.role;
     }
+    // Behind all else, as everywhere: whoever has the lock of the log keeps others waiting.
+    append(tx, &deeds).await?;
     Ok(Ok(user))
 }
 

@@ -314,11 +314,17 @@ impl Queue for RedisQueue {
         let _ = self.scripts.run::<i64>(&self.scripts.withdraw, texts(seqs)).await;
     }
 
-    async fn take(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
+    async fn take(&self, max: usize, suspect: bool, rests: &AtomicBool) -> Result<Vec<i64>, Away> {
         if max == 0 {
             return Ok(Vec::new());
         }
-        let seqs = self.look(max, suspect).await?;
+        let look = async || {
+            let seqs = self.look(max, suspect).await;
+            // What can't be asked is not known to be empty.
+            rests.store(seqs.as_ref().is_ok_and(Vec::is_empty), Ordering::Relaxed);
+            seqs
+        };
+        let seqs = look().await?;
         if !seqs.is_empty() {
             return Ok(seqs);
         }
@@ -329,7 +335,7 @@ impl Queue for RedisQueue {
                 () = self.on_its_way.notified() => {}
             }
         }
-        self.look(max, suspect).await
+        look().await
     }
 
     async fn settle(&self, seqs: &[i64]) {
