@@ -141,7 +141,8 @@ async fn a_queue_that_stays_empty_is_well() {
     assert_eq!(redis.take(5, true, &AtomicBool::default()).await, Ok(Vec::new()));
     assert!(redis.health().is_ok());
     let job = [entry(1, 0, 0, 0)];
-    let (taken, ()) = tokio::join!(redis.take(5, true, &AtomicBool::default()), redis.announce(&job));
+    let rests = AtomicBool::default();
+    let (taken, ()) = tokio::join!(redis.take(5, true, &rests), redis.announce(&job));
     assert_eq!(taken, Ok(vec![1]));
     redis.close().await;
 }
@@ -384,7 +385,8 @@ async fn compare(ops: Vec<Op>) {
                 let mut went = memory.take(max, 0, suspect);
                 let expected: Vec<i64> = went.iter().map(|one| one.entry.seq).collect();
                 // Where there is nothing it looks, and then waits for more.
-                let taking = redis.take(max, suspect, &AtomicBool::default());
+                let rests = AtomicBool::default();
+                let taking = redis.take(max, suspect, &rests);
                 let taken = match expected.is_empty() {
                     true => tokio::time::timeout(Duration::from_millis(60), taking)
                         .await

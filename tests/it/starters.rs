@@ -122,7 +122,7 @@ async fn a_job_whose_caller_has_gone_runs_all_the_same() {
         rested(&s).await;
         let wish = NewJob::of("echo", json!({ "gone": true }));
         let asked = s.service.enqueue(&Actor::machine(), wish).now_or_never();
-        assert!(asked.is_none(), "it waits for the disk");
+        assert!(asked.is_none(), "it waits for the disk: {asked:?}");
     }
     let list = until("all of them completed", async || {
         let page = s.get("/api/jobs?type=echo&limit=200").await;

@@ -424,7 +424,8 @@ impl Index {
 
     /// Lets lines go again whose hold has ended: no more than may go, and a few for those that something else stops. Those
     /// that would go first without the hold come back first, and stay in that order. None comes with a turn that has passed,
-    /// which would be a claim to all that others had meanwhile: each stands a little behind the one before.
+    /// which would be a claim to all that others had meanwhile: each stands a little behind the one before, and the first
+    /// behind the one that was served last, so that of two who had as much the one goes whose last turn is longer ago.
     fn thaw(&mut self, max: usize, now: i64, lanes: usize) {
         while let Some((_, hold)) = self.ends.first().filter(|(until, _)| *until <= now).cloned() {
             self.lift(&hold);
@@ -435,7 +436,7 @@ impl Index {
                 None if matches!(hold, Hold::Key(_)) => 1,
                 None => max,
             };
-            for place in 0..(places.min(max) + 8).min(THAW_MAX) {
+            for place in 1..=(places.min(max) + 8).min(THAW_MAX) {
                 let Some((lane, cell, turn)) = self.next(Some(&hold), lanes) else {
                     break;
                 };

@@ -335,7 +335,7 @@ impl Service {
             Some(offer) => {
                 let service = self.clone();
                 // Whoever asked may go away in the middle, and the job would have nobody to run it.
-                let writing = self.doing.spawn(async move { service.begin(batch, offer).await });
+                let writing = self.doing.spawn(async move { service.write_begun(batch, offer).await });
                 let broken = |_| Problem::new(ProblemCode::Internal, "The job could not be written.");
                 writing.await.map_err(broken)??
             }
@@ -350,7 +350,7 @@ impl Service {
     }
 
     /// Writes a job down as one that a worker here has taken, which begins with it.
-    async fn begin(&self, mut batch: Batch, offer: Offer) -> Result<stored::Enqueued, StoreError> {
+    async fn write_begun(&self, mut batch: Batch, offer: Offer) -> Result<stored::Enqueued, StoreError> {
         let given = batch.jobs.first().map(|job| (job.args.clone(), job.timeout_s));
         batch.taker = Some(offer.taker);
         let written = self.store.enqueue(batch).await?;

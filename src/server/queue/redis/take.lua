@@ -43,7 +43,8 @@ end
 
 -- Holds that have ended by themselves; and behind ended ones no more lines than may go, and a few for those that something else
 -- stops. Those that would go first without the hold come back first, and stay in that order. None comes with a turn
--- that has passed, which would be a claim to all that others had meanwhile: each stands a little behind the one before.
+-- that has passed, which would be a claim to all that others had meanwhile: each stands a little behind the one before, and the
+-- first behind the one that was served last, so that of two who had as much the one goes whose last turn is longer ago.
 local THAWS = 512
 for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do lift(hold) end
 for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
@@ -54,7 +55,7 @@ for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
   elseif string.sub(hold, 1, 2) == 'c:' then
     places = 1
   end
-  for place = 0, math.min(math.min(places, max) + 8, THAWS) - 1 do
+  for place = 1, math.min(math.min(places, max) + 8, THAWS) do
     local lane = next_lane(hold)
     local cell, turn
     if lane then cell, turn = next_cell(lane, hold) end

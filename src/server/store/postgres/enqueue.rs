@@ -31,7 +31,17 @@ const NO_TIME: i64 = i64::MIN;
 /// `told` are first transitions that say more than that a job was enqueued and waits. The audit log is added to (`noted`) behind
 /// the jobs and all that goes with them, where one may have to wait for another process that has the same key or file in hand, and
 /// before the counts, as other transactions do: whoever has the lock of the log keeps others waiting.
-static INSERT: LazyLock<String> = LazyLock::new(|| {
+static INSERT: LazyLock<String> = LazyLock::new(|| insertion(""));
+
+/// [`INSERT`] of jobs with unique keys: of two with the same one is written. To be ready for that costs every row something.
+static INSERT_UNIQUE: LazyLock<String> = LazyLock::new(|| {
+    insertion(
+        "ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled') \
+         DO NOTHING",
+    )
+});
+
+fn insertion(unless: &str) -> String {
     let (clock, counted, rolled, noted) = (clock(), counted("$18"), rolled_sql("$18"), audit::call("clock.now", 25));
     format!(
         "WITH {clock}, given AS MATERIALIZED (SELECT nextval('jobs_seq') AS seq, g.*, clock.now AS now, \
@@ -53,8 +63,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
                NULLIF(parent, '{NO_ID}'), NULLIF(unique_key, ''), now, run_at, attempts, attempts, NULLIF(concurrency_key, ''), member, \
                NULLIF(batch, '{NO_ID}'), begins::int, begins::int, 1 + begins::int, CASE WHEN begins THEN worker END, \
                CASE WHEN begins THEN now END, CASE WHEN begins THEN now + lease_ms END FROM due \
-            ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND status NOT IN ('completed', 'failed', 'dead', 'cancelled') \
-            DO NOTHING RETURNING seq, status, kind, queue, batch), \
+            {unless} RETURNING seq, status, kind, queue, batch), \
          data AS (INSERT INTO job_data (job_seq, args, timeout_s) \
             SELECT seq, args, timeout_s FROM given JOIN placed USING (seq) RETURNING job_seq), \
          stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM placed RETURNING job_seq), \
@@ -76,7 +85,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
             {} AS waiting FROM given LEFT JOIN placed USING (seq) LEFT JOIN noted ON true",
         *BACKLOG
     )
-});
+}
 
 /// What one job of a batch will be answered with.
 enum Answer {
@@ -275,7 +284,11 @@ async fn insert(
     ];
     let values = values.into_iter().chain(audit::values(deeds)?);
     let began = Instant::now();
-    let rows = session.all(Sql::with(&INSERT, values)).await?;
+    let text = match each().any(|job| job.unique_key.is_some()) {
+        true => &INSERT_UNIQUE,
+        false => &INSERT,
+    };
+    let rows = session.all(Sql::with(text, values)).await?;
     if let Some(row) = rows.first() {
         // Before these came, and as if all of them waited.
         session.waited(began, row.u64("waiting")?.saturating_add(jobs.len() as u64));

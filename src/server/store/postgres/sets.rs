@@ -42,7 +42,8 @@ pub(super) fn counted(place: &str) -> String {
 const NOT_MEASURED: i64 = -1;
 
 /// The appended nothings keep the planner from walking all that run or wait instead of looking up the few that are given.
-/// Rows are locked in the order of their numbers, as everywhere, so that no two transactions wait for each other.
+/// Rows are locked in the order of their numbers, as everywhere, so that no two transactions wait for each other. Whoever has a
+/// job's row adds to its attempts: one that is there already is looked for, which takes less than to be ready for a conflict.
 pub(in super::super) static FINISH: LazyLock<String> = LazyLock::new(|| {
     let (clock, counted, rolled) = (clock(), counted("$4"), rolled_sql("$4"));
     let (stale, due) = (search::AGAIN, chains::AGAIN);
@@ -56,7 +57,7 @@ pub(in super::super) static FINISH: LazyLock<String> = LazyLock::new(|| {
             FROM locked, clock WHERE jobs.seq = locked.seq RETURNING jobs.*, locked.r AS result, locked.c AS cpu), \
          noted AS (INSERT INTO attempts (job_seq, number, epoch, worker, started_at, ended_at, outcome, cpu_ms) \
             SELECT seq, attempt, epoch - 1, worker, started_at, completed_at, 'completed', NULLIF(cpu, {NOT_MEASURED}) FROM ended \
-            ON CONFLICT (job_seq, number) DO NOTHING), \
+            WHERE (SELECT 1 FROM attempts AS a WHERE a.job_seq = ended.seq AND a.number = ended.attempt) IS NULL), \
          stale AS (INSERT INTO search_stale (job_seq) SELECT seq FROM ended WHERE message <> '' OR attempt > 1 \
             {stale}), \
          results AS (UPDATE job_data SET result = NULLIF(ended.result, ''), error = NULL FROM ended \
