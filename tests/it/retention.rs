@@ -7,7 +7,8 @@ use serde_json::json;
 use windlass::domain::retention::Rule;
 use windlass::domain::status::Status;
 
-use crate::harness::{Server, until};
+use crate::chaos::truth::ask;
+use crate::harness::{self, Server, until};
 
 #[tokio::test]
 async fn the_minutes_add_up_to_what_happened() {
@@ -124,5 +125,15 @@ async fn old_jobs_go_by_status_and_kind_with_all_that_is_theirs() {
     assert!(health["checks"]["lastSweep"]["at"].is_string());
     let stats = s.get("/api/jobs/stats").await;
     assert_eq!(stats["total"], 2, "{stats}");
+    let mut config = harness::config(s.dir.path());
+    harness::arrange(&mut config, s.dir.path()).await;
+    for left in [
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM job_data WHERE job_seq NOT IN (SELECT seq FROM jobs)",
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM attempts WHERE job_seq NOT IN (SELECT seq FROM jobs)",
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM transitions WHERE job_seq NOT IN (SELECT seq FROM jobs)",
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM job_logs WHERE job_seq NOT IN (SELECT seq FROM jobs)",
+    ] {
+        assert_eq!(ask(&config, left).await, 0, "{left}");
+    }
     s.stop().await;
 }

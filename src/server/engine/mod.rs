@@ -13,7 +13,7 @@ mod running;
 mod starter;
 mod worker;
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -68,8 +68,10 @@ struct Shared {
     registry: Registry,
     settings: Settings,
     slots: Arc<Semaphore>,
-    /// When this worker last looked, nothing waited that may go, and nothing that it knows of has come since.
+    /// When this worker last looked it took all that might go, and nothing that it knows of has come since.
     rests: AtomicBool,
+    /// Jobs that it took and that have not begun yet: slots are kept for them.
+    coming: AtomicUsize,
     /// Places of ends that are being written.
     ends: Semaphore,
     /// The right to run a job that may kill this process: there is one.
@@ -121,6 +123,7 @@ impl Engine {
             registry,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
             rests: AtomicBool::new(false),
+            coming: AtomicUsize::new(0),
             ends: Semaphore::new(ENDS_MAX),
             suspect: Arc::new(Semaphore::new(1)),
             settings,

@@ -18,6 +18,9 @@ impl Starter for Shared {
         if limited || later || !self.rests.load(Ordering::Relaxed) || self.draining.is_cancelled() {
             return None;
         }
+        if self.slots.available_permits() <= self.coming.load(Ordering::Relaxed) {
+            return None;
+        }
         let slot = self.slots.clone().try_acquire_owned().ok()?;
         let taker = Taker {
             worker: self.worker.clone(),

@@ -1,6 +1,7 @@
 //! Takes jobs while there are free slots, and where jobs are short a few ahead of them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         start(&shared, &mut ahead);
         if fetching.is_none() {
+            shared.coming.store(ahead.len(), Ordering::Relaxed);
             let free = shared.slots.available_permits();
             // With nothing ahead, short jobs that are about to end together do so first, and one claim takes for all.
             if free > 0 && ahead.is_empty() || ahead.len() < target / 2 {
@@ -214,8 +216,10 @@ async fn fetch(shared: Arc<Shared>, max: usize, ahead: usize) -> Fetched {
     // New jobs may have begun in the meantime, in slots that these were meant for.
     let room = shared.slots.available_permits() + ahead;
     if indexed && seqs.len() > room {
+        shared.rests.store(false, Ordering::Relaxed);
         queue.give_back(&seqs.split_off(room)).await;
     }
+    shared.coming.store(seqs.len(), Ordering::Relaxed);
     let began = Instant::now();
     let claimed = match seqs.is_empty() {
         true => Ok(Took::default()),

@@ -85,7 +85,7 @@ impl Queue for MemoryQueue {
             let taken = shared.index.take(max, self.now(), suspect);
             let seqs: Vec<i64> = taken.iter().map(|one| one.entry.seq).collect();
             shared.taken.extend(taken.into_iter().map(|one| (one.entry.seq, one)));
-            rests.store(seqs.is_empty(), Ordering::Relaxed);
+            rests.store(seqs.len() < max, Ordering::Relaxed);
             (seqs, !shared.index.is_empty())
         };
         let mut found = look();

@@ -42,8 +42,8 @@ pub trait Queue: Send + Sync {
     async fn withdraw(&self, seqs: &[i64]);
 
     /// Takes up to `max` jobs, the first ones first; waits until there is one, or until it is worth another look. `suspect`: one
-    /// of them may be of the lane [`SUSPECTS`]; otherwise none is. `rests` becomes true when there is nothing that may go, and false
-    /// when there is something.
+    /// of them may be of the lane [`SUSPECTS`]; otherwise none is. `rests` becomes true when nothing
+    /// that may go is left, and false when something may be.
     async fn take(&self, max: usize, suspect: bool, rests: &AtomicBool) -> Result<Vec<i64>, Away>;
 
     /// The taken ones have been looked up in the database; the index need not remember them any more.

@@ -321,7 +321,7 @@ impl Queue for RedisQueue {
         let look = async || {
             let seqs = self.look(max, suspect).await;
             // What can't be asked is not known to be empty.
-            rests.store(seqs.as_ref().is_ok_and(Vec::is_empty), Ordering::Relaxed);
+            rests.store(seqs.as_ref().is_ok_and(|seqs| seqs.len() < max), Ordering::Relaxed);
             seqs
         };
         let seqs = look().await?;
