@@ -99,6 +99,7 @@ pub(super) async fn run(
         _ => None,
     };
     drop(slot);
+    shared.freed.notify_one();
     match ended {
         Some(Ok(result)) => {
             let result = veil.result(result);
