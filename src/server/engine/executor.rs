@@ -99,7 +99,6 @@ pub(super) async fn run(
         _ => None,
     };
     drop(slot);
-    shared.freed.notify_one();
     match ended {
         Some(Ok(result)) => {
             let result = veil.result(result);

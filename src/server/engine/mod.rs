@@ -7,7 +7,6 @@ mod executor;
 pub mod kind;
 mod lease;
 mod maintenance;
-mod pace;
 mod panics;
 mod report;
 mod running;
@@ -19,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -69,8 +68,6 @@ struct Shared {
     registry: Registry,
     settings: Settings,
     slots: Arc<Semaphore>,
-    /// Told when an attempt has given up its slot.
-    freed: Notify,
     /// When this worker last looked it took all that might go, and nothing that it knows of has come since.
     rests: AtomicBool,
     /// Jobs that it took and that have not begun yet: slots are kept for them.
@@ -80,7 +77,7 @@ struct Shared {
     /// The right to run a job that may kill this process: there is one.
     suspect: Arc<Semaphore>,
     running: Running,
-    pace: pace::Pace,
+    pace: worker::Pace,
     /// No other process runs jobs of this database.
     alone: bool,
     /// The index knew of fewer jobs than wait when it was last compared.
@@ -125,14 +122,13 @@ impl Engine {
             worker,
             registry,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
-            freed: Notify::new(),
             rests: AtomicBool::new(false),
             coming: AtomicUsize::new(0),
             ends: Semaphore::new(ENDS_MAX),
             suspect: Arc::new(Semaphore::new(1)),
             settings,
             running: Running::default(),
-            pace: pace::Pace::default(),
+            pace: worker::Pace::default(),
             alone,
             missed: AtomicBool::new(false),
             outdated: AtomicBool::new(false),

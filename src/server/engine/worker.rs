@@ -1,16 +1,13 @@
 //! Takes jobs while there are free slots, and where jobs are short a few ahead of them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
 
 use super::{Backoff, Shared, executor};
 use crate::domain::machine::Event;
@@ -20,71 +17,113 @@ use crate::server::store::claim::{Claim, Claimed};
 use crate::server::store::limits::Refused;
 use crate::server::store::ops::Lease;
 
+/// Jobs that are claimed ahead of free slots at the most: as many as three commits take, so that one is on its way to the disk
+/// while the next one fills, and the worker has others to run meanwhile.
+const AHEAD_MAX: usize = 768;
+/// Attempts longer than this are not short: while there are such, nothing is claimed ahead.
+const SHORT: Duration = Duration::from_millis(10);
 /// A job that was claimed ahead and finds no slot for this long goes back to its queue.
 const STRANDED: Duration = Duration::from_millis(500);
+
+/// How long attempts and claims take of late, which says how many jobs are worth claiming ahead.
+#[derive(Default)]
+pub(super) struct Pace(Mutex<Times>);
+
+#[derive(Default)]
+struct Times {
+    /// Seconds, as averages that forget: of an attempt, and of a claim.
+    attempt: Option<f64>,
+    claim: Option<f64>,
+    /// When an attempt last took longer than [`SHORT`].
+    long: Option<Instant>,
+}
+
+/// The share of the newest value in an average.
+const NEWEST: f64 = 1.0 / 16.0;
+/// What starting and ending an attempt costs at the least, in seconds.
+const LEAST: f64 = 10e-6;
+
+fn average(before: Option<f64>, newest: f64) -> Option<f64> {
+    Some(before.map_or(newest, |before| before + (newest - before) * NEWEST))
+}
+
+impl Pace {
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An attempt ended after so long.
+    pub fn ended(&self, took: Duration) {
+        let mut times = self.times();
+        times.attempt = average(times.attempt, took.as_secs_f64());
+        if took > SHORT {
+            times.long = Some(Instant::now());
+        }
+    }
+
+    fn claimed(&self, took: Duration) {
+        let mut times = self.times();
+        times.claim = average(times.claim, took.as_secs_f64());
+    }
+
+    /// How many jobs so many slots get done while one claim is under way: so many are claimed ahead, and none when that is
+    /// hardly any. A job that comes later waits behind them for about as long as a claim takes.
+    fn ahead(&self, slots: u32) -> usize {
+        let times = self.times();
+        let (Some(attempt), Some(claim)) = (times.attempt, times.claim) else {
+            return 0;
+        };
+        if times.long.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
+            return 0;
+        }
+        let jobs = f64::from(slots) * claim / attempt.max(LEAST);
+        match jobs < f64::from(slots) / 2.0 {
+            true => 0,
+            false => (jobs as usize).min(AHEAD_MAX),
+        }
+    }
+}
 
 /// A job that was taken, and where it may kill its worker the right to run such a job.
 type Taken = (Claimed, Option<OwnedSemaphorePermit>);
 
-/// Claims of this worker that are under way at the most: while one is on its way to the disk, slots that come free meanwhile need not
-/// wait for it.
-const CLAIMS: usize = 2;
-
-/// Numbers that a look found, and with them the right to run a job that may kill its worker, where it is to be had.
-#[derive(Default)]
-struct Seen {
-    seqs: Vec<i64>,
-    /// They are the index's, and not what the database knows to wait.
-    indexed: bool,
-    alone: Option<OwnedSemaphorePermit>,
-}
-
-/// What a worker waits for.
-enum Happened {
-    Seen(Result<Seen, StoreError>),
-    /// So many jobs were asked for, and these were taken.
-    Claimed(usize, Result<Vec<Taken>, StoreError>),
+/// What a look for jobs came to.
+enum Fetched {
+    Jobs(Vec<Taken>),
+    Failed(StoreError),
 }
 
 /// Until the engine drains: take ids from the queue, as many as there are free slots and a few more, claim them in one go,
 /// and start them as slots are free.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
-    let mut pause: Option<Pin<Box<Sleep>>> = None;
     let mut ahead: VecDeque<Taken> = VecDeque::new();
     let mut since = Instant::now();
-    let mut looking: Option<BoxFuture<'static, Result<Seen, StoreError>>> = None;
-    let mut claiming: FuturesUnordered<BoxFuture<'static, Happened>> = FuturesUnordered::new();
-    // Jobs that are being claimed.
-    let mut asked = 0;
+    let mut fetching: Option<BoxFuture<'static, Fetched>> = None;
     let mut target = 0;
     loop {
         start(&shared, &mut ahead);
-        let coming = ahead.len() + asked;
-        shared.coming.store(coming, Ordering::Relaxed);
-        let may_look = looking.is_none() && claiming.len() < CLAIMS && pause.is_none();
-        if may_look {
-            let free = shared.slots.available_permits().saturating_sub(asked);
+        if fetching.is_none() {
+            shared.coming.store(ahead.len(), Ordering::Relaxed);
+            let free = shared.slots.available_permits();
             // With nothing ahead, short jobs that are about to end together do so first, and one claim takes for all.
-            if free > 0 && ahead.is_empty() || coming < target / 2 {
-                let more = target.saturating_sub(coming);
-                looking = Some(look(shared.clone(), free + more, more).boxed());
+            if free > 0 && ahead.is_empty() || ahead.len() < target / 2 {
+                let more = target.saturating_sub(ahead.len());
+                fetching = Some(fetch(shared.clone(), free + more, more).boxed());
             }
         }
         let waits = !ahead.is_empty();
-        let rests = looking.is_none() && claiming.is_empty() && pause.is_none();
-        let happened = tokio::select! {
+        let fetched = tokio::select! {
             biased;
             () = shared.draining.cancelled() => break,
             // A slot is free: the loop starts what waits for it, or looks for more.
-            () = slot(&shared, waits || rests) => continue,
-            // One beyond those for what is being claimed, perhaps.
-            () = shared.freed.notified(), if may_look && looking.is_none() => continue,
-            happened = next(&mut looking, &mut claiming) => happened,
-            () = over(&mut pause), if pause.is_some() => {
-                pause = None;
-                continue;
-            }
+            () = slot(&shared, waits || fetching.is_none()) => continue,
+            fetched = async {
+                match fetching.as_mut() {
+                    Some(fetch) => fetch.await,
+                    None => std::future::pending().await,
+                }
+            } => fetched,
             // While ends wait for the database no slot comes free, and going back is something to be written, too.
             () = tokio::time::sleep(STRANDED.saturating_sub(since.elapsed())), if waits && shared.ends.available_permits() > 0 => {
                 give_back(&shared, ahead.drain(..), "it was claimed ahead of a free slot that did not come").await;
@@ -92,21 +131,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 continue;
             }
         };
-        let failed = match happened {
-            Happened::Seen(Ok(seen)) => {
-                looking = None;
-                if !seen.seqs.is_empty() {
-                    asked += seen.seqs.len();
-                    claiming.push(claim_seen(shared.clone(), seen).boxed());
-                }
-                continue;
-            }
-            Happened::Seen(Err(error)) => {
-                looking = None;
-                error
-            }
-            Happened::Claimed(n, Ok(jobs)) => {
-                asked -= n;
+        fetching = None;
+        match fetched {
+            Fetched::Jobs(jobs) => {
                 backoff.reset();
                 target = shared.pace.ahead(shared.settings.slots);
                 since = Instant::now();
@@ -114,63 +141,26 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     shared.service.bus.change(Change::Job(job.0.job.clone()));
                     ahead.push_back(job);
                 }
-                continue;
             }
-            Happened::Claimed(n, Err(error)) => {
-                asked -= n;
-                error
+            Fetched::Failed(error) => {
+                let (pause, log) = backoff.fail();
+                if log {
+                    tracing::warn!(%error, "jobs could not be claimed");
+                }
+                tokio::select! {
+                    () = shared.draining.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
             }
-        };
-        let (wait, log) = backoff.fail();
-        if log {
-            tracing::warn!(error = %failed, "jobs could not be claimed");
         }
-        pause = Some(Box::pin(tokio::time::sleep(wait)));
     }
     // What is being claimed at this moment must not be left behind: its leases would have to run out.
-    let under_way = async {
-        if let Some(look) = looking
-            && let Ok(Seen {
-                seqs, indexed: true, ..
-            }) = look.await
-        {
-            shared.service.queue.give_back(&seqs).await;
-        }
-        while let Some(happened) = claiming.next().await {
-            if let Happened::Claimed(_, Ok(jobs)) = happened {
-                ahead.extend(jobs);
-            }
-        }
-    };
-    // What does not come in time comes back when its lease has run out.
-    let _ = tokio::time::timeout(Duration::from_secs(2), under_way).await;
+    if let Some(fetch) = fetching
+        && let Ok(Fetched::Jobs(jobs)) = tokio::time::timeout(Duration::from_secs(2), fetch).await
+    {
+        ahead.extend(jobs);
+    }
     give_back(&shared, ahead.drain(..), "the worker shut down before it had a slot").await;
-}
-
-/// Resolves when the pause is over; never, when there is none.
-async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
-    match pause {
-        Some(pause) => pause.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What comes first of a look and of claims; never, while there are none.
-async fn next(
-    looking: &mut Option<BoxFuture<'static, Result<Seen, StoreError>>>,
-    claiming: &mut FuturesUnordered<BoxFuture<'static, Happened>>,
-) -> Happened {
-    let seen = async {
-        match looking.as_mut() {
-            Some(look) => look.await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        Some(happened) = claiming.next(), if !claiming.is_empty() => happened,
-        seen = seen => Happened::Seen(seen),
-    }
 }
 
 /// Starts claimed jobs while there are free slots.
@@ -194,8 +184,8 @@ async fn slot(shared: &Shared, wanted: bool) {
     drop(shared.slots.acquire().await);
 }
 
-/// Takes up to `max` ids from the queue, so many of them `ahead` of free slots.
-async fn look(shared: Arc<Shared>, max: usize, ahead: usize) -> Result<Seen, StoreError> {
+/// Takes up to `max` ids from the queue and claims them; so many of them `ahead` of free slots.
+async fn fetch(shared: Arc<Shared>, max: usize, ahead: usize) -> Fetched {
     // Short jobs end together: whoever is about to give up a slot does so first.
     tokio::task::yield_now().await;
     let queue = &shared.service.queue;
@@ -203,75 +193,63 @@ async fn look(shared: Arc<Shared>, max: usize, ahead: usize) -> Result<Seen, Sto
     let mut alone = shared.suspect.clone().try_acquire_owned().ok();
     let taken = tokio::select! {
         biased;
-        () = shared.draining.cancelled() => return Ok(Seen::default()),
+        () = shared.draining.cancelled() => return Fetched::Jobs(Vec::new()),
         taken = queue.take(max, alone.is_some(), &shared.rests) => taken,
         // The one that ran has ended, which tells the queue nothing: the next one need not wait until it is looked at again.
         ended = shared.suspect.clone().acquire_owned(), if alone.is_none() => {
             alone = ended.ok();
             tokio::select! {
                 biased;
-                () = shared.draining.cancelled() => return Ok(Seen::default()),
+                () = shared.draining.cancelled() => return Fetched::Jobs(Vec::new()),
                 taken = queue.take(max, alone.is_some(), &shared.rests) => taken,
             }
         }
     };
-    let Ok(mut seqs) = taken else {
+    let (mut seqs, indexed) = match taken {
+        Ok(seqs) => (seqs, true),
         // The index is away: what the database knows to wait will do, in a rougher order.
-        let seqs = shared.service.store.waiting_heads(max, &shared.settings.limits).await?;
-        if seqs.is_empty() {
-            nobody_tells(&shared).await;
-        }
-        return Ok(Seen {
-            seqs,
-            indexed: false,
-            alone,
-        });
+        Err(_) => match shared.service.store.waiting_heads(max, &shared.settings.limits).await {
+            Ok(seqs) => (seqs, false),
+            Err(error) => return Fetched::Failed(error),
+        },
     };
     // New jobs may have begun in the meantime, in slots that these were meant for.
-    let coming = shared.coming.load(Ordering::Relaxed);
-    let room = shared.slots.available_permits().saturating_sub(coming) + ahead;
-    if seqs.len() > room {
+    let room = shared.slots.available_permits() + ahead;
+    if indexed && seqs.len() > room {
         shared.rests.store(false, Ordering::Relaxed);
         queue.give_back(&seqs.split_off(room)).await;
     }
-    shared.coming.fetch_add(seqs.len(), Ordering::Relaxed);
-    Ok(Seen {
-        seqs,
-        indexed: true,
-        alone,
-    })
-}
-
-/// Nobody tells when there is more in the database, or when what is in the way is gone.
-async fn nobody_tells(shared: &Shared) {
-    tokio::select! {
-        () = shared.draining.cancelled() => {}
-        () = tokio::time::sleep(shared.settings.poll) => {}
-    }
-}
-
-/// Claims what was seen.
-async fn claim_seen(shared: Arc<Shared>, seen: Seen) -> Happened {
-    let Seen { seqs, indexed, alone } = seen;
+    shared.coming.store(seqs.len(), Ordering::Relaxed);
     let began = Instant::now();
-    let claimed = match claim(&shared, &seqs).await {
-        Ok(took) => {
-            if indexed {
+    let claimed = match seqs.is_empty() {
+        true => Ok(Took::default()),
+        false => claim(&shared, &seqs).await,
+    };
+    match claimed {
+        Ok(took) if indexed => {
+            if !seqs.is_empty() {
                 shared.pace.claimed(began.elapsed());
                 tell(&shared, &seqs, &took).await;
-            } else if took.jobs.is_empty() {
-                nobody_tells(&shared).await;
             }
-            Ok(apart(&shared, took.jobs, alone).await)
+            Fetched::Jobs(apart(&shared, took.jobs, alone).await)
+        }
+        Ok(took) => {
+            // Nobody tells when there is more, or when what is in the way is gone.
+            if took.jobs.is_empty() {
+                tokio::select! {
+                    () = shared.draining.cancelled() => {}
+                    () = tokio::time::sleep(shared.settings.poll) => {}
+                }
+            }
+            Fetched::Jobs(apart(&shared, took.jobs, alone).await)
         }
         Err(error) => {
             if indexed {
-                shared.service.queue.give_back(&seqs).await;
+                queue.give_back(&seqs).await;
             }
-            Err(error)
+            Fetched::Failed(error)
         }
-    };
-    Happened::Claimed(seqs.len(), claimed)
+    }
 }
 
 /// Gives the right to run alone to the suspect among the jobs; any other suspect waits for its turn.
@@ -455,5 +433,23 @@ mod tests {
         let mut claimed = vec![("low", 1), ("low", 2), ("critical", 8), ("quiet", 9)];
         as_taken(&mut claimed, &[8, 9, 3, 2, 1], |one| one.1);
         assert_eq!(claimed.iter().map(|one| one.1).collect::<Vec<_>>(), [8, 9, 2, 1]);
+    }
+
+    #[test]
+    fn as_many_are_claimed_ahead_as_run_meanwhile() {
+        let pace = Pace::default();
+        assert_eq!(pace.ahead(10), 0);
+        for _ in 0..100 {
+            pace.ended(Duration::from_micros(100));
+            pace.claimed(Duration::from_millis(2));
+        }
+        assert_eq!(pace.ahead(10), 200);
+        assert_eq!(pace.ahead(100), AHEAD_MAX);
+        for _ in 0..200 {
+            pace.ended(Duration::from_millis(5));
+        }
+        assert_eq!(pace.ahead(10), 0, "they take longer than a claim");
+        pace.ended(Duration::from_millis(11));
+        assert_eq!(pace.ahead(1_000), 0, "a long one is among them");
     }
 }

@@ -32,8 +32,6 @@ use crate::domain::status::Status;
 const BATCH_MAX: usize = 256;
 /// Operations that wait at the most before callers are held back.
 const BACKLOG: usize = 4_096;
-/// On Postgres, writers of claims: while the commit of one is on its way to the disk the other one takes what slots came free for.
-const CLAIMERS: usize = 2;
 /// On Postgres, writers of operations that are not sets: each of these is a transaction of its own, so that no two
 /// transactions can wait for each other's rows.
 const SINGLES: usize = 3;
@@ -180,28 +178,23 @@ impl Writer {
         }
     }
 
-    /// On Postgres several write side by side: one the ends of attempts, two the claims, one the new jobs, some everything else.
+    /// On Postgres several write side by side: one the ends of attempts, one the claims, one the new jobs, some everything else.
     /// Each changes counts of its own, so that none waits for another's commit.
     pub fn postgres(options: &PgConnectOptions) -> Self {
         let shards = usize::try_from(SHARDS).unwrap_or(1);
         let first = Uuid::new_v4().as_u128() as usize % shards;
         let shard = |n: usize| i64::try_from((first + n) % shards).unwrap_or(0);
-        let sets = |shards: std::ops::Range<usize>| {
+        let sets = |n: usize| {
             let (operations, receiver) = mpsc::channel(BACKLOG);
-            let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-            for n in shards {
-                let session = Session::postgres(postgres::for_sets(options.clone()), shard(n));
-                tokio::spawn(run(session, receiver.clone(), BATCH_MAX));
-            }
+            let session = Session::postgres(postgres::for_sets(options.clone()), shard(n));
+            tokio::spawn(run(session, Arc::new(receiver.into()), BATCH_MAX));
             operations
         };
-        let (ends, jobs) = (sets(0..1), sets(1..2));
-        let others = 2 + CLAIMERS;
-        let claims = sets(2..others);
+        let (ends, claims, jobs) = (sets(0), sets(1), sets(2));
         let (singles, receiver) = mpsc::channel(BACKLOG);
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         for n in 0..SINGLES {
-            let session = Session::postgres(options.clone(), shard(others + n));
+            let session = Session::postgres(options.clone(), shard(3 + n));
             tokio::spawn(run(session, receiver.clone(), 1));
         }
         Self {
@@ -222,7 +215,7 @@ impl Writer {
     pub async fn close(&self) {
         let ways = [
             (&self.ends, 1),
-            (&self.claims, CLAIMERS),
+            (&self.claims, 1),
             (&self.jobs, 1),
             (&self.singles, SINGLES),
         ];
