@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_millis(5);
 /// Jobs of the noisy owner for each of the quiet one, and those that wait before the first.
 const NOISY: u32 = 9;
 const BACKLOG: u32 = 3_000;
+/// Alone and beside are measured so often, in turn: a disk that hesitates once makes all of a 99th percentile, and not of a median.
+const ROUNDS: usize = 3;
 /// Numbers from here on are the noisy owner's.
 const NOISY_FROM: u32 = 1_000_000;
 
@@ -29,10 +31,15 @@ struct Took {
 }
 
 /// The quiet owner alone, and beside one who enqueues nine times as much and keeps every slot busy. A job beside others waits
-/// until a slot is free, which takes up to the five milliseconds of a job whose slot it gets, however fair its turn is.
+/// until a slot is free, which takes up to the five milliseconds of a job whose slot it gets, however fair its turn is: alone, it
+/// begins as it is written down. So what counts is how long it takes until it is done.
 pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
-    let alone = took(bench, false).await?;
-    let beside = took(bench, true).await?;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(took(bench, false).await?);
+        beside.push(took(bench, true).await?);
+    }
+    let (alone, beside) = (median(&alone), median(&beside));
     bench.record("fair_alone_start_p99_ms", alone.started);
     bench.record("fair_alone_end_p99_ms", alone.ended);
     bench.record("fair_beside_noisy_start_p99_ms", beside.started);
@@ -43,6 +50,14 @@ pub async fn measure(bench: &mut Bench) -> Result<(), CliError> {
     );
     bench.record("fair_end_beside_of_alone_percent", beside.ended / alone.ended * 100.0);
     Ok(())
+}
+
+fn median(rounds: &[Took]) -> Took {
+    let of = |part: fn(&Took) -> f64| percentile(&mut rounds.iter().map(part).collect::<Vec<_>>(), 0.5);
+    Took {
+        started: of(|took| took.started),
+        ended: of(|took| took.ended),
+    }
 }
 
 async fn took(bench: &mut Bench, noisy: bool) -> Result<Took, CliError> {

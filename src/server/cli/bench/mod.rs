@@ -39,7 +39,8 @@ commit: without writer, engine and queue. drain_10_of_raw_percent is what share 
   raw_bulk               the same of inserts, 1,000 a commit; enqueue_bulk_of_raw_percent
   pickup                 from just before an enqueue to the start of the job: one at a time on an idle system, 200 times with \
 uneven pauses; then at 1,000 a second for 5 s (pickup_1000_offered: what of that was acknowledged a second)
-  fair                   an owner's jobs alone, and beside an owner with nine times as many
+  fair                   an owner's jobs alone, and beside an owner with nine times as many, three times in turn: the medians of the 99th \
+percentiles
   blocked                the drain alone, and behind 100,000 jobs that wait for one concurrency key
   log_lines              50,000 lines of one running job through the log's WebSocket, to 1 and to 100 viewers (added up); each \
 viewer must be sent every line that is stored, once and in order (log_lines_1_kept_percent: how many of the 50,000 those are; a job \
