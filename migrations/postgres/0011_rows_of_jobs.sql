@@ -6,8 +6,9 @@ ALTER TABLE attempts DROP CONSTRAINT attempts_job_seq_fkey;
 
 CREATE FUNCTION jobs_gone() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM job_data USING gone WHERE job_data.job_seq = gone.seq;
-    DELETE FROM attempts USING gone WHERE attempts.job_seq = gone.seq;
+    -- By their keys, however many the first statement of a session removed: its plan is kept.
+    DELETE FROM job_data WHERE job_seq = ANY (ARRAY(SELECT seq FROM gone));
+    DELETE FROM attempts WHERE job_seq = ANY (ARRAY(SELECT seq FROM gone));
     RETURN NULL;
 END
 $$;

@@ -1,7 +1,7 @@
 //! The index in Redis gives the same jobs in the same order as the one in memory, whatever happens to both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fred::interfaces::{ClientLike, KeysInterface, ListInterface};
@@ -281,7 +281,7 @@ async fn behind_a_limit_lanes_go_in_order_and_every_owner_gets_a_turn() {
     assert_eq!(redis.take(9, false, &AtomicBool::default()).await, Ok(Vec::new()));
     let mut order = Vec::new();
     for _ in 0..high.len() + usize::try_from(owners).expect("few") {
-        redis.release(&limit).await;
+        redis.release(&limit, 1).await;
         let taken = redis.take(9, false, &AtomicBool::default()).await.expect("an answer");
         let (first, refused) = taken.split_first().expect("one that fits");
         redis.settle(&[*first]).await;
@@ -395,6 +395,12 @@ async fn compare(ops: Vec<Op>) {
                 };
                 let taken = taken.expect("an answer");
                 assert_eq!(taken, expected);
+                let left = taken.len() == max || memory.is_thawing();
+                assert_eq!(
+                    rests.load(Ordering::Relaxed),
+                    !left,
+                    "whether anything that may go is left"
+                );
                 let (fits, back) = taken.split_at(fit.min(taken.len()));
                 redis.settle(fits).await;
                 if !back.is_empty() {
@@ -409,8 +415,8 @@ async fn compare(ops: Vec<Op>) {
             }
             Op::Release { hold: n } => {
                 let hold = hold(n);
-                memory.release(&hold);
-                redis.release(&hold).await;
+                memory.release(&hold, 1);
+                redis.release(&hold, 1).await;
             }
         }
         assert_eq!(redis.waiting().await, Ok(memory.len()));

@@ -2,11 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::{Shared, executor, worker};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{Backoff, Shared, executor, worker};
+use crate::domain::job::JobId;
 use crate::domain::kind::is_external;
-use crate::server::service::starters::{Offer, Starter};
+use crate::domain::machine::Event;
+use crate::server::service::starters::{Offer, Slot, Starter};
+use crate::server::store::StoreError;
+use crate::server::store::claim::Claimed;
 use crate::server::store::enqueue::{Enqueue, Taker};
+
+/// The epoch of a job's first lease.
+const FIRST: u64 = 1;
 
 impl Starter for Shared {
     fn offer(self: Arc<Self>, job: &Enqueue) -> Option<Offer> {
@@ -26,22 +37,69 @@ impl Starter for Shared {
             worker: self.worker.clone(),
             lease_ms: self.settings.lease_ms(),
         };
-        // A shutdown waits for it.
-        let token = self.executions.token();
-        let begin = Box::new(move |job| {
-            let _waited_for = token;
-            if self.draining.is_cancelled() {
-                let shared = self.clone();
-                self.executions
-                    .spawn(async move { worker::not_begun(&shared, job).await });
-            } else {
-                self.executions.spawn(executor::run(self.clone(), job, slot, None));
-            }
-        });
-        Some(Offer { taker, begin })
+        let kept = Kept {
+            slot,
+            token: self.executions.token(),
+            shared: self,
+        };
+        let slot = Box::new(kept);
+        Some(Offer { taker, slot })
     }
 
     fn waits(&self) {
         self.rests.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A slot that is kept.
+struct Kept {
+    shared: Arc<Shared>,
+    slot: OwnedSemaphorePermit,
+    /// A shutdown waits for what becomes of it.
+    token: TaskTrackerToken,
+}
+
+impl Slot for Kept {
+    fn begin(self: Box<Self>, job: Claimed) {
+        let Self { shared, slot, token } = *self;
+        let executions = shared.executions.clone();
+        if shared.draining.is_cancelled() {
+            executions.spawn(async move {
+                let leases = std::iter::once(job.lease);
+                worker::hand_back(&shared, leases, "the worker shut down before it had begun").await;
+            });
+        } else {
+            executions.spawn(executor::run(shared, job, slot, None));
+        }
+        drop(token);
+    }
+
+    fn unsure(self: Box<Self>, id: JobId) {
+        let Self { shared, token, .. } = *self;
+        let executions = shared.executions.clone();
+        executions.spawn(async move { take_back(&shared, id).await });
+        drop(token);
+    }
+}
+
+/// Lets a job wait that may have been written down as this worker's, until it is known that it does, or was not; at the longest
+/// for as long as its lease holds.
+async fn take_back(shared: &Shared, id: JobId) {
+    let since = Instant::now();
+    let mut backoff = Backoff::default();
+    while since.elapsed() < shared.settings.lease {
+        let reason = "nobody knew whether it was written down";
+        let (event, by) = (Event::HandBack { epoch: FIRST }, shared.worker.clone());
+        match shared.service.store.change(id, event, by, reason.into()).await {
+            Ok(changed) => return shared.service.settle(&changed).await,
+            Err(StoreError::NoJob(_) | StoreError::Refused(_)) => return,
+            Err(error) => {
+                let (pause, log) = backoff.fail();
+                if log {
+                    tracing::warn!(%error, job = %id, "a job that may have been written down could not be handed back");
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Backoff, Shared, executor};
@@ -20,6 +20,8 @@ use crate::server::store::ops::Lease;
 /// Jobs that are claimed ahead of free slots at the most: as many as three commits take, so that one is on its way to the disk
 /// while the next one fills, and the worker has others to run meanwhile.
 const AHEAD_MAX: usize = 768;
+/// Jobs that one claim takes ahead of free slots at the most: the ends of those before it are written beside it.
+const CLAIM_MAX: usize = 256;
 /// Attempts longer than this are not short: while there are such, nothing is claimed ahead.
 const SHORT: Duration = Duration::from_millis(10);
 /// A job that was claimed ahead and finds no slot for this long goes back to its queue.
@@ -84,6 +86,9 @@ impl Pace {
     }
 }
 
+/// Jobs that go back to the queue at the same time.
+const HANDED_BACK: usize = 64;
+
 /// A job that was taken, and where it may kill its worker the right to run such a job.
 type Taken = (Claimed, Option<OwnedSemaphorePermit>);
 
@@ -107,8 +112,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
             shared.coming.store(ahead.len(), Ordering::Relaxed);
             let free = shared.slots.available_permits();
             // With nothing ahead, short jobs that are about to end together do so first, and one claim takes for all.
-            if free > 0 && ahead.is_empty() || ahead.len() < target / 2 {
-                let more = target.saturating_sub(ahead.len());
+            let short = target.saturating_sub(ahead.len());
+            if free > 0 && ahead.is_empty() || short > (target / 2).min(CLAIM_MAX) {
+                let more = short.min(CLAIM_MAX);
                 fetching = Some(fetch(shared.clone(), free + more, more).boxed());
             }
         }
@@ -189,6 +195,8 @@ async fn fetch(shared: Arc<Shared>, max: usize, ahead: usize) -> Fetched {
     // Short jobs end together: whoever is about to give up a slot does so first.
     tokio::task::yield_now().await;
     let queue = &shared.service.queue;
+    // Until it has looked: others may have told of something.
+    shared.rests.store(false, Ordering::Relaxed);
     // Of jobs that may kill their worker one runs at a time.
     let mut alone = shared.suspect.clone().try_acquire_owned().ok();
     let taken = tokio::select! {
@@ -350,8 +358,8 @@ async fn tell(shared: &Shared, seqs: &[i64], took: &Took) {
     }
     match lifted(shared, held.into_keys()).await {
         Ok(lifted) => {
-            for hold in &lifted {
-                queue.release(hold).await;
+            for (hold, places) in &lifted {
+                queue.release(hold, *places).await;
             }
         }
         // They end by themselves.
@@ -360,15 +368,16 @@ async fn tell(shared: &Shared, seqs: &[i64], took: &Took) {
 }
 
 /// Holds that came too late: between the refusal and the hold the place was given up, or the queue resumed, and whoever did so
-/// found nothing to lift. What does so from now on finds it.
-async fn lifted(shared: &Shared, held: impl Iterator<Item = &Hold>) -> Result<Vec<Hold>, StoreError> {
+/// found nothing to lift. What does so from now on finds it. With each, how many places of it are free.
+async fn lifted(shared: &Shared, held: impl Iterator<Item = &Hold>) -> Result<Vec<(Hold, u32)>, StoreError> {
     let (store, limits) = (&shared.service.store, &shared.settings.limits);
     let (queues, places): (Vec<&Hold>, Vec<&Hold>) = held.partition(|hold| matches!(hold, Hold::Queue(_)));
     let mut lifted = Vec::new();
     if !queues.is_empty() {
         let paused = store.paused_queues().await?;
         let goes = |hold: &Hold| !paused.iter().any(|(name, _)| *hold == Hold::Queue(name.clone()));
-        lifted.extend(queues.into_iter().filter(|hold| goes(hold)).cloned());
+        let going = queues.into_iter().filter(|hold| goes(hold));
+        lifted.extend(going.map(|hold| (hold.clone(), 1)));
     }
     let most = |hold: &Hold| match hold {
         Hold::All => limits.all,
@@ -387,21 +396,12 @@ async fn lifted(shared: &Shared, held: impl Iterator<Item = &Hold>) -> Result<Ve
         .collect();
     let names: Vec<Hold> = places.iter().map(|(hold, _)| hold.clone()).collect();
     let running = store.running_under(&names).await?;
-    let free = places
-        .into_iter()
-        .filter(|(hold, max)| running.get(hold).is_none_or(|n| *n < i64::from(*max)));
-    lifted.extend(free.map(|(hold, _)| hold));
+    let free = places.into_iter().map(|(hold, max)| {
+        let n = running.get(&hold).copied().unwrap_or(0);
+        (hold, u32::try_from(i64::from(max) - n).unwrap_or(0))
+    });
+    lifted.extend(free.filter(|(_, places)| *places > 0));
     Ok(lifted)
-}
-
-/// Gives a job back that was taken as it was written down, while the worker began to shut down.
-pub(super) async fn not_begun(shared: &Shared, job: Claimed) {
-    give_back(
-        shared,
-        [(job, None)].into_iter(),
-        "the worker shut down before it had begun",
-    )
-    .await;
 }
 
 /// Gives jobs back that were claimed and not begun. It costs them no attempt.
@@ -412,7 +412,7 @@ async fn give_back(shared: &Shared, jobs: impl Iterator<Item = Taken>, reason: &
 
 /// Ends leases whose jobs go on elsewhere, or later. What has ended otherwise meanwhile has.
 pub(super) async fn hand_back(shared: &Shared, leases: impl Iterator<Item = Lease>, reason: &str) {
-    for lease in leases {
+    let one = async |lease: Lease| {
         let event = Event::HandBack { epoch: lease.epoch };
         let store = &shared.service.store;
         let by = shared.worker.clone();
@@ -421,6 +421,11 @@ pub(super) async fn hand_back(shared: &Shared, leases: impl Iterator<Item = Leas
             Err(error) if error.is_stale() => {}
             Err(error) => tracing::warn!(%error, job = %lease.id, "a job could not be handed back"),
         }
+    };
+    // Many in one commit, where the store can.
+    let leases: Vec<Lease> = leases.collect();
+    for some in leases.chunks(HANDED_BACK) {
+        join_all(some.iter().map(|lease| one(*lease))).await;
     }
 }
 

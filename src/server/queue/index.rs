@@ -148,10 +148,10 @@ impl Index {
         self.ends.insert((until, hold.clone()));
     }
 
-    /// A place of a limit was given up, or a queue goes again. Whether anything was held back by it.
-    pub fn release(&mut self, hold: &Hold) -> bool {
+    /// So many places of a limit were given up, or a queue goes again. Whether anything was held back by it.
+    pub fn release(&mut self, hold: &Hold, places: u32) -> bool {
         match self.holds.get_mut(hold) {
-            Some(held) if hold.has_places() => held.free = Some(held.free.unwrap_or(0).saturating_add(1)),
+            Some(held) if hold.has_places() => held.free = Some(held.free.unwrap_or(0).saturating_add(places)),
             Some(_) => return self.lift(hold),
             None => {}
         }
@@ -210,11 +210,16 @@ impl Index {
     /// the others would be looked up only to be refused.
     pub fn take(&mut self, max: usize, now: i64, suspect: bool) -> Vec<Taken> {
         let mut lanes = if suspect { LANES } else { SUSPECTS };
-        self.thaw(max, now, lanes);
         let mut taken = Vec::new();
         let mut tried = HashSet::new();
+        // Whatever thawed and was stopped by something else makes room for those behind it.
+        let mut thawed = self.thaw(max, now, lanes);
         while taken.len() < max {
             let Some((lane, cell, turn)) = self.next(None, lanes) else {
+                if taken.is_empty() && thawed {
+                    thawed = self.thaw(max, now, lanes);
+                    continue;
+                }
                 break;
             };
             if let Some(hold) = self.stopped(cell, &tried) {
@@ -426,7 +431,9 @@ impl Index {
     /// that would go first without the hold come back first, and stay in that order. None comes with a turn that has passed,
     /// which would be a claim to all that others had meanwhile: each stands a little behind the one before, and the first
     /// behind the one that was served last, so that of two who had as much the one goes whose last turn is longer ago.
-    fn thaw(&mut self, max: usize, now: i64, lanes: usize) {
+    /// Says whether there were any.
+    fn thaw(&mut self, max: usize, now: i64, lanes: usize) -> bool {
+        let mut any = false;
         while let Some((_, hold)) = self.ends.first().filter(|(until, _)| *until <= now).cloned() {
             self.lift(&hold);
         }
@@ -441,8 +448,15 @@ impl Index {
                     break;
                 };
                 self.put(lane, cell, turn.max(self.turn + place as u64), None);
+                any = true;
             }
         }
+        any
+    }
+
+    /// Whether lines wait to come back from behind a hold: they may go, and stand in no order yet.
+    pub fn is_thawing(&self) -> bool {
+        !self.thawing.is_empty()
     }
 }
 

@@ -116,7 +116,7 @@ fn what_is_held_is_in_nobodys_way_and_comes_back() {
     assert_eq!(seqs(index.take(2, 1_000, false)), [0, 1], "a hold ends by itself");
     index.hold(&hold, 9_000);
     assert!(index.take(5, 2_000, false).is_empty());
-    assert!(index.release(&hold));
+    assert!(index.release(&hold, 1));
     assert_eq!(seqs(index.take(2, 2_000, false)), [2], "one place came free");
     assert_eq!(
         seqs(index.take(2, 2_000, false)),
@@ -125,14 +125,14 @@ fn what_is_held_is_in_nobodys_way_and_comes_back() {
     );
     index.hold(&hold, 9_000);
     assert!(index.take(5, 2_000, false).is_empty());
-    assert_eq!([0; 3].map(|_| index.release(&hold)), [true; 3]);
+    assert_eq!([0; 3].map(|_| index.release(&hold, 1)), [true; 3]);
     assert_eq!(seqs(index.take(9, 2_000, false)), [4, 5, 6], "three did");
     assert_eq!(
         seqs(index.take(2, 9_000, false)),
         [7, 8],
         "and what was refused long ago says nothing"
     );
-    assert!(!index.release(&hold));
+    assert!(!index.release(&hold, 1));
     // The later end counts, and an earlier one that was said before is none any more.
     index.hold(&hold, 3_000);
     index.hold(&hold, 5_000);
@@ -168,12 +168,31 @@ fn of_a_key_one_goes_at_a_time_and_what_shares_it_is_in_nobodys_way() {
     let key = Hold::Key("one".into());
     index.hold(&key, 1_000);
     assert!(seqs(index.take(10, 0, false)).iter().all(|seq| *seq >= 5_000));
-    assert!(index.release(&key));
+    assert!(index.release(&key, 1));
     assert_eq!(
         index.take(10, 0, false).iter().filter(|t| t.entry.seq < 5_000).count(),
         1
     );
     assert_eq!(index.len(), 300 - 100 - 10 - 1);
+}
+
+/// More lines than come back at once are stopped by something else, and the one that may go stands behind them.
+#[test]
+fn what_two_limits_hold_back_hides_nothing_that_one_has_let_go() {
+    let mut index = Index::default();
+    let (kind, owner) = (Hold::Kind("echo".into()), Hold::Owner("full".into()));
+    index.hold(&kind, 60_000);
+    for n in 0..30 {
+        let mut critical = entry(n, 0, n, "full");
+        critical.cell.queue = format!("queue{n}");
+        index.insert(&critical);
+    }
+    index.insert(&entry(100, 3, 0, "free"));
+    assert!(index.take(1, 0, false).is_empty());
+    index.hold(&owner, 60_000);
+    assert!(index.release(&kind, 1));
+    assert_eq!(seqs(index.take(1, 0, false)), [100]);
+    assert!(!index.is_thawing());
 }
 
 /// The line of a paused queue comes back whole: nobody gives places up there.
@@ -184,7 +203,7 @@ fn a_queue_that_goes_again_goes_at_once() {
     index.hold(&paused, 60_000);
     (0..9).for_each(|n| index.insert(&entry(n, 2, n, "a")));
     assert!(index.take(9, 0, false).is_empty());
-    assert!(index.release(&paused));
+    assert!(index.release(&paused, 1));
     assert_eq!(index.take(9, 0, false).len(), 9);
     assert!(index.holds.is_empty() && index.ends.is_empty());
 }
@@ -262,7 +281,7 @@ impl Limited {
     /// One of them ends.
     fn end(&mut self) {
         self.running -= 1;
-        self.index.release(&Hold::Kind(Self::HOLD.into()));
+        self.index.release(&Hold::Kind(Self::HOLD.into()), 1);
     }
 }
 

@@ -85,7 +85,7 @@ impl Queue for MemoryQueue {
             let taken = shared.index.take(max, self.now(), suspect);
             let seqs: Vec<i64> = taken.iter().map(|one| one.entry.seq).collect();
             shared.taken.extend(taken.into_iter().map(|one| (one.entry.seq, one)));
-            rests.store(seqs.len() < max, Ordering::Relaxed);
+            rests.store(seqs.len() < max && !shared.index.is_thawing(), Ordering::Relaxed);
             (seqs, !shared.index.is_empty())
         };
         let mut found = look();
@@ -119,8 +119,8 @@ impl Queue for MemoryQueue {
         lock(&self.index).index.hold(hold, self.now().saturating_add(ms));
     }
 
-    async fn release(&self, hold: &Hold) {
-        if lock(&self.index).index.release(hold) {
+    async fn release(&self, hold: &Hold, places: u32) {
+        if lock(&self.index).index.release(hold, places) {
             self.arrived.notify_one();
         }
     }

@@ -55,8 +55,8 @@ pub trait Queue: Send + Sync {
     /// Jobs that share this stay where they are, for at most `ms` milliseconds.
     async fn hold(&self, hold: &Hold, ms: i64);
 
-    /// They may go again.
-    async fn release(&self, hold: &Hold);
+    /// They may go again: so many `places` of the limit came free, or the queue is not paused any more.
+    async fn release(&self, hold: &Hold, places: u32);
 
     /// How many wait, those on their way to a worker included.
     async fn waiting(&self) -> Result<usize, Away>;

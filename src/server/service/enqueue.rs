@@ -339,29 +339,43 @@ impl Service {
                 let broken = |_| Problem::new(ProblemCode::Internal, "The job could not be written.");
                 writing.await.map_err(broken)??
             }
-            None => self.store.enqueue(batch).await?,
+            None => {
+                let written = self.store.enqueue(batch).await?;
+                self.tell_enqueued(&written).await;
+                written
+            }
         };
-        let written = match written {
-            stored::Enqueued::Written(written) => written,
-            stored::Enqueued::Full { .. } => return Err(full()),
-        };
-        self.tell_written(&written).await;
+        match written {
+            stored::Enqueued::Written(written) => Ok(written),
+            stored::Enqueued::Full { .. } => Err(full()),
+        }
+    }
+
+    /// Writes a job down as one that a worker here has taken, which begins with it, and tells of it.
+    async fn write_begun(&self, mut batch: Batch, offer: Offer) -> Result<stored::Enqueued, StoreError> {
+        let given = batch.jobs.first().map(|job| (job.id, job.args.clone(), job.timeout_s));
+        batch.taker = Some(offer.taker);
+        let written = self.store.enqueue(batch).await;
+        match (&written, given) {
+            (Ok(stored::Enqueued::Written(written)), Some((_, args, timeout_s))) => {
+                if let Some(claimed) = written.first().and_then(|one| one.begun(args, timeout_s)) {
+                    // Before its end can be told.
+                    self.bus.change(Change::Job(claimed.job.clone()));
+                    offer.slot.begin(claimed);
+                }
+            }
+            (Err(_), Some((id, ..))) => offer.slot.unsure(id),
+            _ => {}
+        }
+        let written = written?;
+        self.tell_enqueued(&written).await;
         Ok(written)
     }
 
-    /// Writes a job down as one that a worker here has taken, which begins with it.
-    async fn write_begun(&self, mut batch: Batch, offer: Offer) -> Result<stored::Enqueued, StoreError> {
-        let given = batch.jobs.first().map(|job| (job.args.clone(), job.timeout_s));
-        batch.taker = Some(offer.taker);
-        let written = self.store.enqueue(batch).await?;
-        if let (stored::Enqueued::Written(written), Some((args, timeout_s))) = (&written, given)
-            && let Some(claimed) = written.first().and_then(|one| one.begun(args, timeout_s))
-        {
-            // Before its end can be told.
-            self.bus.change(Change::Job(claimed.job.clone()));
-            (offer.begin)(claimed);
+    async fn tell_enqueued(&self, enqueued: &stored::Enqueued) {
+        if let stored::Enqueued::Written(written) = enqueued {
+            self.tell_written(written).await;
         }
-        Ok(written)
     }
 
     /// Tells the queue and the viewers of jobs that were written down.
@@ -380,8 +394,7 @@ impl Service {
             self.bus.change(Change::Job(Arc::new(row.job.clone())));
         }
         if !entries.is_empty() {
-            self.starters.waits();
-            self.queue.announce(&entries).await;
+            self.announce(&entries).await;
         }
         if later {
             self.queue.due_hint();

@@ -199,9 +199,15 @@ impl Service {
             .flatten()
         {
             if let Some(hold) = Hold::parse(&name) {
-                self.queue.release(&hold).await;
+                self.queue.release(&hold, 1).await;
             }
         }
+    }
+
+    /// Tells the queue that these wait; what is enqueued from now on goes behind them.
+    async fn announce(&self, entries: &[Entry]) {
+        self.starters.waits();
+        self.queue.announce(entries).await;
     }
 
     /// Does what a change asks for beyond the database: tells the queue, the running attempt and the viewers.
@@ -228,7 +234,7 @@ impl Service {
         }
         if effects.announce {
             match row.job.status {
-                Status::Pending => self.queue.announce(&[Entry::of(row.seq, &row.job)]).await,
+                Status::Pending => self.announce(&[Entry::of(row.seq, &row.job)]).await,
                 _ => self.queue.due_hint(),
             }
         }

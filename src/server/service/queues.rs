@@ -58,7 +58,7 @@ impl Service {
             false => {
                 let deed = turned(Deed::of(actor, "queue.resume", "queue", name).because(reason), false);
                 self.store.resume_queue(name.into(), deed).await?;
-                self.queue.release(&hold).await;
+                self.queue.release(&hold, 1).await;
             }
         }
         tracing::info!(queue = name, by = actor.name, pause, "a queue was paused or resumed");

@@ -267,7 +267,7 @@ impl Service {
         };
         if let Some(row) = self.store.fire(schedule.id, due, next, job).await? {
             metrics::counter!("windlass_schedule_runs_total").increment(1);
-            self.queue.announce(&[Entry::of(row.seq, &row.job)]).await;
+            self.announce(&[Entry::of(row.seq, &row.job)]).await;
             self.bus.change(Change::Job(Arc::new(row.job)));
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::domain::job::JobId;
 use crate::server::store::claim::Claimed;
 use crate::server::store::enqueue::{Enqueue, Taker};
 
@@ -15,11 +16,19 @@ pub(in crate::server) trait Starter: Send + Sync {
     fn waits(&self);
 }
 
-/// A slot that is kept for a job while that is written down. Dropping it gives the slot back.
+/// A slot that is kept for a job while that is written down.
 pub(in crate::server) struct Offer {
     pub taker: Taker,
+    pub slot: Box<dyn Slot>,
+}
+
+/// Dropping it gives the slot back.
+pub(in crate::server) trait Slot: Send {
     /// The job is on disk as the taker's: it begins.
-    pub begin: Box<dyn FnOnce(Claimed) + Send>,
+    fn begin(self: Box<Self>, job: Claimed);
+
+    /// Nobody knows whether it is on disk. If so it shall wait like any other: its lease would run out, as if it had crashed.
+    fn unsure(self: Box<Self>, id: JobId);
 }
 
 /// Those of this process.

@@ -155,11 +155,14 @@ local function lift(hold)
   return let_go(hold)
 end
 
--- A place of a limit was given up, or a queue goes again. Whether anything was held back by it.
-local function release(hold)
+-- So many places of a limit were given up, or a queue goes again. Whether anything was held back by it.
+local function release(hold, places)
   if redis.call('ZSCORE', p .. 'holds', hold) then
     if string.sub(hold, 1, 2) == 'q:' then return lift(hold) end
-    redis.call('HINCRBY', p .. 'free', hold, 1)
+    redis.call('HINCRBY', p .. 'free', hold, places)
+  else
+    -- A version before this one ends holds without it.
+    redis.call('HDEL', p .. 'free', hold)
   end
   return let_go(hold)
 end

@@ -121,12 +121,12 @@ impl RedisQueue {
     }
 
     /// [`Scripts::look`], such that jobs whose taker goes away in the middle wait again at once.
-    async fn look(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
+    async fn look(&self, max: usize, suspect: bool) -> Result<Found, Away> {
         let (sender, receiver) = oneshot::channel();
         let scripts = self.scripts.clone();
         tokio::spawn(async move {
             let taken = scripts.look(max, suspect).await;
-            if let Err(Ok(seqs)) = sender.send(taken) {
+            if let Err(Ok((seqs, _))) = sender.send(taken) {
                 scripts.give_back(&seqs).await;
             }
         });
@@ -211,16 +211,19 @@ impl Drop for Waits {
 /// What was asked of Redis, which several may wait for.
 type Coming = Shared<BoxFuture<'static, Result<(), Away>>>;
 
+/// Numbers that were taken, and whether nothing that may go is left.
+type Found = (Vec<i64>, bool);
+
 /// Jobs on their way to a taker: should it be gone when they arrive, they wait again.
 struct Looking {
-    receiver: oneshot::Receiver<Result<Vec<i64>, Away>>,
+    receiver: oneshot::Receiver<Result<Found, Away>>,
     scripts: Arc<Scripts>,
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
         self.receiver.close();
-        if let Ok(Ok(seqs)) = self.receiver.try_recv()
+        if let Ok(Ok((seqs, _))) = self.receiver.try_recv()
             && !seqs.is_empty()
         {
             let scripts = self.scripts.clone();
@@ -239,18 +242,18 @@ impl Scripts {
         self.link.asked(script).await.ok_or(Away)
     }
 
-    async fn look(&self, max: usize, suspect: bool) -> Result<Vec<i64>, Away> {
+    async fn look(&self, max: usize, suspect: bool) -> Result<Found, Away> {
         let lanes = if suspect { SUSPECTS } else { SUSPECTS - 1 };
         let args = vec![max.to_string(), KEEP_MS.to_string(), lanes.to_string()];
         let mut answer: Vec<i64> = self.run(&self.take, args).await?;
-        if answer.is_empty() {
+        if answer.len() < 2 {
             return Err(Away);
         }
-        let seqs = answer.split_off(1);
+        let seqs = answer.split_off(2);
         if answer[0] == 0 {
             self.emptied.notify_one();
         }
-        Ok(seqs)
+        Ok((seqs, answer[1] == 1))
     }
 
     async fn give_back(&self, seqs: &[i64]) {
@@ -319,10 +322,10 @@ impl Queue for RedisQueue {
             return Ok(Vec::new());
         }
         let look = async || {
-            let seqs = self.look(max, suspect).await;
+            let found = self.look(max, suspect).await;
             // What can't be asked is not known to be empty.
-            rests.store(seqs.as_ref().is_ok_and(|seqs| seqs.len() < max), Ordering::Relaxed);
-            seqs
+            rests.store(found.as_ref().is_ok_and(|(_, rests)| *rests), Ordering::Relaxed);
+            found.map(|(seqs, _)| seqs)
         };
         let seqs = look().await?;
         if !seqs.is_empty() {
@@ -331,7 +334,7 @@ impl Queue for RedisQueue {
         {
             let _waits = Waits::one_more(&self.waiting);
             tokio::select! {
-                came = self.something_came() => came?,
+                came = self.something_came() => came.inspect_err(|_| rests.store(false, Ordering::Relaxed))?,
                 () = self.on_its_way.notified() => {}
             }
         }
@@ -355,11 +358,11 @@ impl Queue for RedisQueue {
             .await;
     }
 
-    async fn release(&self, hold: &Hold) {
+    async fn release(&self, hold: &Hold, places: u32) {
         // The hold ends by itself.
         let _ = self
             .scripts
-            .run::<i64>(&self.scripts.release, vec![hold.to_string()])
+            .run::<i64>(&self.scripts.release, vec![hold.to_string(), places.to_string()])
             .await;
     }
 

@@ -1,6 +1,7 @@
 -- ARGV: how many at the most, milliseconds that they are kept for their taker, the last lane: 3, or 4 when one suspect may be
 -- among them. Of those that share a key there is at most one, and of those that share a limit that refused some of late as many
--- as places came free, or one. Answers with a 1 when the index is whole (the marker is there), and the numbers.
+-- as places came free, or one. Answers with a 1 when the index is whole (the marker is there), a 1 when nothing that may go is
+-- left, and the numbers.
 local max, keep, last_lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local moment = now()
 
@@ -47,22 +48,27 @@ end
 -- first behind the one that was served last, so that of two who had as much the one goes whose last turn is longer ago.
 local THAWS = 512
 for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do lift(hold) end
-for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
-  local served = tonumber(redis.call('GET', p .. 'turn') or '0')
-  local places = max
-  if redis.call('ZSCORE', p .. 'holds', hold) then
-    places = math.max(1, tonumber(redis.call('HGET', p .. 'free', hold) or '0'))
-  elseif string.sub(hold, 1, 2) == 'c:' then
-    places = 1
+local function thaw()
+  local any = false
+  for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
+    local served = tonumber(redis.call('GET', p .. 'turn') or '0')
+    local places = max
+    if redis.call('ZSCORE', p .. 'holds', hold) then
+      places = math.max(1, tonumber(redis.call('HGET', p .. 'free', hold) or '0'))
+    elseif string.sub(hold, 1, 2) == 'c:' then
+      places = 1
+    end
+    for place = 1, math.min(math.min(places, max) + 8, THAWS) do
+      local lane = next_lane(hold)
+      local cell, turn
+      if lane then cell, turn = next_cell(lane, hold) end
+      if not cell then break end
+      put(lane, cell, math.max(turn, served + place), hold, false)
+      any = true
+    end
+    if not anything_behind(hold) then redis.call('SREM', p .. 'thawing', hold) end
   end
-  for place = 1, math.min(math.min(places, max) + 8, THAWS) do
-    local lane = next_lane(hold)
-    local cell, turn
-    if lane then cell, turn = next_cell(lane, hold) end
-    if not cell then break end
-    put(lane, cell, math.max(turn, served + place), hold, false)
-  end
-  if not anything_behind(hold) then redis.call('SREM', p .. 'thawing', hold) end
+  return any
 end
 
 local any_holds = redis.call('EXISTS', p .. 'holds') == 1
@@ -119,8 +125,14 @@ end
 local PARKS = 200
 local parked = 0
 local taken = {}
+-- Whatever thawed and was stopped by something else makes room for those behind it.
+local thawed = thaw()
 while #taken < max and parked < PARKS do
   local lane, lanes = next_lane()
+  while not lane and #taken == 0 and thawed do
+    thawed = thaw()
+    lane, lanes = next_lane()
+  end
   if not lane then break end
   local cell, turn, own = next_cell(lane)
   if not cell then break end
@@ -169,5 +181,7 @@ end
 local whole = redis.call('EXISTS', p .. 'marker')
 -- Another worker may wait for what is left; or this one looks on.
 if (#taken > 0 or parked == PARKS) and next_lane() then wake(1) end
+local rests = #taken < max and parked < PARKS and redis.call('EXISTS', p .. 'thawing') == 0
+table.insert(taken, 1, rests and 1 or 0)
 table.insert(taken, 1, whole)
 return taken
