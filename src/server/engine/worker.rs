@@ -105,7 +105,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut ahead: VecDeque<Taken> = VecDeque::new();
     let mut since = Instant::now();
     let mut fetching: Option<BoxFuture<'static, Fetched>> = None;
-    let mut target = 0;
+    let mut target = 0_usize;
     loop {
         start(&shared, &mut ahead);
         if fetching.is_none() {

@@ -1,6 +1,7 @@
 //! Workers that are killed, that are killed by their jobs, and that hang and come back.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use serde_json::json;
 use windlass::domain::filter::{JobFilter, Order};
@@ -10,7 +11,7 @@ use windlass::domain::user::Actor;
 use windlass::server::store::Store;
 
 use super::ledger::{Attempt, Write};
-use super::{Busy, Place, fill, rounds, settle};
+use super::{Busy, Place, fill, lease, rounds, settle};
 use crate::harness::{self, until};
 
 /// Workers are killed again and again in the middle of their jobs.
@@ -113,11 +114,12 @@ async fn a_worker_that_comes_back_from_the_dead_can_change_nothing() {
             }
             sleeper.signal("-CONT");
         };
+        let since = Instant::now();
         other.get_or_insert_with(|| place.worker());
-        until("its jobs run elsewhere", async || {
-            held.iter()
-                .all(|attempt| place.ledger.overtaken(*attempt))
-                .then_some(())
+        // Its lease was some way through when it was stopped; it takes itself to be late once it was away for a whole one.
+        until("its jobs run elsewhere, and it was away for a lease", async || {
+            let elsewhere = held.iter().all(|attempt| place.ledger.overtaken(*attempt));
+            (elsewhere && since.elapsed() > lease()).then_some(())
         })
         .await;
         sleeper.signal("-CONT");
