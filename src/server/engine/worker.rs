@@ -14,7 +14,7 @@ use crate::domain::machine::Event;
 use crate::server::queue::{Change, Hold};
 use crate::server::store::StoreError;
 use crate::server::store::claim::{Claim, Claimed};
-use crate::server::store::limits::Refused;
+use crate::server::store::limits::{HOLD_MS, Refused};
 use crate::server::store::ops::Lease;
 
 /// Jobs that are claimed ahead of free slots at the most: as many as three commits take, so that one is on its way to the disk
@@ -331,7 +331,8 @@ fn as_taken<T>(claimed: &mut [T], seqs: &[i64], seq: impl Fn(&T) -> i64) {
     claimed.sort_by_key(|one| place.get(&seq(one)).copied());
 }
 
-/// Tells the index what became of the jobs that were taken from it: those that a limit refused wait behind a hold.
+/// Tells the index what became of the jobs that were taken from it: those that a limit refused wait behind a hold, and those that
+/// share a key with one that was claimed, which has not begun yet, wait until that ends.
 async fn tell(shared: &Shared, seqs: &[i64], took: &Took) {
     let queue = &shared.service.queue;
     let mut held: HashMap<&Hold, i64> = HashMap::new();
@@ -341,6 +342,9 @@ async fn tell(shared: &Shared, seqs: &[i64], took: &Took) {
     }
     for (hold, ms) in &held {
         queue.hold(hold, *ms).await;
+    }
+    for key in took.jobs.iter().filter_map(|job| job.job.concurrency_key.as_ref()) {
+        queue.hold(&Hold::Key(key.clone()), HOLD_MS).await;
     }
     let back: HashSet<i64> = took
         .refused

@@ -261,6 +261,24 @@ mod tests {
         assert_eq!(queue.waiting().await, Ok(0));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_taker_rests_when_it_left_nothing_that_may_go() {
+        let (queue, rests) = (MemoryQueue::default(), AtomicBool::default());
+        queue.announce(&[entry(7), entry(8), entry(9)]).await;
+        assert_eq!(queue.take(2, true, &rests).await, Ok(vec![7, 8]));
+        assert!(!rests.load(Ordering::Relaxed), "one is left");
+        assert_eq!(queue.take(2, true, &rests).await, Ok(vec![9]));
+        assert!(rests.load(Ordering::Relaxed));
+        let hold = Hold::Kind("echo".into());
+        queue.hold(&hold, 60_000).await;
+        queue.announce(&[entry(10), entry(11), entry(12)]).await;
+        assert_eq!(queue.take(5, true, &rests).await, Ok(Vec::new()));
+        assert!(rests.load(Ordering::Relaxed), "what is left may not go");
+        queue.release(&hold, 1).await;
+        assert_eq!(queue.take(5, true, &rests).await, Ok(vec![10]));
+        assert!(!rests.load(Ordering::Relaxed), "another one may try");
+    }
+
     /// By the time that passes, which is not what the machine's clock says: that may be set back by an hour in the meantime.
     #[tokio::test(start_paused = true)]
     async fn a_hold_lasts_for_as_long_as_was_said() {

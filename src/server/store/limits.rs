@@ -46,7 +46,7 @@ pub struct Refused {
 }
 
 /// How long a hold lasts that the end of another job is expected to lift.
-const HOLD_MS: i64 = 5_000;
+pub(in crate::server) const HOLD_MS: i64 = 5_000;
 
 /// How long a paused queue is held back before it is looked at again, should its resuming not be heard.
 pub(in crate::server) const PAUSED_MS: i64 = 60_000;
