@@ -92,9 +92,9 @@ impl Hold {
         })
     }
 
-    /// Whether so many jobs may run behind it, each of which gives its place up at its end. A queue is paused or is not.
+    /// Whether several may run at the same time of those behind it. A queue is paused or is not, and a key has one place.
     pub fn has_places(&self) -> bool {
-        !matches!(self, Self::Queue(_))
+        !matches!(self, Self::Queue(_) | Self::Key(_))
     }
 
     /// All that can hold a cell's jobs back.

@@ -76,30 +76,36 @@ impl Slot for Kept {
 
     fn unsure(self: Box<Self>, id: JobId) {
         let Self { shared, token, .. } = *self;
+        // Until the worker has looked again: while the database is in trouble there are not many of these.
+        shared.rests.store(false, Ordering::Relaxed);
         let executions = shared.executions.clone();
         executions.spawn(async move { take_back(&shared, id).await });
         drop(token);
     }
 }
 
-/// Lets a job wait that may have been written down as this worker's, until it is known that it does, or was not; at the longest
-/// for as long as its lease holds.
+/// Lets a job wait that may have been written down as this worker's. A commit that was not confirmed may still be on its way: that
+/// the job is not there yet says nothing. It is tried for as long as the lease would hold, or until the process ends.
 async fn take_back(shared: &Shared, id: JobId) {
     let since = Instant::now();
     let mut backoff = Backoff::default();
-    while since.elapsed() < shared.settings.lease {
+    loop {
         let reason = "nobody knew whether it was written down";
         let (event, by) = (Event::HandBack { epoch: FIRST }, shared.worker.clone());
         match shared.service.store.change(id, event, by, reason.into()).await {
             Ok(changed) => return shared.service.settle(&changed).await,
-            Err(StoreError::NoJob(_) | StoreError::Refused(_)) => return,
+            Err(StoreError::Refused(_)) => return,
             Err(error) => {
-                let (pause, log) = backoff.fail();
-                if log {
-                    tracing::warn!(%error, job = %id, "a job that may have been written down could not be handed back");
-                }
-                tokio::time::sleep(pause).await;
+                tracing::debug!(%error, job = %id, "a job that may have been written down can't be handed back")
             }
+        }
+        let (pause, _) = backoff.fail();
+        if since.elapsed() + pause > shared.settings.lease {
+            return;
+        }
+        tokio::select! {
+            () = shared.draining.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -36,7 +36,7 @@ struct Times {
     /// Seconds, as averages that forget: of an attempt, and of a claim.
     attempt: Option<f64>,
     claim: Option<f64>,
-    /// When an attempt last took longer than [`SHORT`].
+    /// When an attempt last took longer than [`SHORT`], or was seen to do so.
     long: Option<Instant>,
 }
 
@@ -61,6 +61,11 @@ impl Pace {
         if took > SHORT {
             times.long = Some(Instant::now());
         }
+    }
+
+    /// Attempts that have not ended take longer than was thought.
+    fn long(&self) {
+        self.times().long = Some(Instant::now());
     }
 
     fn claimed(&self, took: Duration) {
@@ -133,6 +138,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             // While ends wait for the database no slot comes free, and going back is something to be written, too.
             () = tokio::time::sleep(STRANDED.saturating_sub(since.elapsed())), if waits && shared.ends.available_permits() > 0 => {
                 give_back(&shared, ahead.drain(..), "it was claimed ahead of a free slot that did not come").await;
+                shared.pace.long();
                 target = 0;
                 continue;
             }
@@ -340,12 +346,11 @@ async fn tell(shared: &Shared, seqs: &[i64], took: &Took) {
         let wait = held.entry(&one.hold).or_insert(one.wait_ms);
         *wait = (*wait).min(one.wait_ms);
     }
-    for (hold, ms) in &held {
-        queue.hold(hold, *ms).await;
-    }
-    for key in took.jobs.iter().filter_map(|job| job.job.concurrency_key.as_ref()) {
-        queue.hold(&Hold::Key(key.clone()), HOLD_MS).await;
-    }
+    let keys = took.jobs.iter().filter_map(|job| job.job.concurrency_key.clone());
+    let keys: Vec<Hold> = keys.map(Hold::Key).collect();
+    let known = held.iter().map(|(hold, ms)| (*hold, *ms));
+    let holds = known.chain(keys.iter().map(|key| (key, HOLD_MS)));
+    join_all(holds.map(|(hold, ms)| queue.hold(hold, ms))).await;
     let back: HashSet<i64> = took
         .refused
         .iter()

@@ -364,7 +364,8 @@ impl Service {
                     offer.slot.begin(claimed);
                 }
             }
-            (Err(_), Some((id, ..))) => offer.slot.unsure(id),
+            // Whatever was refused was not written.
+            (Err(error), Some((id, ..))) if error.is_away() => offer.slot.unsure(id),
             _ => {}
         }
         let written = written?;

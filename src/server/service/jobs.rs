@@ -332,6 +332,7 @@ impl Service {
         if gone.job.status == Status::Running {
             let (id, epoch, wish) = (gone.job.id, gone.state.epoch, Wish::Abort);
             self.bus.signal(Signal { id, epoch, wish });
+            self.release(gone.holds.as_deref()).await;
         }
         self.queue.withdraw(&[gone.seq]).await;
         self.bus.change(Change::Removed(Arc::new(gone.job.clone())));

@@ -45,7 +45,7 @@ pub enum StoreError {
     /// The store is shutting down.
     #[error("the store is closing")]
     Closed,
-    /// A commit failed; none of its changes happened.
+    /// A commit failed, or the database did not confirm it: in that case its changes may have happened.
     #[error("the commit failed: {0}")]
     Commit(String),
 }

@@ -158,7 +158,8 @@ end
 -- So many places of a limit were given up, or a queue goes again. Whether anything was held back by it.
 local function release(hold, places)
   if redis.call('ZSCORE', p .. 'holds', hold) then
-    if string.sub(hold, 1, 2) == 'q:' then return lift(hold) end
+    local what = string.sub(hold, 1, 2)
+    if what == 'q:' or what == 'c:' then return lift(hold) end
     redis.call('HINCRBY', p .. 'free', hold, places)
   else
     -- A version before this one ends holds without it.

@@ -47,7 +47,7 @@ end
 -- that has passed, which would be a claim to all that others had meanwhile: each stands a little behind the one before, and the
 -- first behind the one that was served last, so that of two who had as much the one goes whose last turn is longer ago.
 local THAWS = 512
-for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 100)) do lift(hold) end
+for _, hold in ipairs(redis.call('ZRANGEBYSCORE', p .. 'holds', '-inf', moment, 'LIMIT', 0, 1000)) do lift(hold) end
 local function thaw()
   local any = false
   for _, hold in ipairs(redis.call('SMEMBERS', p .. 'thawing')) do
@@ -180,8 +180,9 @@ while #taken < max and parked < PARKS do
 end
 local whole = redis.call('EXISTS', p .. 'marker')
 -- Another worker may wait for what is left; or this one looks on.
-if (#taken > 0 or parked == PARKS) and next_lane() then wake(1) end
-local rests = #taken < max and parked < PARKS and redis.call('EXISTS', p .. 'thawing') == 0
+local thaws = redis.call('EXISTS', p .. 'thawing') == 1
+if (#taken > 0 and next_lane()) or (parked == PARKS and (thaws or next_lane())) then wake(1) end
+local rests = #taken < max and parked < PARKS and not thaws
 table.insert(taken, 1, rests and 1 or 0)
 table.insert(taken, 1, whole)
 return taken
