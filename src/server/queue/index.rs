@@ -39,7 +39,7 @@ enum LineState {
     Waits { turn: u64, head: i64, behind: Option<Hold> },
 }
 
-/// What a limit has refused of late.
+/// What a limit has refused of late, or a key that a claimed job has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Held {
     /// Until when this is known, in milliseconds of the caller's clock.
