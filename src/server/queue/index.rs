@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::order::{LANES, Order, SUSPECTS};
 use super::places::{Place, Places};
+use super::sorted::Sorted;
 use super::{Cell, Entry, Hold};
 
 /// By how much a job moves its owner's turn on. Lines that come back from behind a hold together stand closer to each other.
@@ -26,7 +27,7 @@ pub struct Taken {
 /// The jobs of one cell in one lane.
 #[derive(Default)]
 struct Line {
-    jobs: BTreeSet<(i64, i64)>,
+    jobs: Sorted,
     state: LineState,
 }
 
@@ -304,7 +305,7 @@ impl Index {
         let Some(line) = self.lines.get(&(lane, cell)) else {
             return;
         };
-        let head = line.jobs.first().map(|(since, _)| *since);
+        let head = line.jobs.first().map(|(since, _)| since);
         let before = line.state.clone();
         let after = match (&before, head) {
             (_, None) => LineState::Empty,
@@ -413,7 +414,7 @@ impl Index {
     }
 
     fn pop(&mut self, lane: usize, cell: usize, turn: u64) -> Option<Taken> {
-        let (_, seq) = *self.lines.get(&(lane, cell))?.jobs.first()?;
+        let (_, seq) = self.lines.get(&(lane, cell))?.jobs.first()?;
         let entry = self.entry(seq)?;
         self.turn = self.turn.max(turn);
         let before = self.owners.insert(entry.cell.owner.clone(), turn + STEP);

@@ -6,6 +6,7 @@ pub mod memory;
 mod order;
 mod places;
 pub mod redis;
+mod sorted;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

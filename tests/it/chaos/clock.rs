@@ -1,7 +1,5 @@
 //! Workers whose clocks are an hour off.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -11,21 +9,8 @@ use windlass::domain::status::Status;
 use windlass::domain::user::Actor;
 use windlass::server::store::Store;
 
-use super::Place;
+use super::{Place, library};
 use crate::harness::{self, until};
-
-/// The library that shifts a process's clock.
-fn skew(dir: &Path) -> PathBuf {
-    let library = dir.join("skew.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/chaos/skew.c");
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .args([source, "-ldl"])
-        .status();
-    assert!(built.expect("a C compiler").success());
-    library
-}
 
 /// On SQLite the clock of the one process is the database's.
 #[tokio::test]
@@ -50,7 +35,7 @@ async fn a_wrong_clock_runs_nothing_early_and_ends_no_lease() {
         .expect("taken in");
     service.close().await;
     drop(service);
-    let library = skew(place.dir.path());
+    let library = library(place.dir.path(), "skew");
     let shifts: &[&str] = match place.redis {
         Some(_) => &["3600", "-3600"],
         None => &["3600"],

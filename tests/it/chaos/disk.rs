@@ -1,5 +1,6 @@
 //! A disk that takes no more, and a database file that somebody else holds.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use windlass::domain::status::{Action, Status};
 use windlass::domain::user::Actor;
 use windlass::server::state;
 
-use super::long;
+use super::servers::{Postgres, Redis};
+use super::{Place, long, truth};
 use crate::harness::{self, Server, read, until};
 
 struct Process(Child);
@@ -55,6 +57,39 @@ fn database(dir: &Path) -> std::path::PathBuf {
     found.next().expect("a database")
 }
 
+/// The real binary, started by a shell's script that is given it as `$0`, once it answers; and where.
+async fn serve(script: &str, dir: &Path, more: &[(&str, String)]) -> (Process, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
+    let listen = listener.local_addr().expect("address").to_string();
+    drop(listener);
+    let child = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_windlass")])
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", std::env::var("PATH").expect("PATH"))
+        .env("DATA_DIR", dir)
+        .envs(harness::admin())
+        .env("LISTEN", &listen)
+        .envs(more.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let server = Process(child.expect("spawn"));
+    let base = format!("http://{listen}");
+    until("the server", async || {
+        let ready = Client::new().get(format!("{base}/readyz")).send().await.ok()?;
+        ready.status().is_success().then_some(())
+    })
+    .await;
+    (server, base)
+}
+
+/// Jobs of a kilobyte or so that nobody runs before the test is over.
+fn part() -> Vec<Value> {
+    let job = json!({ "type": "export", "args": { "format": "csv", "filter": { "camera_id": "x".repeat(60) } }, "delay": 3_600 });
+    vec![job; 500]
+}
+
 /// Files may not grow beyond 8 MB: for the server that is a disk that is full. Then there is room again.
 #[tokio::test]
 async fn a_full_disk_refuses_clearly_and_harms_nothing() {
@@ -62,36 +97,14 @@ async fn a_full_disk_refuses_clearly_and_harms_nothing() {
         return;
     }
     let dir = TempDir::new().expect("folder");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
-    let listen = listener.local_addr().expect("address").to_string();
-    drop(listener);
-    let script = "trap '' XFSZ; ulimit -S -f 16384; exec \"$0\" serve";
-    let child = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_windlass")])
-        .current_dir(dir.path())
-        .env_clear()
-        .env("PATH", std::env::var("PATH").expect("PATH"))
-        .env("DATA_DIR", dir.path())
-        .envs(harness::admin())
-        .env("LISTEN", &listen)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut server = Process(child.expect("spawn"));
-    let base = format!("http://{listen}");
-    until("the server", async || {
-        let ready = Client::new().get(format!("{base}/readyz")).send().await.ok()?;
-        ready.status().is_success().then_some(())
-    })
-    .await;
+    let (mut server, base) = serve("trap '' XFSZ; ulimit -S -f 16384; exec \"$0\" serve", dir.path(), &[]).await;
     let client = harness::signed_in(&base).await;
     let ask = async |path: &str| -> Option<Value> {
         let answer = client.get(format!("{base}{path}")).send().await.ok()?;
         answer.error_for_status().ok()?.json().await.ok()
     };
     until("the server", async || ask("/api/jobs/stats").await).await;
-    let job = json!({ "type": "export", "args": { "format": "csv", "filter": { "camera_id": "x".repeat(60) } }, "delay": 3_600 });
-    let part = vec![job; 500];
+    let part = part();
     let enqueue = async || {
         let sent = client.post(format!("{base}/api/jobs/bulk")).json(&part).send().await;
         read(sent.expect("the server answers, whatever it says")).await
@@ -127,6 +140,101 @@ async fn a_full_disk_refuses_clearly_and_harms_nothing() {
     server.0.kill().expect("kill -9");
     server.0.wait().expect("dead");
     assert_eq!(faults(&database(dir.path())).await, "ok");
+}
+
+/// A disk without room for what Postgres stores: that is refused. Then without room for its journal: that ends it, and somebody
+/// has to make room and start it again.
+#[tokio::test]
+async fn a_postgres_without_room_refuses_clearly_and_loses_nothing() {
+    if harness::arrangement() == "sqlite" {
+        return;
+    }
+    let postgres = Postgres::start().await;
+    let redis = match harness::arrangement() {
+        "redis" => Some(Redis::start().await),
+        _ => None,
+    };
+    let place = Place::new(Some(postgres.url()), redis.as_ref().map(Redis::url));
+    let mut more = vec![("DATABASE_URL", postgres.url())];
+    more.extend(redis.as_ref().map(|redis| ("REDIS_URL", redis.url())));
+    let (mut server, base) = serve("exec \"$0\" serve", place.dir.path(), &more).await;
+    let client = harness::signed_in(&base).await;
+    let part = part();
+    let enqueue = async |jobs: &[Value]| {
+        let sent = client.post(format!("{base}/api/jobs/bulk")).json(&jobs).send().await;
+        read(sent.expect("the server answers, whatever it says")).await
+    };
+    let refused = |(status, problem): (StatusCode, Value)| {
+        let said = (status, &problem["code"]);
+        assert_eq!(
+            said,
+            (StatusCode::SERVICE_UNAVAILABLE, &json!("unavailable")),
+            "{problem}"
+        );
+    };
+    let total = async |query: &str| -> Option<u64> {
+        let answer = client
+            .get(format!("{base}/api/jobs?limit=1{query}"))
+            .send()
+            .await
+            .ok()?;
+        let page: Value = answer.error_for_status().ok()?.json().await.ok()?;
+        page["total"].as_u64()
+    };
+    let at_once = vec![json!({ "type": "export", "args": { "format": "csv" } }); 20];
+    let (mut taken, mut run) = (0, 0);
+    for _ in 0..super::rounds(1) {
+        assert_eq!(enqueue(&at_once).await.0, StatusCode::ACCEPTED);
+        run += at_once.len() as u64;
+        postgres.fill_disk(true);
+        let answer = loop {
+            match enqueue(&part).await {
+                (StatusCode::ACCEPTED, _) => taken += part.len() as u64,
+                answer => break answer,
+            }
+            assert!(taken < 200_000, "the disk takes everything");
+        };
+        refused(answer);
+        assert_eq!(total("").await, Some(taken + run), "all of a refused set, or nothing");
+        // Of what was sent while it ended nobody knows the fate but the database; what was acknowledged is there.
+        let (acknowledged, unsure) = (Cell::new(0), Cell::new(0));
+        until("Postgres ends without a journal", async || {
+            postgres.begin_journal();
+            // Whoever writes next needs the file that can't be made.
+            let fate = match enqueue(&part[..1]).await.0 {
+                StatusCode::ACCEPTED => &acknowledged,
+                _ => &unsure,
+            };
+            fate.set(fate.get() + 1);
+            (!postgres.runs()).then_some(())
+        })
+        .await;
+        refused(enqueue(&part).await);
+        postgres.fill_disk(false);
+        postgres.start_again();
+        until("work goes on", async || {
+            (enqueue(&part).await.0 == StatusCode::ACCEPTED).then_some(())
+        })
+        .await;
+        let least = taken + acknowledged.get() + part.len() as u64;
+        taken = total("&status=scheduled").await.expect("an answer");
+        assert!(
+            (least..=least + unsure.get()).contains(&taken),
+            "{taken} are there; {least} were acknowledged, and {} may be",
+            unsure.get()
+        );
+        until("what waited has run", async || {
+            (total("&status=completed").await == Some(run)).then_some(())
+        })
+        .await;
+    }
+    println!(
+        "a Postgres without room, {} times: {taken} jobs taken, {run} run",
+        super::rounds(1)
+    );
+    server.0.kill().expect("kill -9");
+    server.0.wait().expect("dead");
+    assert_eq!(truth::ask(&place.config(), truth::COUNTS).await, 0, "counts adrift");
 }
 
 /// Longer than a statement waits for another writer, twice: what is tried once and once more has failed by then.

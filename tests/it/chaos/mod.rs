@@ -186,6 +186,19 @@ impl Drop for Worker {
     }
 }
 
+/// One of the libraries beside this file, for processes that are started with it preloaded.
+fn library(dir: &Path, name: &str) -> PathBuf {
+    let library = dir.join(format!("{name}.so"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/chaos/{name}.c"));
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status();
+    assert!(built.expect("a C compiler").success());
+    library
+}
+
 fn signal_to(pid: u32, signal: &str) {
     let sent = Command::new("kill").args([signal, &pid.to_string()]).status();
     assert!(sent.expect("kill").success());

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::signal_to;
+use super::{library, signal_to};
 use crate::harness::until;
 
 fn free_port() -> u16 {
@@ -166,9 +166,12 @@ pub struct Postgres {
     bin: PathBuf,
     port: u16,
     dir: TempDir,
+    /// What its disk is made of: see `full.c`.
+    disk: PathBuf,
 }
 
 impl Postgres {
+    /// Its files grow unless it is told otherwise.
     pub async fn start() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("pg")
@@ -177,6 +180,7 @@ impl Postgres {
         let postgres = Self {
             bin: programs(),
             port: free_port(),
+            disk: library(dir.path(), "full"),
             dir,
         };
         let data = postgres.dir.path().join("data");
@@ -212,22 +216,48 @@ impl Postgres {
         self.control("start");
     }
 
+    /// Whether its files can't grow any more.
+    pub fn fill_disk(&self, full: bool) {
+        let mark = self.mark();
+        match full {
+            true => std::fs::write(mark, "").expect("a file"),
+            false => std::fs::remove_file(mark).expect("the file"),
+        }
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.dir.path().join("disk-is-full")
+    }
+
+    /// It begins another file of its journal with the next thing that it writes.
+    pub fn begin_journal(&self) {
+        // While it is about to end it answers nobody.
+        self.asked("SELECT pg_switch_wal()");
+    }
+
+    pub fn runs(&self) -> bool {
+        self.ran(
+            "pg_ctl",
+            &["-D", &self.dir.path().join("data").display().to_string(), "status"],
+        )
+    }
+
+    /// After it has ended by itself.
+    pub fn start_again(&self) {
+        self.control("start");
+    }
+
     pub fn end_connections(&self) {
         let text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'postgres'";
-        self.run(
+        assert!(self.asked(text));
+    }
+
+    fn asked(&self, text: &str) -> bool {
+        let port = self.port.to_string();
+        self.ran(
             "psql",
-            &[
-                "-q",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &self.port.to_string(),
-                "-U",
-                "postgres",
-                "-c",
-                text,
-            ],
-        );
+            &["-q", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-c", text],
+        )
     }
 
     fn control(&self, what: &str) {
@@ -244,6 +274,10 @@ impl Postgres {
     }
 
     fn run(&self, program: &str, args: &[&str]) {
+        assert!(self.ran(program, args), "{program}");
+    }
+
+    fn ran(&self, program: &str, args: &[&str]) -> bool {
         // Postgres refuses to run as root.
         let mut command = match is_root() {
             true => {
@@ -256,15 +290,19 @@ impl Postgres {
         command
             .args(args)
             .current_dir(self.dir.path())
+            .env("LD_PRELOAD", &self.disk)
+            .env("DISK_IS_FULL", self.mark())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        assert!(command.status().expect(program).success(), "{program}");
+        command.status().expect(program).success()
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.control("stop");
+        if self.runs() {
+            self.control("stop");
+        }
     }
 }
 
