@@ -39,6 +39,11 @@ pub struct Entry {
     pub cell: Cell,
 }
 
+/// The number of a lane that is not that of the suspects.
+pub fn lane_number(lane: Lane) -> u8 {
+    u8::try_from(lane.rank()).unwrap_or(SUSPECTS - 1)
+}
+
 impl Entry {
     pub fn of(seq: i64, job: &Job) -> Self {
         let cell = Cell {
@@ -58,7 +63,7 @@ impl Entry {
             seq,
             lane: match suspect {
                 true => SUSPECTS,
-                false => u8::try_from(lane.rank()).unwrap_or(3),
+                false => lane_number(lane),
             },
             since: run_at.timestamp_millis() - retry,
             cell,

@@ -53,6 +53,11 @@ enum Op {
     Release {
         hold: usize,
     },
+    Turn {
+        lane: u8,
+        owner: usize,
+        keyed: bool,
+    },
 }
 
 /// Those of the owners, of the key, and one behind which the lines of all of them stand.
@@ -76,6 +81,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(max, suspect, fit)| Op::Take { max, suspect, fit }),
         1 => hold().prop_map(|hold| Op::Hold { hold }),
         2 => hold().prop_map(|hold| Op::Release { hold }),
+        3 => (0_u8..4, owner(), any::<bool>()).prop_map(|(lane, owner, keyed)| Op::Turn { lane, owner, keyed }),
     ];
     prop::collection::vec(op, 1..80)
 }
@@ -356,6 +362,11 @@ async fn without_the_index_what_is_held_back_hides_nothing_else() {
 
 async fn compare(ops: Vec<Op>) {
     let (redis, mut memory) = (redis().await, Index::default());
+    // Whole: without that nothing says that it is a job's turn.
+    assert_eq!(
+        (redis.must_rebuild().await, redis.rebuilt().await),
+        (Ok(true), Ok(true))
+    );
     // Of equal turns the first name goes first in Redis, and in memory the first that came.
     for (owner, keyed) in (0..OWNERS.len()).flat_map(|owner| [(owner, false), (owner, true)]) {
         let one = keyed_entry(1_000, 0, 0, owner, keyed);
@@ -417,6 +428,11 @@ async fn compare(ops: Vec<Op>) {
                 let hold = hold(n);
                 memory.release(&hold, 1);
                 redis.release(&hold, 1).await;
+            }
+            Op::Turn { lane, owner, keyed } => {
+                let cell = keyed_entry(0, lane, 0, owner, keyed).cell;
+                let turn = redis.take_turn(lane, &cell).await;
+                assert_eq!(turn, Ok(memory.take_turn(lane, &cell)));
             }
         }
         assert_eq!(redis.waiting().await, Ok(memory.len()));

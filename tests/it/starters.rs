@@ -1,12 +1,13 @@
 //! Jobs that begin in the commit that writes them down: what people see of it, and what must not begin so.
 
 use futures::FutureExt;
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use windlass::domain::job::NewJob;
 use windlass::domain::status::Status;
-use windlass::domain::user::Actor;
+use windlass::domain::user::{Actor, Role};
 
-use crate::harness::{Server, gate, unique, until};
+use crate::harness::{Server, gate, read, unique, until};
 
 /// Enqueues until one begins at once: the worker has found by then that nothing waits. Gives that job.
 async fn rested(s: &Server) -> Value {
@@ -87,6 +88,43 @@ async fn what_is_held_back_does_not_begin_with_its_commit() {
     s.stop().await;
 }
 
+/// A noisy owner's jobs keep every slot busy. One of somebody else, whose turn it is, is claimed as it is written down and goes before
+/// them; but not before older ones of its own owner.
+#[tokio::test]
+async fn beside_short_jobs_one_whose_turn_it_is_does_not_wait_to_be_claimed() {
+    let s = Server::with(|config| config.worker_concurrency = 2).await;
+    let quiet = s.user("quiet@example.org", Role::Operator).await;
+    let echo = json!({ "type": "echo", "args": { "value": 1 } });
+    let ask = async |path: &str, body: &Value| {
+        let sent = quiet.post(format!("{}{path}", s.base)).json(body).send().await;
+        read(sent.expect("answer")).await
+    };
+    let waiting = async || s.get("/api/jobs?status=pending&limit=1").await["total"].as_u64();
+    let begun = until(
+        "a job that is claimed as it is written down, beside others that wait",
+        async || {
+            if waiting().await < Some(1_000) {
+                let (status, _) = s.post("/api/jobs/bulk", json!(vec![echo.clone(); 2_000])).await;
+                assert_eq!(status, StatusCode::ACCEPTED);
+            }
+            let (_, job) = ask("/api/jobs", &echo).await;
+            let beside = waiting().await > Some(0);
+            (job["status"] == "running" && beside).then_some(job)
+        },
+    )
+    .await;
+    let (status, _) = ask("/api/jobs/bulk", &json!(vec![echo.clone(); 4_000])).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let (_, behind) = ask("/api/jobs", &echo).await;
+    assert_eq!(behind["status"], "pending", "its owner's older jobs go first");
+    let id = begun["id"].as_str().expect("id");
+    s.until(id, "completed").await;
+    let detail = s.detail(id).await;
+    assert_eq!(detail["attempts"].as_array().map(Vec::len), Some(1));
+    assert_eq!(detail["job"]["attempt"], 1, "it went back to nobody");
+    s.stop().await;
+}
+
 /// More jobs than slots, all of them enqueued while the worker rests: none of them runs without a slot, and the others follow.
 #[tokio::test]
 async fn slots_are_never_given_twice() {
@@ -102,7 +140,9 @@ async fn slots_are_never_given_twice() {
     // The gate is closed: whatever has begun goes on.
     until("two at work and the others waiting", async || {
         let jobs = futures::future::join_all(ids.iter().map(|id| s.job(id))).await;
-        let running = jobs.iter().filter(|job| job["status"] == "running").count();
+        // One that was claimed ahead of a slot has said nothing yet.
+        let at_work = |job: &&Value| job["status"] == "running" && job["message"] == "Waiting at the gate";
+        let running = jobs.iter().filter(at_work).count();
         assert!(running <= 2, "{running} at work");
         (running == 2).then_some(())
     })

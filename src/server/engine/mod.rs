@@ -72,6 +72,8 @@ struct Shared {
     rests: AtomicBool,
     /// Jobs that it took and that have not begun yet: slots are kept for them.
     coming: AtomicUsize,
+    /// Jobs that were claimed as they were written down, and wait for a slot.
+    late: starter::Late,
     /// Places of ends that are being written.
     ends: Semaphore,
     /// The right to run a job that may kill this process: there is one.
@@ -118,12 +120,14 @@ impl Engine {
         panics::install();
         let draw = Uuid::new_v4().simple().to_string();
         let worker = format!("{}:{}:{}", host(), std::process::id(), &draw[..6]);
+        let (late, arrivals) = starter::Late::new();
         let shared = Arc::new(Shared {
             worker,
             registry,
             slots: Arc::new(Semaphore::new(settings.slots as usize)),
             rests: AtomicBool::new(false),
             coming: AtomicUsize::new(0),
+            late,
             ends: Semaphore::new(ENDS_MAX),
             suspect: Arc::new(Semaphore::new(1)),
             settings,
@@ -152,7 +156,7 @@ impl Engine {
         maintenance::fill(&shared).await?;
         lease::beat(&shared).await?;
         let tasks = TaskTracker::new();
-        tasks.spawn(worker::run(shared.clone()));
+        tasks.spawn(worker::run(shared.clone(), arrivals));
         tasks.spawn(lease::run(shared.clone()));
         tasks.spawn(lease::listen(shared.clone()));
         tasks.spawn(report::run(shared.clone()));

@@ -1,10 +1,10 @@
 //! Jobs that begin as they are written down: see [`crate::server::service::starters`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Backoff, Shared, executor, worker};
@@ -19,30 +19,89 @@ use crate::server::store::enqueue::{Enqueue, Taker};
 /// The epoch of a job's first lease.
 const FIRST: u64 = 1;
 
-impl Starter for Shared {
-    fn offer(self: Arc<Self>, job: &Enqueue) -> Option<Offer> {
+/// Jobs that are claimed ahead of slots as they are written down, beside those that the worker claims itself.
+pub(super) struct Late {
+    jobs: mpsc::UnboundedSender<Claimed>,
+    /// Places that are kept for jobs which are being written down.
+    promised: AtomicUsize,
+    /// Jobs that wait for a slot.
+    ahead: AtomicUsize,
+}
+
+impl Late {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Claimed>) {
+        let (jobs, arrivals) = mpsc::unbounded_channel();
+        let late = Self {
+            jobs,
+            promised: AtomicUsize::new(0),
+            ahead: AtomicUsize::new(0),
+        };
+        (late, arrivals)
+    }
+
+    /// So many jobs wait for a slot.
+    pub fn ahead(&self, jobs: usize) {
+        self.ahead.store(jobs, Ordering::Relaxed);
+    }
+
+    /// Jobs that the next slots are for.
+    fn before(&self) -> usize {
+        self.promised.load(Ordering::Relaxed) + self.ahead.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// Whether a job is under no limit and waits for nothing. The store sees to queues that are paused; a time that is not in the
+    /// future is none.
+    fn may_begin(&self, job: &Enqueue) -> bool {
         let limits = &self.settings.limits;
         let limited =
             limits.all.is_some() || job.member || job.concurrency_key.is_some() || limits.kinds.contains_key(&job.kind);
-        // The store sees to queues that are paused; a time that is not in the future is none.
         let later = job.delay_ms.is_some() || !job.depends_on.is_empty() || is_external(&job.kind);
-        if limited || later || !self.rests.load(Ordering::Relaxed) || self.draining.is_cancelled() {
+        !limited && !later && !self.draining.is_cancelled()
+    }
+
+    fn taker(&self) -> Taker {
+        Taker {
+            worker: self.worker.clone(),
+            lease_ms: self.settings.lease_ms(),
+        }
+    }
+}
+
+impl Starter for Shared {
+    fn offer(self: Arc<Self>, job: &Enqueue) -> Option<Offer> {
+        if !self.rests.load(Ordering::Relaxed) || !self.may_begin(job) {
             return None;
         }
-        if self.slots.available_permits() <= self.coming.load(Ordering::Relaxed) {
+        let coming = self.coming.load(Ordering::Relaxed);
+        if self.slots.available_permits() <= coming.max(self.late.before()) {
             return None;
         }
         let slot = self.slots.clone().try_acquire_owned().ok()?;
-        let taker = Taker {
-            worker: self.worker.clone(),
-            lease_ms: self.settings.lease_ms(),
-        };
-        let kept = Kept {
-            slot,
-            token: self.executions.token(),
+        let (taker, token) = (self.taker(), self.executions.token());
+        let begins = Begins::In(slot);
+        let slot = Box::new(Kept {
+            begins,
+            token,
             shared: self,
-        };
-        let slot = Box::new(kept);
+        });
+        Some(Offer { taker, slot })
+    }
+
+    fn ahead(self: Arc<Self>, job: &Enqueue) -> Option<Offer> {
+        // Twice what the worker claims itself, so that there is room for those whose turn comes before the next claim.
+        let room = 2 * self.pace.ahead(self.settings.slots);
+        if self.late.before() >= room || !self.may_begin(job) {
+            return None;
+        }
+        let (taker, token) = (self.taker(), self.executions.token());
+        let begins = Begins::Ahead(Promise::new(self.clone()));
+        let slot = Box::new(Kept {
+            begins,
+            token,
+            shared: self,
+        });
         Some(Offer { taker, slot })
     }
 
@@ -51,25 +110,55 @@ impl Starter for Shared {
     }
 }
 
-/// A slot that is kept.
+/// A place ahead of slots, for as long as it is kept.
+struct Promise(Arc<Shared>);
+
+impl Promise {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.late.promised.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.late.promised.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a job begins.
+enum Begins {
+    In(OwnedSemaphorePermit),
+    /// Behind those that were claimed before it.
+    Ahead(Promise),
+}
+
+/// A slot that is kept, or a place ahead of one.
 struct Kept {
     shared: Arc<Shared>,
-    slot: OwnedSemaphorePermit,
+    begins: Begins,
     /// A shutdown waits for what becomes of it.
     token: TaskTrackerToken,
 }
 
 impl Slot for Kept {
     fn begin(self: Box<Self>, job: Claimed) {
-        let Self { shared, slot, token } = *self;
+        let Self { shared, begins, token } = *self;
         let executions = shared.executions.clone();
-        if shared.draining.is_cancelled() {
+        let left = match begins {
+            _ if shared.draining.is_cancelled() => Some(job),
+            Begins::In(slot) => {
+                executions.spawn(executor::run(shared.clone(), job, slot, None));
+                None
+            }
+            // The worker that does not hear of it any more has ended.
+            Begins::Ahead(_promise) => shared.late.jobs.send(job).err().map(|unheard| unheard.0),
+        };
+        if let Some(job) = left {
             executions.spawn(async move {
                 let leases = std::iter::once(job.lease);
                 worker::hand_back(&shared, leases, "the worker shut down before it had begun").await;
             });
-        } else {
-            executions.spawn(executor::run(shared, job, slot, None));
         }
         drop(token);
     }

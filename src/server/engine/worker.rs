@@ -7,21 +7,28 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Backoff, Shared, executor};
 use crate::domain::machine::Event;
 use crate::server::queue::{Change, Hold};
 use crate::server::store::StoreError;
 use crate::server::store::claim::{Claim, Claimed};
+use crate::server::store::dialect::Dialect;
 use crate::server::store::limits::{HOLD_MS, Refused};
 use crate::server::store::ops::Lease;
 
 /// Jobs that are claimed ahead of free slots at the most: as many as three commits take, so that one is on its way to the disk
 /// while the next one fills, and the worker has others to run meanwhile.
 const AHEAD_MAX: usize = 768;
-/// Jobs that one claim takes ahead of free slots at the most: the ends of those before it are written beside it.
-const CLAIM_MAX: usize = 256;
+/// Jobs that one claim takes ahead of free slots at the most. Postgres writes the ends of those before it beside it; where there is
+/// one writer, it had better commit seldom.
+fn claim_max(on: Dialect) -> usize {
+    match on {
+        Dialect::Sqlite => AHEAD_MAX,
+        Dialect::Postgres => 256,
+    }
+}
 /// Attempts longer than this are not short: while there are such, nothing is claimed ahead.
 const SHORT: Duration = Duration::from_millis(10);
 /// A job that was claimed ahead and finds no slot for this long goes back to its queue.
@@ -75,7 +82,7 @@ impl Pace {
 
     /// How many jobs so many slots get done while one claim is under way: so many are claimed ahead, and none when that is
     /// hardly any. A job that comes later waits behind them for about as long as a claim takes.
-    fn ahead(&self, slots: u32) -> usize {
+    pub fn ahead(&self, slots: u32) -> usize {
         let times = self.times();
         let (Some(attempt), Some(claim)) = (times.attempt, times.claim) else {
             return 0;
@@ -104,22 +111,24 @@ enum Fetched {
 }
 
 /// Until the engine drains: take ids from the queue, as many as there are free slots and a few more, claim them in one go,
-/// and start them as slots are free.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// and start them as slots are free. `arrivals`: those that were claimed as they were written down.
+pub(super) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Claimed>) {
     let mut backoff = Backoff::default();
     let mut ahead: VecDeque<Taken> = VecDeque::new();
     let mut since = Instant::now();
     let mut fetching: Option<BoxFuture<'static, Fetched>> = None;
     let mut target = 0_usize;
+    let claim_max = claim_max(shared.service.store.dialect());
     loop {
         start(&shared, &mut ahead);
+        shared.late.ahead(ahead.len());
         if fetching.is_none() {
             shared.coming.store(ahead.len(), Ordering::Relaxed);
             let free = shared.slots.available_permits();
             // With nothing ahead, short jobs that are about to end together do so first, and one claim takes for all.
             let short = target.saturating_sub(ahead.len());
-            if free > 0 && ahead.is_empty() || short > (target / 2).min(CLAIM_MAX) {
-                let more = short.min(CLAIM_MAX);
+            if free > 0 && ahead.is_empty() || short > (target / 2).min(claim_max) {
+                let more = short.min(claim_max);
                 fetching = Some(fetch(shared.clone(), free + more, more).boxed());
             }
         }
@@ -127,6 +136,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let fetched = tokio::select! {
             biased;
             () = shared.draining.cancelled() => break,
+            Some(job) = arrivals.recv() => {
+                if ahead.is_empty() {
+                    since = Instant::now();
+                }
+                ahead.push_back((job, None));
+                continue;
+            }
             // A slot is free: the loop starts what waits for it, or looks for more.
             () = slot(&shared, waits || fetching.is_none()) => continue,
             fetched = async {
@@ -171,6 +187,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
         && let Ok(Fetched::Jobs(jobs)) = tokio::time::timeout(Duration::from_secs(2), fetch).await
     {
         ahead.extend(jobs);
+    }
+    arrivals.close();
+    while let Ok(job) = arrivals.try_recv() {
+        ahead.push_back((job, None));
     }
     give_back(&shared, ahead.drain(..), "the worker shut down before it had a slot").await;
 }

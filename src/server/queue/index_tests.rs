@@ -1,4 +1,4 @@
-use super::super::LANE_MS;
+use super::super::{FRONT, LANE_MS};
 use super::*;
 
 pub(crate) fn entry(seq: i64, lane: u8, since: i64, owner: &str) -> Entry {
@@ -85,6 +85,45 @@ fn owners_take_turns_and_a_newcomer_owes_nothing() {
     }
     let next = seqs(index.take(6, 0, false));
     assert_eq!(next.iter().filter(|n| **n >= 1_000).count(), 3, "{next:?}");
+}
+
+/// Who takes turns without a job in the index has as many as one who has.
+#[test]
+fn a_turn_is_taken_by_whoever_would_be_next() {
+    let quiet = entry(0, 2, 0, "quiet").cell;
+    let noisy = entry(0, 2, 0, "noisy").cell;
+    let mut index = Index::default();
+    assert!(index.take_turn(2, &quiet), "nothing waits");
+    for n in 0..100 {
+        index.insert(&entry(n, 2, n + 1, "noisy"));
+    }
+    assert!(!index.take_turn(2, &noisy), "its own jobs go first");
+    assert_eq!(index.take(3, 0, false).len(), 3);
+    assert!(index.take_turn(2, &quiet));
+    assert!(!index.take_turn(2, &quiet), "it has had its turn");
+    assert!(
+        !index.take_turn(1, &quiet) && !index.take_turn(3, &quiet),
+        "another lane has the older jobs"
+    );
+    let mut turns = 0;
+    for _ in 0..50 {
+        assert_eq!(index.take(1, 0, false).len(), 1);
+        turns += usize::from(index.take_turn(2, &quiet));
+    }
+    assert!((48..=50).contains(&turns), "{turns} of 50");
+    // What goes before all that waits is not overtaken.
+    assert_eq!(index.take(1, 0, false).len(), 1);
+    index.insert(&entry(900, 2, FRONT.timestamp_millis(), "first"));
+    assert!(!index.take_turn(2, &quiet));
+    assert_eq!(seqs(index.take(1, 0, false)), [900]);
+    assert!(index.take_turn(2, &quiet));
+    // Nor does anything go that a limit is known to refuse.
+    assert_eq!(index.take(2, 0, false).len(), 2);
+    index.hold(&Hold::Owner("quiet".into()), 1_000);
+    assert!(!index.take_turn(2, &quiet));
+    index.release(&Hold::Owner("quiet".into()), 1);
+    assert!(!index.take_turn(2, &quiet), "a place may not be free any more");
+    assert!(index.take_turn(2, &entry(0, 2, 0, "another").cell));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
 use super::index::{Index, Taken};
-use super::{Away, Bus, Change, Entry, Hold, Queue, Signal};
+use super::{Away, Bus, Cell, Change, Entry, Hold, Queue, Signal};
 use crate::domain::job::JobId;
 use crate::domain::log::LogLine;
 
@@ -100,6 +100,11 @@ impl Queue for MemoryQueue {
             self.arrived.notify_one();
         }
         Ok(seqs)
+    }
+
+    async fn take_turn(&self, lane: u8, cell: &Cell) -> Result<bool, Away> {
+        let mut shared = lock(&self.index);
+        Ok(shared.filled && shared.index.take_turn(lane, cell))
     }
 
     async fn settle(&self, seqs: &[i64]) {

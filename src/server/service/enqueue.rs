@@ -328,7 +328,7 @@ impl Service {
             taker: None,
         };
         let offer = match batch.jobs.as_slice() {
-            [job] => self.starters.offer(job),
+            [job] => self.starters.offer(job, &*self.queue).await,
             _ => None,
         };
         let written = match offer {

@@ -167,3 +167,57 @@ local function release(hold, places)
   end
   return let_go(hold)
 end
+
+-- The lane, of those up to the last one, whose longest waiting job has aged furthest, and how many lanes there are to choose from:
+-- among the lines behind a hold, or among those that go.
+local function next_lane(last_lane, hold)
+  local best, aged, lanes = nil, nil, 0
+  for lane = 0, last_lane do
+    local head = redis.call('ZRANGE', heads(lane, hold), 0, 0, 'WITHSCORES')[2]
+    if head then
+      lanes = lanes + 1
+      local age = tonumber(head) + lane % 4 * LANE_MS
+      if not best or age < aged then best, aged = tostring(lane), age end
+    end
+  end
+  return best, lanes
+end
+
+-- The line whose turn it is, with that turn and its owner's next one. One whose owner was served elsewhere in the meantime has
+-- a later turn than it stands with.
+-- Who is to go before all that waits does so whosever turn it is.
+local function next_cell(lane, hold)
+  local head = redis.call('ZRANGE', heads(lane, hold), 0, 0, 'WITHSCORES')
+  if head[1] and tonumber(head[2]) <= FRONT then
+    local cell = head[1]
+    local stands = tonumber(redis.call('ZSCORE', turns(lane, hold), cell) or '0')
+    local own = math.max(tonumber(own_turn(cell) or stands), stands)
+    if own > stands then redis.call('ZADD', turns(lane, hold), own, cell) end
+    return cell, own, own
+  end
+  while true do
+    local first = redis.call('ZRANGE', turns(lane, hold), 0, 0, 'WITHSCORES')
+    local cell, turn = first[1], tonumber(first[2])
+    if not cell then return nil end
+    local own = tonumber(own_turn(cell) or turn)
+    if own <= turn then return cell, turn, own end
+    redis.call('ZADD', turns(lane, hold), own, cell)
+  end
+end
+
+-- What may hold a cell back.
+local function holds_of(cell)
+  local part = parts(cell)
+  local holds = { 'q:' .. part[1], 'k:' .. part[2], 'o:' .. part[3] }
+  if part[4] ~= '' then holds[4] = 'c:' .. part[4] end
+  holds[#holds + 1] = 'a:'
+  return holds
+end
+
+-- A cell's owner had so many turns, from this one on.
+local function serve(cell, turn, n)
+  local last = math.max(tonumber(redis.call('GET', p .. 'turn') or '0'), turn + (n - 1) * STEP)
+  redis.call('SET', p .. 'turn', string.format('%.0f', last))
+  redis.call('ZADD', p .. 'owners', turn + n * STEP, parts(cell)[3])
+  if redis.call('ZCARD', p .. 'owners') > OWNERS_MAX then redis.call('ZREMRANGEBYSCORE', p .. 'owners', '-inf', last) end
+end

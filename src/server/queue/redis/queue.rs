@@ -26,6 +26,8 @@ const FILL_S: i64 = 60;
 const WAIT_S: f64 = 1.0;
 /// How long whoever takes jobs back waits for what was announced before.
 const BEHIND: Duration = Duration::from_millis(500);
+/// How long a new job waits for Redis to say whether it is its turn.
+const SOON: Duration = Duration::from_millis(20);
 /// Entries that one script is given at once, and callers whose entries go together.
 const CHUNK: usize = 500;
 const CALLERS: usize = 500;
@@ -47,6 +49,8 @@ pub struct RedisQueue {
     coming: Mutex<Option<Coming>>,
     waiting: Arc<AtomicUsize>,
     announcements: mpsc::UnboundedSender<Announcement>,
+    /// Those that are on their way.
+    behind: Arc<AtomicUsize>,
     /// An announcement of this process is on its way: whoever waits here need not wait to hear of it from Redis.
     on_its_way: Arc<Notify>,
 }
@@ -69,6 +73,7 @@ struct Scripts {
     give_back: Script,
     hold: Script,
     release: Script,
+    turn: Script,
     waiting: Script,
     filling: Script,
     filled: Script,
@@ -87,14 +92,15 @@ impl RedisQueue {
             give_back: script!("give_back.lua"),
             hold: script!("hold.lua"),
             release: script!("release.lua"),
+            turn: script!("turn.lua"),
             waiting: script!("waiting.lua"),
             filling: script!("filling.lua"),
             filled: script!("filled.lua"),
         };
         let scripts = Arc::new(scripts);
         let (announcements, asked) = mpsc::unbounded_channel();
-        let on_its_way = Arc::new(Notify::new());
-        tokio::spawn(announce(scripts.clone(), asked, on_its_way.clone()));
+        let (on_its_way, behind) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        tokio::spawn(announce(scripts.clone(), asked, on_its_way.clone(), behind.clone()));
         Self {
             scripts,
             due: Notify::new(),
@@ -103,6 +109,7 @@ impl RedisQueue {
             coming: Mutex::default(),
             waiting: Arc::default(),
             announcements,
+            behind,
             on_its_way,
         }
     }
@@ -110,6 +117,7 @@ impl RedisQueue {
     /// Hands entries to the task that announces for everybody.
     fn hand_in(&self, entries: &[Entry], told: Option<oneshot::Sender<Result<(), Away>>>) -> Result<(), Away> {
         let args = entries.iter().flat_map(|e| [text(e.seq), place(e)]).collect();
+        self.behind.fetch_add(1, Ordering::SeqCst);
         self.announcements.send(Announcement { args, told }).map_err(|_| Away)
     }
 
@@ -172,7 +180,12 @@ impl RedisQueue {
 
 /// Announces for everybody: what comes while a call is under way goes along with the next one, since one call for many costs
 /// hardly more than one for each. Ends with the queue.
-async fn announce(scripts: Arc<Scripts>, mut asked: mpsc::UnboundedReceiver<Announcement>, on_its_way: Arc<Notify>) {
+async fn announce(
+    scripts: Arc<Scripts>,
+    mut asked: mpsc::UnboundedReceiver<Announcement>,
+    on_its_way: Arc<Notify>,
+    behind: Arc<AtomicUsize>,
+) {
     let mut waiting: Vec<Announcement> = Vec::new();
     while asked.recv_many(&mut waiting, CALLERS).await > 0 {
         let mut args: Vec<String> = waiting.iter_mut().flat_map(|one| one.args.drain(..)).collect();
@@ -185,6 +198,7 @@ async fn announce(scripts: Arc<Scripts>, mut asked: mpsc::UnboundedReceiver<Anno
             let (told, ()) = tokio::join!(biased; told, async { on_its_way.notify_one() });
             done = told.map(drop);
         }
+        behind.fetch_sub(waiting.len(), Ordering::SeqCst);
         for told in waiting.drain(..).filter_map(|one| one.told) {
             // Whoever has gone away meanwhile need not hear it.
             let _ = told.send(done);
@@ -266,19 +280,20 @@ impl Scripts {
 
 /// The place of an entry as the scripts read it.
 fn place(entry: &Entry) -> String {
+    format!("{}|{}|{}", entry.lane, entry.since, cell_text(&entry.cell))
+}
+
+fn cell_text(cell: &Cell) -> String {
     let Cell {
         queue,
         kind,
         owner,
         key,
-    } = &entry.cell;
+    } = cell;
     let clean = |text: &str| text.replace('\u{1f}', " ");
     let key = key.as_deref().map(clean).unwrap_or_default();
     let (queue, kind, owner) = (clean(queue), clean(kind), clean(owner));
-    format!(
-        "{}|{}|{queue}\u{1f}{kind}\u{1f}{owner}\u{1f}{key}",
-        entry.lane, entry.since
-    )
+    format!("{queue}\u{1f}{kind}\u{1f}{owner}\u{1f}{key}")
 }
 
 /// A number as the scripts have it: of jobs that wait since the same moment the lower number goes first, and Redis compares
@@ -339,6 +354,18 @@ impl Queue for RedisQueue {
             }
         }
         look().await
+    }
+
+    async fn take_turn(&self, lane: u8, cell: &Cell) -> Result<bool, Away> {
+        let asked = async {
+            // Behind what this process has told of before: its owner's older jobs go first.
+            if self.behind.load(Ordering::SeqCst) > 0 {
+                self.announced(&[]).await?;
+            }
+            let args = vec![lane.to_string(), cell_text(cell)];
+            Ok(self.scripts.run::<i64>(&self.scripts.turn, args).await? == 1)
+        };
+        timeout(SOON, asked).await.unwrap_or(Err(Away))
     }
 
     async fn settle(&self, seqs: &[i64]) {

@@ -5,43 +5,6 @@
 local max, keep, last_lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local moment = now()
 
--- The lane whose longest waiting job has aged furthest, and how many lanes there are to choose from: among the lines behind a
--- hold, or among those that go.
-local function next_lane(hold)
-  local best, aged, lanes = nil, nil, 0
-  for lane = 0, last_lane do
-    local head = redis.call('ZRANGE', heads(lane, hold), 0, 0, 'WITHSCORES')[2]
-    if head then
-      lanes = lanes + 1
-      local age = tonumber(head) + lane % 4 * LANE_MS
-      if not best or age < aged then best, aged = tostring(lane), age end
-    end
-  end
-  return best, lanes
-end
-
--- The line whose turn it is, with that turn and its owner's next one. One whose owner was served elsewhere in the meantime has
--- a later turn than it stands with.
--- Who is to go before all that waits does so whosever turn it is.
-local function next_cell(lane, hold)
-  local head = redis.call('ZRANGE', heads(lane, hold), 0, 0, 'WITHSCORES')
-  if head[1] and tonumber(head[2]) <= FRONT then
-    local cell = head[1]
-    local stands = tonumber(redis.call('ZSCORE', turns(lane, hold), cell) or '0')
-    local own = math.max(tonumber(own_turn(cell) or stands), stands)
-    if own > stands then redis.call('ZADD', turns(lane, hold), own, cell) end
-    return cell, own, own
-  end
-  while true do
-    local first = redis.call('ZRANGE', turns(lane, hold), 0, 0, 'WITHSCORES')
-    local cell, turn = first[1], tonumber(first[2])
-    if not cell then return nil end
-    local own = tonumber(own_turn(cell) or turn)
-    if own <= turn then return cell, turn, own end
-    redis.call('ZADD', turns(lane, hold), own, cell)
-  end
-end
-
 -- Holds that have ended by themselves; and behind ended ones no more lines than may go, and a few for those that something else
 -- stops. Those that would go first without the hold come back first, and stay in that order. None comes with a turn
 -- that has passed, which would be a claim to all that others had meanwhile: each stands a little behind the one before, and the
@@ -59,7 +22,7 @@ local function thaw()
       places = 1
     end
     for place = 1, math.min(math.min(places, max) + 8, THAWS) do
-      local lane = next_lane(hold)
+      local lane = next_lane(last_lane, hold)
       local cell, turn
       if lane then cell, turn = next_cell(lane, hold) end
       if not cell then break end
@@ -74,14 +37,6 @@ end
 local any_holds = redis.call('EXISTS', p .. 'holds') == 1
 -- Holds that share a place with a job that goes.
 local tried, any_tried = {}, false
-
-local function holds_of(cell)
-  local part = parts(cell)
-  local holds = { 'q:' .. part[1], 'k:' .. part[2], 'o:' .. part[3] }
-  if part[4] ~= '' then holds[4] = 'c:' .. part[4] end
-  holds[#holds + 1] = 'a:'
-  return holds
-end
 
 local function has_key(cell) return string.sub(cell, -1) ~= SEP end
 
@@ -128,10 +83,10 @@ local taken = {}
 -- Whatever thawed and was stopped by something else makes room for those behind it.
 local thawed = thaw()
 while #taken < max and parked < PARKS do
-  local lane, lanes = next_lane()
+  local lane, lanes = next_lane(last_lane)
   while not lane and #taken == 0 and thawed do
     thawed = thaw()
-    lane, lanes = next_lane()
+    lane, lanes = next_lane(last_lane)
   end
   if not lane then break end
   local cell, turn, own = next_cell(lane)
@@ -170,10 +125,7 @@ while #taken < max and parked < PARKS do
       redis.call('HDEL', p .. 'jobs', ...)
       redis.call('ZADD', p .. 'taken', unpack(deadlines))
     end)
-    local last = math.max(tonumber(redis.call('GET', p .. 'turn') or '0'), turn + (got - 1) * STEP)
-    redis.call('SET', p .. 'turn', string.format('%.0f', last))
-    redis.call('ZADD', p .. 'owners', turn + got * STEP, parts(cell)[3])
-    if redis.call('ZCARD', p .. 'owners') > OWNERS_MAX then redis.call('ZREMRANGEBYSCORE', p .. 'owners', '-inf', last) end
+    serve(cell, turn, got)
     if head_of(lane, cell) then redis.call('ZADD', turns(lane), turn + got * STEP, cell) end
     refresh(lane, cell)
   end
@@ -181,7 +133,7 @@ end
 local whole = redis.call('EXISTS', p .. 'marker')
 -- Another worker may wait for what is left; or this one looks on.
 local thaws = redis.call('EXISTS', p .. 'thawing') == 1
-if (#taken > 0 and next_lane()) or (parked == PARKS and (thaws or next_lane())) then wake(1) end
+if (#taken > 0 and next_lane(last_lane)) or (parked == PARKS and (thaws or next_lane(last_lane))) then wake(1) end
 local rests = #taken < max and parked < PARKS and not thaws
 table.insert(taken, 1, rests and 1 or 0)
 table.insert(taken, 1, whole)
