@@ -1,6 +1,7 @@
 //! Runs jobs: takes ids from the queue, claims them in the database, executes them, keeps their leases, and sees to it that
 //! nothing is forgotten. `docs/ARCHITECTURE.md` has the picture.
 
+mod ahead;
 pub mod context;
 mod cost;
 mod executor;
