@@ -256,7 +256,7 @@ impl Index {
             None => {}
             // Whatever is in front goes first, and whoever has had less.
             Some(next) if next == lane && self.active.in_front(lane).is_none() => {
-                if self.next(None, LANES).is_none_or(|(_, _, first)| first <= turn) {
+                if self.next(None, LANES).is_none_or(|(_, _, first)| first < turn) {
                     return false;
                 }
             }

@@ -15,7 +15,7 @@ if next then
   -- Whatever is in front goes first, and whoever has had less.
   if next ~= lane or tonumber(redis.call('ZRANGE', heads(lane, false), 0, 0, 'WITHSCORES')[2]) <= FRONT then return 0 end
   local first, its = next_cell(lane, false)
-  if not first or its <= turn then return 0 end
+  if not first or its < turn then return 0 end
 end
 serve(cell, turn, 1)
 return 1
