@@ -93,7 +93,7 @@ async fn what_is_held_back_does_not_begin_with_its_commit() {
 #[tokio::test]
 async fn beside_short_jobs_one_whose_turn_it_is_does_not_wait_to_be_claimed() {
     let s = Server::with(|config| config.worker_concurrency = 2).await;
-    let quiet = s.user("quiet@example.org", Role::Operator).await;
+    let quiet = s.user("quiet@example.org", Role::Admin).await;
     let echo = json!({ "type": "echo", "args": { "value": 1 } });
     let ask = async |path: &str, body: &Value| {
         let sent = quiet.post(format!("{}{path}", s.base)).json(body).send().await;
