@@ -178,14 +178,18 @@ async fn an_export_that_is_killed_gives_the_same_file(
             let url = format!("{}/api/jobs/{id}/{what}", server.base);
             client.post(url).send().await.expect("answer").status().is_success()
         };
+        let one_of = async |statuses: [&str; 2]| {
+            until("its next status", async || {
+                let job = get(client, format!("{}/api/jobs/{id}", server.base)).await;
+                statuses.contains(&job["status"].as_str()?).then_some(())
+            })
+            .await;
+        };
         // It may have ended before either of them.
         act("pause").await;
-        until("its pause, or its end", async || {
-            let job = get(client, format!("{}/api/jobs/{id}", server.base)).await;
-            (job["status"] == "paused" || job["status"] == "completed").then_some(())
-        })
-        .await;
+        one_of(["paused", "completed"]).await;
         act("resume").await;
+        one_of(["running", "completed"]).await;
         server.child.kill().expect("kill -9");
         server.child.wait().expect("dead");
         server = serve(dir, client).await;

@@ -100,7 +100,10 @@ fn a_turn_is_taken_by_whoever_would_be_next() {
     assert!(!index.take_turn(2, &noisy), "its own jobs go first");
     assert_eq!(index.take(3, 0, false).len(), 3);
     assert!(index.take_turn(2, &quiet));
-    assert!(index.take_turn(2, &quiet), "of two who have had as much it may be either");
+    assert!(
+        index.take_turn(2, &quiet),
+        "of two who have had as much it may be either"
+    );
     assert!(!index.take_turn(2, &quiet), "it has had its turn");
     assert!(
         !index.take_turn(1, &quiet) && !index.take_turn(3, &quiet),
