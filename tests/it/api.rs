@@ -372,6 +372,35 @@ async fn a_unique_key_answers_with_the_first_job_while_that_is_unfinished() {
     s.stop().await;
 }
 
+/// Calls that come together are written together: all but one of those with the same key are told of the one that is new.
+#[tokio::test]
+async fn of_calls_with_one_unique_key_that_come_together_one_is_new() {
+    let s = Server::start().await;
+    for round in 0..10 {
+        let call = |n: u32| {
+            let body = json!({ "type": "echo", "delay": 3_600, "unique_key": format!("{round}-{}", n % 3) });
+            s.post("/api/jobs", body)
+        };
+        let answers = futures::future::join_all((0..30).map(call)).await;
+        for key in 0..3_usize {
+            let told: Vec<_> = answers.iter().skip(key).step_by(3).collect();
+            let new: Vec<_> = told
+                .iter()
+                .filter(|(status, _)| *status == StatusCode::ACCEPTED)
+                .collect();
+            assert_eq!(new.len(), 1, "as if each had written one: {told:?}");
+            let id = new[0].1["id"].as_str().expect("id");
+            assert!(
+                told.iter().all(|(status, job)| status.is_success() && job["id"] == id),
+                "{told:?}"
+            );
+            assert_eq!(s.job(id).await["status"], "scheduled");
+        }
+    }
+    assert_eq!(s.get("/api/jobs?limit=1").await["total"], 30);
+    s.stop().await;
+}
+
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back() {
     let s = Server::on(

@@ -57,3 +57,60 @@ impl Ahead {
         taken.into_iter().chain(late.into_iter().map(|job| (job, None)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::time::from_millis;
+    use crate::server::store::ops::Lease;
+
+    fn claimed(seq: i64, lane: &str) -> Claimed {
+        let (id, at) = (Uuid::nil(), from_millis(0));
+        let job = json!({
+            "id": id, "type": "a", "queue": "default", "priority": lane, "status": "running", "owner": "", "message": "", "attempt": 1,
+            "max_attempts": 3, "crashes": 0, "created_at": at, "run_at": at, "rev": 1, "cancel_requested": false, "pause_requested": false
+        });
+        Claimed {
+            lease: Lease { id, seq, epoch: 1 },
+            job: Arc::new(serde_json::from_value(job).expect("a job")),
+            args: Value::Null,
+            timeout_s: 1,
+            checkpoint: None,
+            log_lines: 0,
+            round: 1,
+        }
+    }
+
+    fn next(ahead: &mut Ahead, n: usize) -> Vec<i64> {
+        let popped = std::iter::from_fn(|| ahead.pop()).take(n);
+        popped.map(|(job, _)| job.lease.seq).collect()
+    }
+
+    #[test]
+    fn of_two_slots_one_is_for_those_that_are_late() {
+        let mut ahead = Ahead::default();
+        (1..=4).for_each(|seq| ahead.push((claimed(seq, "normal"), None)));
+        (11..=13).for_each(|seq| ahead.arrive(claimed(seq, "normal")));
+        assert_eq!(next(&mut ahead, 3), [11, 1, 12]);
+        ahead.arrive(claimed(14, "normal"));
+        assert_eq!(next(&mut ahead, 9), [2, 13, 3, 14, 4]);
+        assert!(ahead.is_empty());
+    }
+
+    #[test]
+    fn a_higher_lane_goes_first_and_all_can_be_taken_out() {
+        let mut ahead = Ahead::default();
+        ahead.push((claimed(1, "critical"), None));
+        ahead.push((claimed(2, "low"), None));
+        ahead.arrive(claimed(11, "normal"));
+        ahead.arrive(claimed(12, "normal"));
+        assert_eq!(next(&mut ahead, 2), [1, 11]);
+        assert_eq!(ahead.drain().map(|(job, _)| job.lease.seq).collect::<Vec<_>>(), [2, 12]);
+        assert_eq!(ahead.len(), 0);
+    }
+}
