@@ -8,6 +8,7 @@ mod executor;
 pub mod kind;
 mod lease;
 mod maintenance;
+mod pace;
 mod panics;
 mod report;
 mod running;
@@ -73,14 +74,14 @@ struct Shared {
     rests: AtomicBool,
     /// Jobs that it took and that have not begun yet: slots are kept for them.
     coming: AtomicUsize,
-    /// Jobs that were claimed as they were written down, and wait for a slot.
+    /// Those that are claimed as they are written down, on their way to the worker.
     late: starter::Late,
     /// Places of ends that are being written.
     ends: Semaphore,
     /// The right to run a job that may kill this process: there is one.
     suspect: Arc<Semaphore>,
     running: Running,
-    pace: worker::Pace,
+    pace: pace::Pace,
     /// No other process runs jobs of this database.
     alone: bool,
     /// The index knew of fewer jobs than wait when it was last compared.
@@ -133,7 +134,7 @@ impl Engine {
             suspect: Arc::new(Semaphore::new(1)),
             settings,
             running: Running::default(),
-            pace: worker::Pace::default(),
+            pace: pace::Pace::default(),
             alone,
             missed: AtomicBool::new(false),
             outdated: AtomicBool::new(false),

@@ -19,17 +19,20 @@ use crate::server::store::enqueue::{Enqueue, Taker};
 /// The epoch of a job's first lease.
 const FIRST: u64 = 1;
 
-/// Jobs that are claimed ahead of slots as they are written down, beside those that the worker claims itself.
+/// Jobs that were claimed as they were written down, each with the place that was kept for it.
+pub(super) type Arrivals = mpsc::UnboundedReceiver<(Claimed, Promise)>;
+
+/// The way of jobs that are claimed ahead of slots as they are written down to the worker, which claims others itself.
 pub(super) struct Late {
-    jobs: mpsc::UnboundedSender<Claimed>,
-    /// Places that are kept for jobs which are being written down.
+    jobs: mpsc::UnboundedSender<(Claimed, Promise)>,
+    /// Places that are kept for jobs which are being written down, or on their way.
     promised: AtomicUsize,
-    /// Jobs that wait for a slot.
+    /// All jobs that wait for a slot.
     ahead: AtomicUsize,
 }
 
 impl Late {
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Claimed>) {
+    pub fn new() -> (Self, Arrivals) {
         let (jobs, arrivals) = mpsc::unbounded_channel();
         let late = Self {
             jobs,
@@ -90,9 +93,10 @@ impl Starter for Shared {
     }
 
     fn ahead(self: Arc<Self>, job: &Enqueue) -> Option<Offer> {
-        // Twice what the worker claims itself, so that there is room for those whose turn comes before the next claim.
+        // As many again as the worker claims itself, so that there is room for those whose turn comes before the next claim.
         let room = 2 * self.pace.ahead(self.settings.slots);
-        if self.late.before() >= room || !self.may_begin(job) {
+        // The database alone knows whether a time lies in the past.
+        if job.run_at.is_some() || self.late.before() >= room || !self.may_begin(job) {
             return None;
         }
         let (taker, token) = (self.taker(), self.executions.token());
@@ -111,7 +115,7 @@ impl Starter for Shared {
 }
 
 /// A place ahead of slots, for as long as it is kept.
-struct Promise(Arc<Shared>);
+pub(super) struct Promise(Arc<Shared>);
 
 impl Promise {
     fn new(shared: Arc<Shared>) -> Self {
@@ -152,7 +156,7 @@ impl Slot for Kept {
                 None
             }
             // The worker that does not hear of it any more has ended.
-            Begins::Ahead(_promise) => shared.late.jobs.send(job).err().map(|unheard| unheard.0),
+            Begins::Ahead(promise) => shared.late.jobs.send((job, promise)).err().map(|unheard| unheard.0.0),
         };
         if let Some(job) = left {
             executions.spawn(async move {

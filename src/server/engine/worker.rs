@@ -1,15 +1,17 @@
 //! Takes jobs while there are free slots, and where jobs are short a few ahead of them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Ahead, Taken};
+use super::pace::AHEAD_MAX;
+use super::starter::Arrivals;
 use super::{Backoff, Shared, executor};
 use crate::domain::machine::Event;
 use crate::server::queue::{Change, Hold};
@@ -19,9 +21,6 @@ use crate::server::store::dialect::Dialect;
 use crate::server::store::limits::{HOLD_MS, Refused};
 use crate::server::store::ops::Lease;
 
-/// Jobs that are claimed ahead of free slots at the most: as many as three commits take, so that one is on its way to the disk
-/// while the next one fills, and the worker has others to run meanwhile.
-const AHEAD_MAX: usize = 768;
 /// Jobs that one claim takes ahead of free slots at the most. Postgres writes the ends of those before it beside it; where there is
 /// one writer, it had better commit seldom.
 fn claim_max(on: Dialect) -> usize {
@@ -30,75 +29,6 @@ fn claim_max(on: Dialect) -> usize {
         Dialect::Postgres => 256,
     }
 }
-/// Attempts longer than this are not short: while there are such, nothing is claimed ahead.
-const SHORT: Duration = Duration::from_millis(10);
-/// A job that was claimed ahead and finds no slot for this long goes back to its queue.
-const STRANDED: Duration = Duration::from_millis(500);
-
-/// How long attempts and claims take of late, which says how many jobs are worth claiming ahead.
-#[derive(Default)]
-pub(super) struct Pace(Mutex<Times>);
-
-#[derive(Default)]
-struct Times {
-    /// Seconds, as averages that forget: of an attempt, and of a claim.
-    attempt: Option<f64>,
-    claim: Option<f64>,
-    /// When an attempt last took longer than [`SHORT`], or was seen to do so.
-    long: Option<Instant>,
-}
-
-/// The share of the newest value in an average.
-const NEWEST: f64 = 1.0 / 16.0;
-/// What starting and ending an attempt costs at the least, in seconds.
-const LEAST: f64 = 10e-6;
-
-fn average(before: Option<f64>, newest: f64) -> Option<f64> {
-    Some(before.map_or(newest, |before| before + (newest - before) * NEWEST))
-}
-
-impl Pace {
-    fn times(&self) -> MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An attempt ended after so long.
-    pub fn ended(&self, took: Duration) {
-        let mut times = self.times();
-        times.attempt = average(times.attempt, took.as_secs_f64());
-        if took > SHORT {
-            times.long = Some(Instant::now());
-        }
-    }
-
-    /// Attempts that have not ended take longer than was thought.
-    fn long(&self) {
-        self.times().long = Some(Instant::now());
-    }
-
-    fn claimed(&self, took: Duration) {
-        let mut times = self.times();
-        times.claim = average(times.claim, took.as_secs_f64());
-    }
-
-    /// How many jobs so many slots get done while one claim is under way: so many are claimed ahead, so that no slot waits for a
-    /// claim. A job that comes later waits behind them for about as long as a claim takes.
-    pub fn ahead(&self, slots: u32) -> usize {
-        let times = self.times();
-        let (Some(attempt), Some(claim)) = (times.attempt, times.claim) else {
-            return 0;
-        };
-        if times.long.is_some_and(|at| at.elapsed() < Duration::from_secs(1)) {
-            return 0;
-        }
-        let jobs = f64::from(slots) * claim / attempt.max(LEAST);
-        match jobs < 1.0 {
-            true => 0,
-            false => (jobs.ceil() as usize).min(AHEAD_MAX),
-        }
-    }
-}
-
 /// Jobs that go back to the queue at the same time.
 const HANDED_BACK: usize = 64;
 
@@ -110,50 +40,56 @@ enum Fetched {
 
 /// Until the engine drains: take ids from the queue, as many as there are free slots and a few more, claim them in one go,
 /// and start them as slots are free. `arrivals`: those that were claimed as they were written down.
-pub(super) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiver<Claimed>) {
+pub(super) async fn run(shared: Arc<Shared>, mut arrivals: Arrivals) {
     let mut backoff = Backoff::default();
     let mut ahead = Ahead::default();
-    let mut since = Instant::now();
     let mut fetching: Option<BoxFuture<'static, Fetched>> = None;
-    let mut target = 0_usize;
+    // When claims are tried again that the database could not do.
+    let mut not_before: Option<Instant> = None;
     let claim_max = claim_max(shared.service.store.dialect());
     loop {
         start(&shared, &mut ahead);
         shared.late.ahead(ahead.len());
-        if fetching.is_none() {
+        if fetching.is_none() && not_before.is_none() {
             shared.coming.store(ahead.len(), Ordering::Relaxed);
+            let target = shared.pace.ahead(shared.settings.slots);
             let free = shared.slots.available_permits();
             // With nothing ahead, short jobs that are about to end together do so first, and one claim takes for all.
-            let short = target.saturating_sub(ahead.len());
+            let short = target.saturating_sub(ahead.taken());
             if free > 0 && ahead.is_empty() || short > (target / 2).min(claim_max) {
                 let more = short.min(claim_max);
                 fetching = Some(fetch(shared.clone(), free + more, more).boxed());
             }
         }
-        let waits = !ahead.is_empty();
+        let idle = fetching.is_none() && not_before.is_none();
+        // While ends wait for the database no slot comes free, and going back is something to be written, too.
+        let stranded = ahead.deadline().filter(|_| shared.ends.available_permits() > 0);
         let fetched = tokio::select! {
             biased;
             () = shared.draining.cancelled() => break,
-            Some(job) = arrivals.recv() => {
-                if ahead.is_empty() {
-                    since = Instant::now();
-                }
-                ahead.arrive(job);
+            Some((job, promise)) = arrivals.recv() => {
+                ahead.arrive(job, Instant::now());
+                shared.late.ahead(ahead.len());
+                drop(promise);
                 continue;
             }
             // A slot is free: the loop starts what waits for it, or looks for more.
-            () = slot(&shared, waits || fetching.is_none()) => continue,
+            () = slot(&shared, !ahead.is_empty() || idle) => continue,
             fetched = async {
                 match fetching.as_mut() {
                     Some(fetch) => fetch.await,
                     None => std::future::pending().await,
                 }
             } => fetched,
-            // While ends wait for the database no slot comes free, and going back is something to be written, too.
-            () = tokio::time::sleep(STRANDED.saturating_sub(since.elapsed())), if waits && shared.ends.available_permits() > 0 => {
-                give_back(&shared, ahead.drain(), "it was claimed ahead of a free slot that did not come").await;
+            () = at(stranded) => {
+                // Nobody else comes ahead meanwhile.
                 shared.pace.long();
-                target = 0;
+                let stranded = ahead.stranded(Instant::now());
+                give_back(&shared, stranded.into_iter(), "it was claimed ahead of a free slot that did not come").await;
+                continue;
+            }
+            () = at(not_before) => {
+                not_before = None;
                 continue;
             }
         };
@@ -161,11 +97,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiv
         match fetched {
             Fetched::Jobs(jobs) => {
                 backoff.reset();
-                target = shared.pace.ahead(shared.settings.slots);
-                since = Instant::now();
                 for job in jobs {
                     shared.service.bus.change(Change::Job(job.0.job.clone()));
-                    ahead.push(job);
+                    ahead.push(job, Instant::now());
                 }
             }
             Fetched::Failed(error) => {
@@ -173,10 +107,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiv
                 if log {
                     tracing::warn!(%error, "jobs could not be claimed");
                 }
-                tokio::select! {
-                    () = shared.draining.cancelled() => break,
-                    () = tokio::time::sleep(pause) => {}
-                }
+                not_before = Some(Instant::now() + pause);
             }
         }
     }
@@ -184,13 +115,22 @@ pub(super) async fn run(shared: Arc<Shared>, mut arrivals: mpsc::UnboundedReceiv
     if let Some(fetch) = fetching
         && let Ok(Fetched::Jobs(jobs)) = tokio::time::timeout(Duration::from_secs(2), fetch).await
     {
-        jobs.into_iter().for_each(|job| ahead.push(job));
+        jobs.into_iter().for_each(|job| ahead.push(job, Instant::now()));
     }
     arrivals.close();
-    while let Ok(job) = arrivals.try_recv() {
-        ahead.arrive(job);
+    // Not try_recv: that does not see what is just being sent.
+    while let Some((job, _)) = arrivals.recv().await {
+        ahead.arrive(job, Instant::now());
     }
     give_back(&shared, ahead.drain(), "the worker shut down before it had a slot").await;
+}
+
+/// Resolves at that moment, if there is one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Starts claimed jobs while there are free slots.
@@ -199,7 +139,7 @@ fn start(shared: &Arc<Shared>, ahead: &mut Ahead) {
         let Ok(slot) = shared.slots.clone().try_acquire_owned() else {
             return;
         };
-        if let Some((job, alone)) = ahead.pop() {
+        if let Some((job, alone)) = ahead.pop(Instant::now()) {
             shared.executions.spawn(executor::run(shared.clone(), job, slot, alone));
         }
     }
@@ -465,24 +405,5 @@ mod tests {
         let mut claimed = vec![("low", 1), ("low", 2), ("critical", 8), ("quiet", 9)];
         as_taken(&mut claimed, &[8, 9, 3, 2, 1], |one| one.1);
         assert_eq!(claimed.iter().map(|one| one.1).collect::<Vec<_>>(), [8, 9, 2, 1]);
-    }
-
-    #[test]
-    fn as_many_are_claimed_ahead_as_run_meanwhile() {
-        let pace = Pace::default();
-        assert_eq!(pace.ahead(10), 0);
-        for _ in 0..100 {
-            pace.ended(Duration::from_micros(100));
-            pace.claimed(Duration::from_millis(2));
-        }
-        assert!((200..=201).contains(&pace.ahead(10)));
-        assert_eq!(pace.ahead(100), AHEAD_MAX);
-        for _ in 0..200 {
-            pace.ended(Duration::from_millis(5));
-        }
-        assert!((4..=5).contains(&pace.ahead(10)), "they take longer than a claim");
-        assert_eq!(pace.ahead(2), 0, "no slot comes free while a claim is under way");
-        pace.ended(Duration::from_millis(11));
-        assert_eq!(pace.ahead(1_000), 0, "a long one is among them");
     }
 }

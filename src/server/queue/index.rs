@@ -241,31 +241,6 @@ impl Index {
         taken
     }
 
-    /// Moves an owner's turn on for a job that is not in the index, if it would be the next one taken were it inserted now, as the
-    /// youngest of all. Not when any limit is known to have refused its like of late, or lines wait to come back.
-    pub fn take_turn(&mut self, lane: u8, cell: &Cell) -> bool {
-        let lane = usize::from(lane);
-        let waits = |number: &usize| self.lines.contains_key(&(lane, *number));
-        let held = !self.holds.is_empty() && Hold::of(cell).any(|hold| self.holds.contains_key(&hold));
-        if lane >= SUSPECTS || held || self.is_thawing() || self.numbers.get(cell).is_some_and(waits) {
-            return false;
-        }
-        let own = self.owners.get(&cell.owner).copied();
-        let turn = self.turn.max(own.unwrap_or(0));
-        match self.active.next_lane(LANES) {
-            None => {}
-            // Whatever is in front goes first, and whoever has had less.
-            Some(next) if next == lane && self.active.in_front(lane).is_none() => {
-                if self.next(None, LANES).is_none_or(|(_, _, first)| first < turn) {
-                    return false;
-                }
-            }
-            Some(_) => return false,
-        }
-        self.serve(&cell.owner, turn);
-        true
-    }
-
     fn number(&mut self, cell: &Cell) -> usize {
         if let Some(number) = self.numbers.get(cell) {
             return *number;
@@ -448,17 +423,6 @@ impl Index {
         Some(Taken { entry, turn, paid })
     }
 
-    /// An owner had this turn. Answers with what their next one was.
-    fn serve(&mut self, owner: &str, turn: u64) -> Option<u64> {
-        self.turn = self.turn.max(turn);
-        let before = self.owners.insert(owner.to_owned(), turn + STEP);
-        if self.owners.len() > OWNERS_MAX {
-            let served = self.turn;
-            self.owners.retain(|_, own| *own > served);
-        }
-        before
-    }
-
     /// Lets lines go again whose hold has ended: no more than may go, and a few for those that something else stops. Those
     /// that would go first without the hold come back first, and stay in that order. None comes with a turn that has passed,
     /// which would be a claim to all that others had meanwhile: each stands a little behind the one before, and the first
@@ -491,6 +455,9 @@ impl Index {
         !self.thawing.is_empty()
     }
 }
+
+#[path = "index_turns.rs"]
+mod turns;
 
 #[cfg(test)]
 #[path = "index_tests.rs"]

@@ -93,41 +93,43 @@ fn a_turn_is_taken_by_whoever_would_be_next() {
     let quiet = entry(0, 2, 0, "quiet").cell;
     let noisy = entry(0, 2, 0, "noisy").cell;
     let mut index = Index::default();
-    assert!(index.take_turn(2, &quiet), "nothing waits");
+    assert!(index.take_turn(2, &quiet, 200), "nothing waits");
     for n in 0..100 {
         index.insert(&entry(n, 2, n + 1, "noisy"));
     }
-    assert!(!index.take_turn(2, &noisy), "its own jobs go first");
+    assert!(!index.take_turn(2, &noisy, 200), "its own jobs go first");
     assert_eq!(index.take(3, 0, false).len(), 3);
-    assert!(index.take_turn(2, &quiet));
+    assert!(index.take_turn(2, &quiet, 200));
     assert!(
-        index.take_turn(2, &quiet),
+        index.take_turn(2, &quiet, 200),
         "of two who have had as much it may be either"
     );
-    assert!(!index.take_turn(2, &quiet), "it has had its turn");
+    assert!(!index.take_turn(2, &quiet, 200), "it has had its turn");
+    assert!(!index.take_turn(3, &quiet, 200), "another lane has the older jobs");
+    assert!(index.take_turn(1, &quiet, 200), "of a higher lane");
     assert!(
-        !index.take_turn(1, &quiet) && !index.take_turn(3, &quiet),
-        "another lane has the older jobs"
+        !index.take_turn(1, &quiet, LANE_MS + 200),
+        "the others have waited for too long"
     );
     let mut turns = 0;
     for _ in 0..50 {
         assert_eq!(index.take(1, 0, false).len(), 1);
-        turns += usize::from(index.take_turn(2, &quiet));
+        turns += usize::from(index.take_turn(2, &quiet, 200));
     }
     assert!((48..=50).contains(&turns), "{turns} of 50");
     // What goes before all that waits is not overtaken.
     assert_eq!(index.take(1, 0, false).len(), 1);
     index.insert(&entry(900, 2, FRONT.timestamp_millis(), "first"));
-    assert!(!index.take_turn(2, &quiet));
+    assert!(!index.take_turn(2, &quiet, 200));
     assert_eq!(seqs(index.take(1, 0, false)), [900]);
-    assert!(index.take_turn(2, &quiet));
+    assert!(index.take_turn(2, &quiet, 200));
     // Nor does anything go that a limit is known to refuse.
     assert_eq!(index.take(2, 0, false).len(), 2);
     index.hold(&Hold::Owner("quiet".into()), 1_000);
-    assert!(!index.take_turn(2, &quiet));
+    assert!(!index.take_turn(2, &quiet, 200));
     index.release(&Hold::Owner("quiet".into()), 1);
-    assert!(!index.take_turn(2, &quiet), "a place may not be free any more");
-    assert!(index.take_turn(2, &entry(0, 2, 0, "another").cell));
+    assert!(!index.take_turn(2, &quiet, 200), "a place may not be free any more");
+    assert!(index.take_turn(2, &entry(0, 2, 0, "another").cell, 200));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::Utc;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
@@ -104,7 +105,12 @@ impl Queue for MemoryQueue {
 
     async fn take_turn(&self, lane: u8, cell: &Cell) -> Result<bool, Away> {
         let mut shared = lock(&self.index);
-        Ok(shared.filled && shared.index.take_turn(lane, cell))
+        // Those that are on their way to a worker are older.
+        let older = |taken: &Taken| taken.entry.lane == lane && taken.entry.cell == *cell;
+        if !shared.filled || shared.taken.values().any(older) {
+            return Ok(false);
+        }
+        Ok(shared.index.take_turn(lane, cell, Utc::now().timestamp_millis()))
     }
 
     async fn settle(&self, seqs: &[i64]) {

@@ -47,9 +47,8 @@ pub trait Queue: Send + Sync {
     /// that may go is left, and false when something may be.
     async fn take(&self, max: usize, suspect: bool, rests: &AtomicBool) -> Result<Vec<i64>, Away>;
 
-    /// Takes its turn for a job of this cell that is about to be written down, if it would be the next one to go once it waits: as
-    /// if it had been taken, which moves its owner's turn on. Never when anything is known that might be in its way. Answers soon,
-    /// or that it can't.
+    /// Takes its turn for a job of this cell that is about to be written down, if it may go now: nothing is known that is to go
+    /// before it, or may be in its way. As if it had been taken, which moves its owner's turn on. Answers soon, or that it can't.
     async fn take_turn(&self, lane: u8, cell: &Cell) -> Result<bool, Away>;
 
     /// The taken ones have been looked up in the database; the index need not remember them any more.

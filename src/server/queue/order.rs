@@ -33,11 +33,14 @@ impl Order {
 
     /// The lane, of so many, whose longest waiting job has aged furthest.
     pub fn next_lane(&self, lanes: usize) -> Option<usize> {
-        let aged = |lane: &usize| {
-            let (since, _) = self.heads[*lane].first()?;
-            Some(since + (*lane % SUSPECTS) as i64 * LANE_MS)
-        };
-        (0..lanes).filter(|lane| aged(lane).is_some()).min_by_key(aged)
+        let waits = (0..lanes).filter(|lane| self.aged(*lane).is_some());
+        waits.min_by_key(|lane| self.aged(*lane))
+    }
+
+    /// When a job of the highest lane would have come that goes together with the longest waiting one of this lane.
+    pub fn aged(&self, lane: usize) -> Option<i64> {
+        let (since, _) = self.heads[lane].first()?;
+        Some(since + (lane % SUSPECTS) as i64 * LANE_MS)
     }
 
     /// The cell of the line in a lane whose longest waiting job shall go before all that waits, whosever turn it is.

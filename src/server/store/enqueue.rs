@@ -84,7 +84,7 @@ impl Enqueue {
     }
 }
 
-/// A worker that is at rest with a slot free: it takes a job in the commit that writes it down.
+/// A worker that takes a job in the commit that writes it down: it has a slot for it, or will have one soon.
 #[derive(Clone, Debug)]
 pub struct Taker {
     pub worker: String,

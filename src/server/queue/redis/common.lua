@@ -168,8 +168,8 @@ local function release(hold, places)
   return let_go(hold)
 end
 
--- The lane, of those up to the last one, whose longest waiting job has aged furthest, and how many lanes there are to choose from:
--- among the lines behind a hold, or among those that go.
+-- The lane, of those up to the last one, whose longest waiting job has aged furthest, how many lanes there are to choose from, and how far
+-- that has aged: among the lines behind a hold, or among those that go.
 local function next_lane(last_lane, hold)
   local best, aged, lanes = nil, nil, 0
   for lane = 0, last_lane do
@@ -180,7 +180,7 @@ local function next_lane(last_lane, hold)
       if not best or age < aged then best, aged = tostring(lane), age end
     end
   end
-  return best, lanes
+  return best, lanes, aged
 end
 
 -- The line whose turn it is, with that turn and its owner's next one. One whose owner was served elsewhere in the meantime has

@@ -26,7 +26,7 @@ const FILL_S: i64 = 60;
 const WAIT_S: f64 = 1.0;
 /// How long whoever takes jobs back waits for what was announced before.
 const BEHIND: Duration = Duration::from_millis(500);
-/// How long a new job waits for Redis to say whether it is its turn.
+/// [`RedisQueue::soon`], unless told otherwise: what waiting for the turn to be claimed would hardly take.
 const SOON: Duration = Duration::from_millis(20);
 /// Entries that one script is given at once, and callers whose entries go together.
 const CHUNK: usize = 500;
@@ -53,6 +53,8 @@ pub struct RedisQueue {
     behind: Arc<AtomicUsize>,
     /// An announcement of this process is on its way: whoever waits here need not wait to hear of it from Redis.
     on_its_way: Arc<Notify>,
+    /// How long a new job waits for Redis to say whether it is its turn.
+    soon: Duration,
 }
 
 /// Entries as `announce.lua` is given them, and who waits to hear that the index has them, if anybody does.
@@ -111,7 +113,13 @@ impl RedisQueue {
             announcements,
             behind,
             on_its_way,
+            soon: SOON,
         }
+    }
+
+    /// For whoever would rather wait for so long for an answer of [`Queue::take_turn`].
+    pub fn patient(self, soon: Duration) -> Self {
+        Self { soon, ..self }
     }
 
     /// Hands entries to the task that announces for everybody.
@@ -365,7 +373,7 @@ impl Queue for RedisQueue {
             let args = vec![lane.to_string(), cell_text(cell)];
             Ok(self.scripts.run::<i64>(&self.scripts.turn, args).await? == 1)
         };
-        timeout(SOON, asked).await.unwrap_or(Err(Away))
+        timeout(self.soon, asked).await.unwrap_or(Err(Away))
     }
 
     async fn settle(&self, seqs: &[i64]) {

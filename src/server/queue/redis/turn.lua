@@ -1,6 +1,6 @@
--- ARGV: lane, cell. Moves an owner's turn on for a job that is not in the index, if it would be the next one taken were it inserted
--- now, as the youngest of all: answers with a 1 then. Not when any limit is known to have refused its like of late, lines wait to
--- come back, or the index is not whole.
+-- ARGV: lane, cell. Moves an owner's turn on for a job that is not in the index, if it may go now: none of its cell waits in its
+-- lane; nobody in it has had less than its owner; and no job of another lane is to go before a fresh one of this lane. Answers with
+-- a 1 then. Not when any limit is known to have refused its like of late, lines wait to come back, or the index is not whole.
 local lane, cell = ARGV[1], ARGV[2]
 if redis.call('EXISTS', p .. 'marker') == 0 or redis.call('EXISTS', p .. 'thawing') == 1 then return 0 end
 if redis.call('EXISTS', p .. 'line:' .. lane .. ':' .. cell) == 1 then return 0 end
@@ -10,12 +10,15 @@ if redis.call('EXISTS', p .. 'holds') == 1 then
   end
 end
 local turn = math.max(tonumber(redis.call('GET', p .. 'turn') or '0'), tonumber(own_turn(cell) or '0'))
-local next = next_lane(4)
-if next then
-  -- Whatever is in front goes first, and whoever has had less.
-  if next ~= lane or tonumber(redis.call('ZRANGE', heads(lane, false), 0, 0, 'WITHSCORES')[2]) <= FRONT then return 0 end
-  local first, its = next_cell(lane, false)
-  if not first or its < turn then return 0 end
+-- Whoever may kill their worker wait for another right than a slot.
+local next, _, aged = next_lane(3)
+if next == lane then
+  -- Whatever is in front goes first.
+  if tonumber(redis.call('ZRANGE', heads(lane, false), 0, 0, 'WITHSCORES')[2]) <= FRONT then return 0 end
+  local _, first = next_cell(lane, false)
+  if not first or first < turn then return 0 end
+elseif next then
+  if redis.call('EXISTS', heads(lane, false)) == 1 or aged <= now() + tonumber(lane) * LANE_MS then return 0 end
 end
 serve(cell, turn, 1)
 return 1
