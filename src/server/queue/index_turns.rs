@@ -1,8 +1,7 @@
 //! Turns that owners take, those of jobs that the index never has among them.
 
-use super::super::LANE_MS;
-use super::super::order::SUSPECTS;
-use super::{Cell, Hold, Index, OWNERS_MAX, STEP};
+use super::{Cell, Hold, Index, OWNERS_MAX, STEP, SUSPECTS};
+use crate::server::queue::LANE_MS;
 
 impl Index {
     /// Moves an owner's turn on for a job that is not in the index, if it may go now, in the milliseconds since 1970 that jobs wait
