@@ -19,9 +19,11 @@ pub(super) struct Pace(Mutex<Times>);
 
 #[derive(Default)]
 struct Times {
-    /// Seconds, as averages that forget: of an attempt, and of a claim.
+    /// Seconds, as averages that forget: of an attempt; and of a claim, which falls faster than it rises.
     attempt: Option<f64>,
     claim: Option<f64>,
+    /// A claim was done before: the first one finds everything cold.
+    warm: bool,
     /// When an attempt last ended.
     ended: Option<Instant>,
     /// When one last took longer than [`SHORT`], or was seen to do so.
@@ -54,7 +56,15 @@ impl Pace {
 
     pub fn claimed(&self, took: Duration) {
         let mut times = self.times();
-        times.claim = average(times.claim, took.as_secs_f64());
+        if !std::mem::replace(&mut times.warm, true) {
+            return;
+        }
+        let took = took.as_secs_f64();
+        // Whoever comes behind what was claimed ahead would wait for as long as one slow claim took.
+        times.claim = match times.claim {
+            Some(before) if took < before => Some((before + took) / 2.0),
+            before => average(before, took),
+        };
     }
 
     /// How many jobs so many slots get done while one claim is under way: so many are claimed ahead, so that no slot waits for a
@@ -84,6 +94,7 @@ mod tests {
     fn as_many_are_claimed_ahead_as_run_meanwhile() {
         let pace = Pace::default();
         assert_eq!(pace.ahead(10), 0);
+        pace.claimed(Duration::from_secs(1));
         for _ in 0..100 {
             pace.ended(Duration::from_micros(100));
             pace.claimed(Duration::from_millis(2));
