@@ -133,7 +133,7 @@ impl Drop for Promise {
 /// Where a job begins.
 enum Begins {
     In(OwnedSemaphorePermit),
-    /// Behind those that were claimed before it.
+    /// With every other slot, among those that were claimed before it.
     Ahead(Promise),
 }
 
