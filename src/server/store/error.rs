@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use sea_orm::{DbErr, RuntimeErr};
 
+use super::session::IDLE_IN_TRANSACTION;
 use super::trouble::Trouble;
 use crate::domain::error::{ErrorCode, JobError, Problem, ProblemCode};
 use crate::domain::job::JobId;
@@ -74,8 +75,11 @@ impl StoreError {
     /// Whether the database refused what a statement says, and did not fail itself.
     pub(super) fn is_statements_own(&self) -> bool {
         match self.sqlstate() {
-            // Data exceptions, violated constraints, and whatever else is not resources (53), the operator (57) or the system (58).
-            Some(state) => !["53", "57", "58", "08"].iter().any(|class| state.starts_with(class)),
+            // Data exceptions, violated constraints, and whatever else is not resources (53), the operator (57), the system (58) or a
+            // connection that has ended.
+            Some(state) => !["53", "57", "58", "08", IDLE_IN_TRANSACTION]
+                .iter()
+                .any(|class| state.starts_with(class)),
             None => matches!(self, Self::Corrupt { .. }),
         }
     }

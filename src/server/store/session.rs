@@ -17,6 +17,11 @@ use super::dialect::Dialect;
 
 /// How long a statement may take before its connection is given up: beyond what any of ours needs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long Postgres lets a transaction of ours wait for its next statement, which comes at once from any process that lives: one
+/// that hangs in the middle would keep its locks, and with them every other process waiting.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(5);
+/// What it says to a transaction that waited for longer (Postgres, appendix A); its connection has ended.
+pub(super) const IDLE_IN_TRANSACTION: &str = "25P03";
 /// How long connecting may take.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
@@ -187,8 +192,10 @@ impl Remote {
 /// Whether a connection that met this error is of no use any more.
 fn is_broken(error: &sqlx::Error) -> bool {
     match error {
-        // Class 57: the server ends or refuses connections.
-        sqlx::Error::Database(e) => e.code().is_some_and(|c| c.starts_with("57P")),
+        // Class 57: the server ends or refuses connections. The other: it ended this one, see IDLE_MAX.
+        sqlx::Error::Database(e) => e
+            .code()
+            .is_some_and(|c| c.starts_with("57P") || c == IDLE_IN_TRANSACTION),
         sqlx::Error::ColumnNotFound(_) | sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } => false,
         sqlx::Error::Decode(_) | sqlx::Error::Encode(_) | sqlx::Error::TypeNotFound { .. } => false,
         _ => true,

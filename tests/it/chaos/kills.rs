@@ -11,7 +11,8 @@ use windlass::domain::user::Actor;
 use windlass::server::store::Store;
 
 use super::ledger::{Attempt, Write};
-use super::{Busy, Place, fill, lease, rounds, settle};
+use super::servers::{Postgres, Redis};
+use super::{Busy, Place, feed, fill, lease, more, rounds, settle};
 use crate::harness::{self, until};
 
 /// Workers are killed again and again in the middle of their jobs.
@@ -83,6 +84,42 @@ async fn a_job_that_kills_its_workers_ends_dead_and_takes_no_other_along() {
             ),
         }
     }
+}
+
+/// A process hangs in the middle of a transaction, whose locks others wait for.
+#[tokio::test]
+async fn a_worker_that_hangs_in_a_transaction_keeps_nobody_waiting() {
+    if harness::arrangement() != "redis" {
+        return;
+    }
+    let (postgres, redis) = (Postgres::start().await, Redis::start().await);
+    let mut place = Place::new(Some(postgres.user("hung")), Some(redis.url()));
+    let hung = place.worker_with(&[("CHAOS_FEEDS", "1")]);
+    place.database = Some(postgres.url());
+    let service = place.service().await;
+    tokio::spawn(feed(service.clone(), place.enough()));
+    let _other = place.worker();
+    for _ in 0..rounds(2) {
+        more(&place, 20).await;
+        until("it hangs in a transaction", async || {
+            hung.signal("-STOP");
+            // Twice: what it had sent before may have been under way.
+            let caught = postgres.idles_in_transaction("hung") && postgres.idles_in_transaction("hung");
+            if !caught {
+                hung.signal("-CONT");
+            }
+            caught.then_some(())
+        })
+        .await;
+        until("its transaction is given up, though it hangs", async || {
+            (!postgres.idles_in_transaction("hung")).then_some(())
+        })
+        .await;
+        more(&place, 20).await;
+        hung.signal("-CONT");
+    }
+    place.no_more_jobs();
+    settle(&place, &service, "hung in a transaction").await;
 }
 
 /// A worker hangs for longer than its lease, and then comes back and wants to write: how far it is, lines, a checkpoint, a file,

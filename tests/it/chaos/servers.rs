@@ -252,6 +252,20 @@ impl Postgres {
         assert!(self.asked(text));
     }
 
+    /// Another name to sign in by, so that sessions can be told apart, and the address with it.
+    pub fn user(&self, name: &str) -> String {
+        assert!(self.asked(&format!("CREATE ROLE {name} SUPERUSER LOGIN")));
+        self.url().replace("postgres@", &format!("{name}@"))
+    }
+
+    /// Whether a session of this user waits in a transaction for its next statement, and none is at work.
+    pub fn idles_in_transaction(&self, user: &str) -> bool {
+        let idle = "bool_or(state = 'idle in transaction') AND NOT bool_or(state = 'active')";
+        let sessions = format!("FROM pg_stat_activity WHERE usename = '{user}'");
+        // What psql can be asked for is whether all went well.
+        self.asked(&format!("SELECT 1 / coalesce({idle}, false)::int {sessions}"))
+    }
+
     fn asked(&self, text: &str) -> bool {
         let port = self.port.to_string();
         self.ran(

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::connect::migration_error;
 use super::super::error::StoreError;
-use super::super::session::CONNECT;
+use super::super::session::{CONNECT, IDLE_MAX};
 use crate::server::config::PostgresUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -29,12 +29,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Connects, refuses a server that is too old, and brings the database up to date.
 pub(in super::super) async fn open(url: &PostgresUrl) -> Result<(PgConnectOptions, PgPool), StoreError> {
-    let options = url
-        .options()
-        .clone()
-        .application_name("windlass")
+    let options = url.options().clone().application_name("windlass").options([
         // What is acknowledged is on disk, whatever the server's default.
-        .options([("synchronous_commit", "on")]);
+        ("synchronous_commit", "on".to_string()),
+        (
+            "idle_in_transaction_session_timeout",
+            format!("{}ms", IDLE_MAX.as_millis()),
+        ),
+    ]);
     let failed = |e: String| StoreError::Open(format!("the database {url} can't be opened: {e}"));
     let mut first = connect(&options).await.map_err(failed)?;
     let version: i32 = sqlx::query("SELECT current_setting('server_version_num')::int AS version")
